@@ -1,0 +1,694 @@
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{ConditionCheck, TransactWriteItem, Update};
+use futures_util::future::try_join_all;
+use landfall_transfer::{
+    ChainId, Clocks, Counts, FileOutcome, FileTotals, Input, Manifest, TenantId, Timestamp,
+    Transfer, TransferId,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+use crate::events::Recorded;
+use crate::item::{Item, Reader, instant, key, number, text};
+use crate::keys;
+use crate::records::{Landed, LandedTarget, Rejected};
+use crate::store::{DEDUPE_LIFE_SECONDS, Store};
+use crate::transfers::Stored;
+
+/// A file that the platform announced or listed.
+#[derive(Clone, Debug)]
+pub struct NewFile {
+    /// The verified tenant.
+    pub tenant: TenantId,
+    /// Its transfer.
+    pub transfer: TransferId,
+    /// The platform's key for it.
+    pub s3_key: String,
+    /// The label that the server app gave, if any.
+    pub label: Option<String>,
+    /// The event that announced it, as JSON without the plan's name; none when the platform's list showed it.
+    pub event: Option<String>,
+    /// The event's message id or its digest.
+    pub message_id: Option<String>,
+    /// When it was first seen.
+    pub received_at: Timestamp,
+}
+
+/// Where a file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileState {
+    /// Stored, and not yet counted by its transfer.
+    Announced,
+    /// Counted; being imported, or about to be.
+    Open,
+    /// Its import has ended.
+    Ended,
+    /// Its transfer was stopped before it ended.
+    Fenced,
+    /// Its transfer was over before it was taken up.
+    Dropped,
+}
+
+impl FileState {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Announced => "ANNOUNCED",
+            Self::Open => "OPEN",
+            Self::Ended => "ENDED",
+            Self::Fenced => "FENCED",
+            Self::Dropped => "DROPPED",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Error> {
+        [
+            Self::Announced,
+            Self::Open,
+            Self::Ended,
+            Self::Fenced,
+            Self::Dropped,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
+        .ok_or_else(|| {
+            Error::unreadable(
+                "a file's row",
+                format!("state {text} is not known to this release"),
+            )
+        })
+    }
+}
+
+/// A file's row.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its transfer.
+    pub transfer: TransferId,
+    /// The platform's key for it.
+    pub s3_key: String,
+    /// The label that the server app gave, if any.
+    pub label: Option<String>,
+    /// The event that announced it, as JSON.
+    pub event: Option<String>,
+    /// When it was first seen.
+    pub received_at: Timestamp,
+    /// Where it stands.
+    pub state: FileState,
+    /// The fencing token: only its newest holder may write.
+    pub fence: u64,
+    /// Until when a worker holds it.
+    pub leased_until: Option<Timestamp>,
+    /// Times it was taken up since something was last committed or given back in order.
+    pub attempts: u64,
+    /// Where to go on, as the import wrote it.
+    pub checkpoint: Option<String>,
+    /// Its records so far.
+    pub counts: Counts,
+    /// How it ended.
+    pub outcome: Option<FileOutcome>,
+    /// What it declares, when it is a manifest that could be used.
+    pub manifest: Option<Manifest>,
+}
+
+/// The right to write for a file, until it is taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    tenant: TenantId,
+    transfer: TransferId,
+    chain: ChainId,
+    s3_key: String,
+    owner: String,
+    fence: u64,
+}
+
+impl Lease {
+    /// The fencing token.
+    pub const fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    /// The chain whose records are written.
+    pub const fn chain(&self) -> &ChainId {
+        &self.chain
+    }
+}
+
+/// What taking a file up found.
+#[derive(Debug)]
+pub enum Claim {
+    /// It is ours.
+    Claimed(Box<Claimed>),
+    /// Another worker has it until then.
+    Held(Timestamp),
+    /// It has ended, or was fenced off.
+    Ended,
+    /// Its transfer takes no work any more.
+    Over,
+    /// Neither its row nor its transfer is known.
+    Unknown,
+}
+
+/// A file that was taken up.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The right to write for it.
+    pub lease: Lease,
+    /// Its row, as it stands now.
+    pub file: File,
+    /// Its transfer, as it stands now.
+    pub transfer: Transfer,
+}
+
+/// One batch: everything in it is written, or nothing.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Where to go on after it.
+    pub checkpoint: String,
+    /// The file's records up to there.
+    pub counts: Counts,
+    /// Where records land.
+    pub target: LandedTarget,
+    /// Records that arrived.
+    pub landed: Vec<Landed>,
+    /// Records that did not.
+    pub rejected: Vec<Rejected>,
+    /// Until when the lease now holds.
+    pub leased_until: Timestamp,
+}
+
+/// Times that a write is repeated when another was faster, before the message is left to its next delivery.
+const RACES_MAX: u32 = 12;
+
+/// Updates under way at once when a transfer's files are fenced off.
+const FENCED_AT_ONCE: usize = 25;
+
+impl Store {
+    /// Stores a file once. Until it is taken up, the sweeper finds it when `grace` has passed, because its message may be missing.
+    pub async fn announce(&self, file: &NewFile, grace: Duration) -> Result<Recorded, Error> {
+        let (pk, sk) = (
+            keys::transfer(&file.tenant, &file.transfer),
+            keys::file(&file.s3_key),
+        );
+        let mut item = key(&pk, &sk);
+        let mut set = |name: &str, value| item.insert(name.to_owned(), value);
+        set("kind", text("file"));
+        set("v", number(1));
+        set("tenant", text(file.tenant.as_str()));
+        set("transfer_id", text(file.transfer.as_str()));
+        set("s3_key", text(&file.s3_key));
+        if let Some(label) = &file.label {
+            set("label", text(label));
+        }
+        if let Some(event) = &file.event {
+            set("event", text(event));
+        }
+        if let Some(message_id) = &file.message_id {
+            set("message_id", text(message_id));
+        }
+        set("state", text(FileState::Announced.as_str()));
+        set("fence", number(0));
+        set("attempts", number(0));
+        set("received_at", instant(file.received_at));
+        set(
+            "expires_at",
+            number(file.received_at.as_seconds() + DEDUPE_LIFE_SECONDS),
+        );
+        set("due_shard", text(keys::due_shard(&pk, &sk)));
+        set("due_at", instant(file.received_at + grace));
+        self.put_once(item).await
+    }
+
+    /// Reads a file's row.
+    pub async fn file(
+        &self,
+        tenant: &TenantId,
+        transfer: &TransferId,
+        s3_key: &str,
+    ) -> Result<Option<File>, Error> {
+        let item = self
+            .get(&keys::transfer(tenant, transfer), &keys::file(s3_key), true)
+            .await?;
+        item.as_ref().map(read_file).transpose()
+    }
+
+    /// Reads the rows of all files of a transfer.
+    pub async fn files(
+        &self,
+        tenant: &TenantId,
+        transfer: &TransferId,
+    ) -> Result<Vec<File>, Error> {
+        let rows = self
+            .rows(&keys::transfer(tenant, transfer), keys::FILE)
+            .await?;
+        rows.iter().map(read_file).collect()
+    }
+
+    /// Takes a file up for `lease`, with a new fencing token, if its transfer is open and nobody holds it. The first time
+    /// it is counted by its transfer in the same write.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one fact of the claim; a struct would be made for this call alone"
+    )]
+    pub async fn claim(
+        &self,
+        tenant: &TenantId,
+        id: &TransferId,
+        s3_key: &str,
+        owner: &str,
+        lease: Duration,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) -> Result<Claim, Error> {
+        for race in 0..RACES_MAX {
+            let (file, stored) =
+                tokio::try_join!(self.file(tenant, id, s3_key), self.transfer(tenant, id))?;
+            let (Some(file), Some(stored)) = (file, stored) else {
+                return Ok(Claim::Unknown);
+            };
+            if !stored.transfer.is_open() {
+                return Ok(Claim::Over);
+            }
+            match file.state {
+                FileState::Announced => {}
+                FileState::Open => {
+                    if let Some(until) = file.leased_until.filter(|until| *until > now) {
+                        return Ok(Claim::Held(until));
+                    }
+                }
+                FileState::Ended | FileState::Fenced | FileState::Dropped => {
+                    return Ok(Claim::Ended);
+                }
+            }
+            match self
+                .take_up(&file, &stored, owner, now + lease, now, clocks)
+                .await
+            {
+                Ok(claimed) => return Ok(Claim::Claimed(Box::new(claimed))),
+                Err(Error::Conflict | Error::Contended) => pause(race).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    async fn take_up(
+        &self,
+        file: &File,
+        stored: &Stored,
+        owner: &str,
+        leased_until: Timestamp,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) -> Result<Claimed, Error> {
+        let (pk, sk) = (
+            keys::transfer(&file.tenant, &file.transfer),
+            keys::file(&file.s3_key),
+        );
+        let taken = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(&pk, &sk)))
+            .condition_expression("#state = :was AND fence = :fence")
+            .update_expression(
+                "SET #state = :open, fence = :next, lease_owner = :owner, leased_until = :until, attempts = attempts + :one, due_shard = :shard, due_at = :until",
+            )
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":was", text(file.state.as_str()))
+            .expression_attribute_values(":open", text(FileState::Open.as_str()))
+            .expression_attribute_values(":fence", number(file.fence))
+            .expression_attribute_values(":next", number(file.fence + 1))
+            .expression_attribute_values(":owner", text(owner))
+            .expression_attribute_values(":until", instant(leased_until))
+            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":shard", text(keys::due_shard(&pk, &sk)));
+        let (transfer_write, transfer) = if file.state == FileState::Announced {
+            let mut transfer = stored.transfer.clone();
+            transfer.apply(Input::FileSeen, now, clocks);
+            let (write, next) = self.save_in_transaction(stored, transfer, clocks)?;
+            (write, next.transfer)
+        } else {
+            (self.check_open(&pk)?, stored.transfer.clone())
+        };
+        self.transact(vec![update(taken)?, transfer_write]).await?;
+        Ok(Claimed {
+            lease: Lease {
+                tenant: file.tenant.clone(),
+                transfer: file.transfer.clone(),
+                chain: transfer.chain(),
+                s3_key: file.s3_key.clone(),
+                owner: owner.to_owned(),
+                fence: file.fence + 1,
+            },
+            file: File {
+                state: FileState::Open,
+                fence: file.fence + 1,
+                attempts: file.attempts + 1,
+                leased_until: Some(leased_until),
+                ..file.clone()
+            },
+            transfer,
+        })
+    }
+
+    /// A condition on the transfer's phase, to go into a transaction: it must still take work.
+    fn check_open(&self, pk: &str) -> Result<TransactWriteItem, Error> {
+        let check = ConditionCheck::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(pk, keys::STATE)))
+            .condition_expression("phase = :open")
+            .expression_attribute_values(":open", text("OPEN"))
+            .build()
+            .map_err(|error| Error::Refused(error.to_string()))?;
+        Ok(TransactWriteItem::builder().condition_check(check).build())
+    }
+
+    /// Writes a batch's records, exceptions and checkpoint together, under the fencing token.
+    /// [`Error::Conflict`]: the file was taken over or its transfer stopped; nothing was written and nothing may be.
+    pub async fn commit(
+        &self,
+        lease: &Lease,
+        commit: &Commit,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let checkpointed = self
+            .fenced_update(lease)
+            .update_expression("SET checkpoint = :checkpoint, counts = :counts, attempts = :none, leased_until = :until")
+            .expression_attribute_values(":checkpoint", text(&commit.checkpoint))
+            .expression_attribute_values(":counts", text(encode(&commit.counts)?))
+            .expression_attribute_values(":none", number(0))
+            .expression_attribute_values(":until", instant(commit.leased_until));
+        let mut writes = vec![update(checkpointed)?];
+        for landed in &commit.landed {
+            writes.push(self.put_landed(
+                commit.target,
+                &lease.tenant,
+                &lease.chain,
+                landed,
+                now,
+            )?);
+        }
+        for rejected in &commit.rejected {
+            writes.push(self.put_rejected(
+                &lease.tenant,
+                &lease.transfer,
+                &lease.s3_key,
+                rejected,
+                now,
+            )?);
+        }
+        for race in 0..RACES_MAX {
+            match self.transact(writes.clone()).await {
+                Err(Error::Contended) => pause(race).await,
+                outcome => return outcome,
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    /// Writes that the lease holds longer. [`Error::Conflict`] as for [`Store::commit`].
+    pub async fn renew(&self, lease: &Lease, leased_until: Timestamp) -> Result<(), Error> {
+        let renewed = self
+            .fenced_update(lease)
+            .update_expression("SET leased_until = :until")
+            .expression_attribute_values(":until", instant(leased_until));
+        self.transact(vec![update(renewed)?]).await
+    }
+
+    /// Gives a file back before it has ended, to be taken up again; the sweeper looks for it at `due`. `forgiven` says
+    /// that the reason lies elsewhere (a busy platform, the end of a slice), so that the attempt doesn't count.
+    pub async fn release(
+        &self,
+        lease: &Lease,
+        due: Timestamp,
+        forgiven: bool,
+    ) -> Result<(), Error> {
+        let attempts = if forgiven { "attempts = :none, " } else { "" };
+        let released = self
+            .fenced_update(lease)
+            .update_expression(format!(
+                "SET {attempts}due_at = :due REMOVE lease_owner, leased_until"
+            ))
+            .expression_attribute_values(":due", instant(due));
+        let released = if forgiven {
+            released.expression_attribute_values(":none", number(0))
+        } else {
+            released
+        };
+        self.transact(vec![update(released)?]).await
+    }
+
+    /// A worker that was fenced off says that it has stopped, so that nobody waits for its lease to run out.
+    pub async fn stopped(&self, lease: &Lease) -> Result<(), Error> {
+        let answer = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(
+                &keys::transfer(&lease.tenant, &lease.transfer),
+                &keys::file(&lease.s3_key),
+            )))
+            .condition_expression("lease_owner = :owner AND #state = :fenced")
+            .update_expression("REMOVE lease_owner, leased_until")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":owner", text(&lease.owner))
+            .expression_attribute_values(":fenced", text(FileState::Fenced.as_str()))
+            .send()
+            .await;
+        match answer.map_err(|error| Error::of(&error)) {
+            // Somebody else holds it now; there is nothing of ours to give back.
+            Ok(_) | Err(Error::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends a file, and counts it for its transfer in the same write. Returns the transfer, or none when the lease was
+    /// lost or the transfer takes no work any more.
+    pub async fn end(
+        &self,
+        lease: &Lease,
+        outcome: &FileOutcome,
+        counts: Counts,
+        manifest: Option<&Manifest>,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) -> Result<Option<Stored>, Error> {
+        for race in 0..RACES_MAX {
+            let Some(stored) = self.transfer(&lease.tenant, &lease.transfer).await? else {
+                return Ok(None);
+            };
+            if !stored.transfer.is_open() {
+                return Ok(None);
+            }
+            let mut transfer = stored.transfer.clone();
+            transfer.apply(
+                Input::FileEnded {
+                    outcome: outcome.clone(),
+                    counts,
+                    manifest: manifest.is_some(),
+                },
+                now,
+                clocks,
+            );
+            let (transfer_write, next) = self.save_in_transaction(&stored, transfer, clocks)?;
+            let declared = if manifest.is_some() {
+                ", manifest = :manifest"
+            } else {
+                ""
+            };
+            let ended = self
+                .fenced_update(lease)
+                .update_expression(format!(
+                    "SET #state = :ended, outcome = :outcome, counts = :counts, ended_at = :now{declared} REMOVE lease_owner, leased_until, due_shard, due_at"
+                ))
+                .expression_attribute_values(":ended", text(FileState::Ended.as_str()))
+                .expression_attribute_values(":outcome", text(encode(outcome)?))
+                .expression_attribute_values(":counts", text(encode(&counts)?))
+                .expression_attribute_values(":now", instant(now));
+            let ended = match manifest {
+                Some(manifest) => {
+                    ended.expression_attribute_values(":manifest", text(encode(manifest)?))
+                }
+                None => ended,
+            };
+            match self.transact(vec![update(ended)?, transfer_write]).await {
+                Ok(()) => return Ok(Some(next)),
+                Err(Error::Conflict) => {
+                    let file = self
+                        .file(&lease.tenant, &lease.transfer, &lease.s3_key)
+                        .await?;
+                    if file.is_none_or(|file| {
+                        file.fence != lease.fence || file.state != FileState::Open
+                    }) {
+                        return Ok(None);
+                    }
+                    pause(race).await;
+                }
+                Err(Error::Contended) => pause(race).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    /// Moves the fencing token of every unfinished file on, so that no worker can commit for this transfer any more.
+    /// Repeating it changes nothing. The transfer must have left [`landfall_transfer::Phase::Open`] before.
+    pub async fn fence_files(
+        &self,
+        tenant: &TenantId,
+        id: &TransferId,
+        now: Timestamp,
+    ) -> Result<(FileTotals, Option<Timestamp>), Error> {
+        let files = self.files(tenant, id).await?;
+        let mut totals = FileTotals::default();
+        let mut leased_until = None;
+        for some in files.chunks(FENCED_AT_ONCE) {
+            for file in try_join_all(some.iter().map(|file| self.fence(file.clone()))).await? {
+                totals.counts += file.counts;
+                totals.known += u64::from(file.state != FileState::Dropped);
+                totals.ended += u64::from(file.state == FileState::Ended);
+                let lease = file
+                    .leased_until
+                    .filter(|until| file.state == FileState::Fenced && *until > now);
+                leased_until = leased_until.max(lease);
+            }
+        }
+        Ok((totals, leased_until))
+    }
+
+    async fn fence(&self, mut file: File) -> Result<File, Error> {
+        let (pk, sk) = (
+            keys::transfer(&file.tenant, &file.transfer),
+            keys::file(&file.s3_key),
+        );
+        for race in 0..RACES_MAX {
+            let next = match file.state {
+                FileState::Announced => FileState::Dropped,
+                FileState::Open => FileState::Fenced,
+                FileState::Ended | FileState::Fenced | FileState::Dropped => return Ok(file),
+            };
+            let answer = self
+                .client
+                .update_item()
+                .table_name(&self.table)
+                .set_key(Some(key(&pk, &sk)))
+                .condition_expression("#state = :was AND fence = :fence")
+                .update_expression(
+                    "SET #state = :next, fence = fence + :one REMOVE due_shard, due_at",
+                )
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_values(":was", text(file.state.as_str()))
+                .expression_attribute_values(":fence", number(file.fence))
+                .expression_attribute_values(":next", text(next.as_str()))
+                .expression_attribute_values(":one", number(1))
+                .return_values(aws_sdk_dynamodb::types::ReturnValue::AllNew)
+                .send()
+                .await;
+            match answer.map_err(|error| Error::of(&error)) {
+                // The row as it was written: a batch may have been committed since it was read.
+                Ok(answer) => return answer.attributes.as_ref().map_or(Ok(file), read_file),
+                Err(Error::Conflict | Error::Contended) => {
+                    pause(race).await;
+                    match self
+                        .file(&file.tenant, &file.transfer, &file.s3_key)
+                        .await?
+                    {
+                        Some(current) => file = current,
+                        None => return Ok(file),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    /// A file whose transfer is over, or was unknown all along, needs nobody any more.
+    pub async fn drop_file(
+        &self,
+        tenant: &TenantId,
+        transfer: &TransferId,
+        s3_key: &str,
+    ) -> Result<(), Error> {
+        let answer = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(
+                &keys::transfer(tenant, transfer),
+                &keys::file(s3_key),
+            )))
+            .condition_expression("#state = :announced")
+            .update_expression("SET #state = :dropped REMOVE due_shard, due_at")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":announced", text(FileState::Announced.as_str()))
+            .expression_attribute_values(":dropped", text(FileState::Dropped.as_str()))
+            .send()
+            .await;
+        match answer.map_err(|error| Error::of(&error)) {
+            Ok(_) | Err(Error::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An update of the file's row that holds only while the lease does.
+    fn fenced_update(&self, lease: &Lease) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
+        Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(
+                &keys::transfer(&lease.tenant, &lease.transfer),
+                &keys::file(&lease.s3_key),
+            )))
+            .condition_expression("#state = :open_state AND fence = :fence")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":open_state", text(FileState::Open.as_str()))
+            .expression_attribute_values(":fence", number(lease.fence))
+    }
+}
+
+pub(crate) fn read_file(item: &Item) -> Result<File, Error> {
+    let reader = Reader::new(item, "a file's row");
+    Ok(File {
+        tenant: TenantId::new(reader.text("tenant")?),
+        transfer: TransferId::new(reader.text("transfer_id")?),
+        s3_key: reader.text("s3_key")?.to_owned(),
+        label: reader.optional_text("label").map(str::to_owned),
+        event: reader.optional_text("event").map(str::to_owned),
+        received_at: reader.optional_instant("received_at").unwrap_or_default(),
+        state: FileState::parse(reader.text("state")?)?,
+        fence: reader.number("fence")?,
+        leased_until: reader.optional_instant("leased_until"),
+        attempts: reader.number("attempts")?,
+        checkpoint: reader.optional_text("checkpoint").map(str::to_owned),
+        counts: decode(reader.optional_text("counts"))?.unwrap_or_default(),
+        outcome: decode(reader.optional_text("outcome"))?,
+        manifest: decode(reader.optional_text("manifest"))?,
+    })
+}
+
+fn encode(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::unreadable("a file's row", error))
+}
+
+fn decode<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, Error> {
+    text.map(|text| {
+        serde_json::from_str(text).map_err(|error| Error::unreadable("a file's row", error))
+    })
+    .transpose()
+}
+
+fn update(
+    update: aws_sdk_dynamodb::types::builders::UpdateBuilder,
+) -> Result<TransactWriteItem, Error> {
+    let update = update
+        .build()
+        .map_err(|error| Error::Refused(error.to_string()))?;
+    Ok(TransactWriteItem::builder().update(update).build())
+}
+
+/// Lets the faster writer finish: 2 ms, doubling to about half a second.
+async fn pause(race: u32) {
+    tokio::time::sleep(Duration::from_millis(1 << (race + 1).min(9))).await;
+}

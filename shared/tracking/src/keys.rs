@@ -1,0 +1,58 @@
+use landfall_transfer::{ChainId, TenantId, TransferId};
+
+/// Sort key of the one row that holds a transfer's or a tenant's state.
+pub(crate) const STATE: &str = "STATE";
+pub(crate) const FILE: &str = "FILE#";
+pub(crate) const EVENT: &str = "EVENT#";
+pub(crate) const ATTEMPT: &str = "ATTEMPT#";
+
+/// Number of partitions of the sparse index. A sweep asks each; what is due spreads over them.
+pub(crate) const DUE_SHARDS: u64 = 4;
+
+/// A part of a key, with the separator escaped: no tenant can write itself into another's partition.
+pub(crate) fn part(text: &str) -> String {
+    text.replace('%', "%25").replace('#', "%23")
+}
+
+pub(crate) fn transfer(tenant: &TenantId, id: &TransferId) -> String {
+    format!("TRANSFER#{}#{}", part(tenant.as_str()), part(id.as_str()))
+}
+
+pub(crate) fn tenant(tenant: &TenantId) -> String {
+    format!("TENANT#{}", part(tenant.as_str()))
+}
+
+pub(crate) fn chain(tenant: &TenantId, chain: &ChainId) -> String {
+    format!("CHAIN#{}#{}", part(tenant.as_str()), part(chain.as_str()))
+}
+
+pub(crate) fn file(s3_key: &str) -> String {
+    format!("{FILE}{}", part(s3_key))
+}
+
+pub(crate) fn event(message_id: &str) -> String {
+    format!("{EVENT}{}", part(message_id))
+}
+
+/// The partition of the sparse index in which a row is found, spread by its own key.
+pub(crate) fn due_shard(pk: &str, sk: &str) -> String {
+    let hash = pk
+        .bytes()
+        .chain(sk.bytes())
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+        });
+    format!("DUE#{}", (hash >> 32) % DUE_SHARDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_with_a_separator_in_its_name_stays_in_its_own_partition() {
+        let sly = transfer(&TenantId::new("a#b"), &TransferId::new("c"));
+        let honest = transfer(&TenantId::new("a"), &TransferId::new("b#c"));
+        assert_ne!(sly, honest);
+    }
+}

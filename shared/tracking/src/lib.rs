@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test says what went wrong by panicking"
+    )
+)]
+
+mod due;
+mod error;
+mod events;
+mod files;
+mod item;
+mod keys;
+mod queue;
+mod records;
+mod secrets;
+mod store;
+mod tenants;
+mod timeline;
+mod transfers;
+
+pub use due::{Due, DueItem, DuePage};
+pub use error::Error;
+pub use events::{EventRow, Recorded};
+pub use files::{Claim, Claimed, Commit, File, FileState, Lease, NewFile};
+pub use queue::{DeadLetter, Message, Queue, Task};
+pub use records::{Landed, LandedTarget, RecordKey, Rejected};
+pub use secrets::{SealError, SecretKey};
+pub use store::Store;
+pub use tenants::{Installed, Tenant};
+pub use transfers::{Attempt, Stored};

@@ -1,0 +1,281 @@
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use landfall_transfer::{TenantId, Timestamp};
+use secrecy::SecretString;
+
+use crate::error::Error;
+use crate::item::{Item, Reader, instant, key, number, text};
+use crate::keys;
+use crate::secrets::{SealError, SecretKey};
+use crate::store::{DEDUPE_LIFE_SECONDS, Store};
+
+/// A tenant: one installation of the app.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// Its `clientKey`.
+    pub id: TenantId,
+    /// Prefix of the product's REST endpoints.
+    pub base_url: String,
+    /// `jira` or `confluence`, where the platform said so.
+    pub product: Option<String>,
+    /// Whether the app is installed there now.
+    pub installed: bool,
+    /// The shared secret. Never printed.
+    pub secret: SecretString,
+    /// The secret before the last re-install, until when it still counts.
+    pub previous_secret: Option<(SecretString, Timestamp)>,
+}
+
+/// What a verified `installed` callback tells.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// The verified `clientKey`.
+    pub tenant: TenantId,
+    /// Prefix of the product's REST endpoints, its host already allowed.
+    pub base_url: String,
+    /// `jira` or `confluence`.
+    pub product: Option<String>,
+    /// The new shared secret.
+    pub secret: SecretString,
+}
+
+impl Tenant {
+    /// The secrets that a token may be signed with now, the newest first.
+    pub fn secrets(&self, now: Timestamp) -> Vec<&SecretString> {
+        let previous = self
+            .previous_secret
+            .iter()
+            .filter(|(_, until)| now < *until)
+            .map(|(secret, _)| secret);
+        std::iter::once(&self.secret).chain(previous).collect()
+    }
+}
+
+impl Store {
+    /// Reads a tenant, installed or not; none when it was never installed. Eventually consistent: a re-install that was
+    /// written a moment ago may not show yet, so a caller whose check fails asks again with `consistent`.
+    pub async fn tenant(
+        &self,
+        id: &TenantId,
+        key: &SecretKey,
+        consistent: bool,
+    ) -> Result<Option<Tenant>, Error> {
+        let item = self.get(&keys::tenant(id), keys::STATE, consistent).await?;
+        item.as_ref().map(|item| read(item, id, key)).transpose()
+    }
+
+    /// Stores a verified installation. The secret before it stays valid for `overlap`, so that calls in flight are not dropped.
+    ///
+    /// Repeating it changes nothing: the same secret again leaves the previous one as it is.
+    pub async fn install(
+        &self,
+        installed: &Installed,
+        key: &SecretKey,
+        overlap: Duration,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let pk = keys::tenant(&installed.tenant);
+        let owner = installed.tenant.as_str();
+        let known = self.tenant(&installed.tenant, key, true).await?;
+        let mut previous = None;
+        let mut version = None;
+        if let Some(known) = &known {
+            version = self
+                .get(&pk, keys::STATE, true)
+                .await?
+                .and_then(|item| Reader::new(&item, "a tenant's row").optional_number("version"));
+            let same = secrecy::ExposeSecret::expose_secret(&known.secret)
+                == secrecy::ExposeSecret::expose_secret(&installed.secret);
+            previous = if same {
+                known.previous_secret.clone()
+            } else if known.installed {
+                Some((known.secret.clone(), now + overlap))
+            } else {
+                // What was valid before the app was uninstalled must not come back to life.
+                None
+            };
+        }
+        let mut item = crate::item::key(&pk, keys::STATE);
+        let mut set = |name: &str, value: AttributeValue| item.insert(name.to_owned(), value);
+        set("kind", text("tenant"));
+        set("tenant", text(owner));
+        set("v", number(1));
+        set("version", number(version.unwrap_or(0) + 1));
+        set("base_url", text(&installed.base_url));
+        if let Some(product) = &installed.product {
+            set("product", text(product));
+        }
+        set("installed", AttributeValue::Bool(true));
+        set("installed_at", instant(now));
+        set(
+            "secret",
+            text(
+                key.seal(owner, &installed.secret)
+                    .map_err(|error| sealing(&error))?,
+            ),
+        );
+        if let Some((secret, until)) = &previous {
+            set(
+                "previous_secret",
+                text(key.seal(owner, secret).map_err(|error| sealing(&error))?),
+            );
+            set("previous_secret_until", instant(*until));
+        }
+        // Due at once: the sweeper looks for transfers whose events were lost, and then regularly.
+        set("due_shard", text(keys::due_shard(&pk, keys::STATE)));
+        set("due_at", instant(now));
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item));
+        let put = match version {
+            Some(version) => put
+                .condition_expression("version = :read")
+                .expression_attribute_values(":read", number(version)),
+            None => put.condition_expression("attribute_not_exists(pk)"),
+        };
+        put.send().await.map_err(|error| Error::of(&error))?;
+        Ok(())
+    }
+
+    /// Marks a tenant as uninstalled; its secrets verify nothing any more. Unknown tenants are left unknown.
+    pub async fn uninstall(&self, id: &TenantId, now: Timestamp) -> Result<(), Error> {
+        let answer = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(&keys::tenant(id), keys::STATE)))
+            .condition_expression("attribute_exists(pk)")
+            .update_expression(
+                "SET installed = :no, uninstalled_at = :now, version = version + :one REMOVE previous_secret, previous_secret_until, due_shard, due_at",
+            )
+            .expression_attribute_values(":no", AttributeValue::Bool(false))
+            .expression_attribute_values(":now", instant(now))
+            .expression_attribute_values(":one", number(1))
+            .send()
+            .await;
+        match answer.map_err(|error| Error::of(&error)) {
+            Ok(_) | Err(Error::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the tenant's regular comparison with the platform, unless another sweeper has it. `due` is what the index showed.
+    pub async fn claim_tenant(
+        &self,
+        id: &TenantId,
+        due: Timestamp,
+        next: Timestamp,
+    ) -> Result<bool, Error> {
+        self.move_due(&keys::tenant(id), keys::STATE, due, Some(next))
+            .await
+    }
+
+    /// Keeps what support needs of an event that was refused: its type, size and reason, not its content.
+    pub async fn record_rejected(
+        &self,
+        tenant: &TenantId,
+        event_type: &str,
+        bytes: usize,
+        reason: &str,
+        digest: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let mut item = self.note(tenant, "REJECTED", digest, now);
+        item.insert("event_type".to_owned(), text(event_type));
+        item.insert("size_bytes".to_owned(), number(bytes));
+        item.insert("reason".to_owned(), text(reason));
+        self.put_note(item).await
+    }
+
+    /// Keeps that a verified token came with a body that names another tenant. The other tenant's row is not touched.
+    pub async fn record_security(
+        &self,
+        tenant: &TenantId,
+        what: &str,
+        transfer: Option<&str>,
+        digest: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let mut item = self.note(tenant, "SECURITY", digest, now);
+        item.insert("what".to_owned(), text(what));
+        if let Some(transfer) = transfer {
+            item.insert("transfer_id".to_owned(), text(transfer));
+        }
+        self.put_note(item).await
+    }
+
+    /// Adds one to a counter of the tenant.
+    pub async fn count(&self, tenant: &TenantId, name: &str) -> Result<(), Error> {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(
+                &keys::tenant(tenant),
+                &format!("COUNT#{}", keys::part(name)),
+            )))
+            .update_expression("ADD #count :one")
+            .expression_attribute_names("#count", "count")
+            .expression_attribute_values(":one", number(1))
+            .send()
+            .await
+            .map_err(|error| Error::of(&error))?;
+        Ok(())
+    }
+
+    fn note(&self, tenant: &TenantId, kind: &str, digest: &str, now: Timestamp) -> Item {
+        let sort = format!("{kind}#{:015}#{}", now.as_millis(), keys::part(digest));
+        let mut item = key(&keys::tenant(tenant), &sort);
+        item.insert("kind".to_owned(), text(kind.to_ascii_lowercase()));
+        item.insert("at".to_owned(), instant(now));
+        item.insert(
+            "expires_at".to_owned(),
+            number(now.as_seconds() + DEDUPE_LIFE_SECONDS),
+        );
+        item
+    }
+
+    async fn put_note(&self, item: Item) -> Result<(), Error> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .send()
+            .await
+            .map_err(|error| Error::of(&error))?;
+        Ok(())
+    }
+}
+
+fn read(item: &Item, id: &TenantId, key: &SecretKey) -> Result<Tenant, Error> {
+    let reader = Reader::new(item, "a tenant's row");
+    let open = |sealed: &str| {
+        key.open(id.as_str(), sealed)
+            .map_err(|error| sealing(&error))
+    };
+    let previous_secret = match (
+        reader.optional_text("previous_secret"),
+        reader.optional_instant("previous_secret_until"),
+    ) {
+        (Some(sealed), Some(until)) => Some((open(sealed)?, until)),
+        _ => None,
+    };
+    Ok(Tenant {
+        id: id.clone(),
+        base_url: reader.text("base_url")?.to_owned(),
+        product: reader.optional_text("product").map(str::to_owned),
+        installed: item
+            .get("installed")
+            .and_then(|value| value.as_bool().ok())
+            .copied()
+            .unwrap_or(false),
+        secret: open(reader.text("secret")?)?,
+        previous_secret,
+    })
+}
+
+fn sealing(error: &SealError) -> Error {
+    Error::unreadable("a tenant's row", error)
+}

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test says what went wrong by panicking"
+    )
+)]
+
+mod clocks;
+mod completeness;
+mod counts;
+mod identity;
+mod message;
+mod settlement;
+mod timestamp;
+mod transfer;
+mod verdict;
+
+pub use clocks::{
+    Clocks, PLATFORM_CANCELLATION_GRACE, PLATFORM_LIFE, PLATFORM_RERUN_WINDOW, SEND_LEASE,
+};
+pub use completeness::{Completeness, Evidence, FileFacts, Manifest, ManifestError, evaluate};
+pub use counts::Counts;
+pub use identity::{ChainId, TenantId, TransferId};
+pub use message::{MESSAGE_MAX, clip};
+pub use settlement::{Answer, Form, Listing, Settlement};
+pub use timestamp::Timestamp;
+pub use transfer::{
+    Exporter, FileOutcome, FileTotals, Input, Phase, Report, Settled, SettledBy, Step, StopReason,
+    Transfer, Work,
+};
+pub use verdict::{Cause, Status, Verdict};

@@ -1,0 +1,251 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clocks::{Clocks, PLATFORM_LIFE, SEND_LEASE};
+use crate::timestamp::Timestamp;
+use crate::verdict::Verdict;
+
+/// How the percent of a final status is written. The sources disagree, so the forms are tried in this order with one
+/// verdict (PROTOCOL.md 2.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// `percent` 100: never lower than before, in the validated range, and what a staff answer asks for.
+    Hundred,
+    /// Without `percent`: keeps the previous value.
+    Omitted,
+    /// The last reported percent, within 1..99.
+    LastReported,
+}
+
+impl Form {
+    /// The percent to send, given the highest one reported so far.
+    pub fn percent(self, last_reported: u8) -> Option<u8> {
+        match self {
+            Self::Hundred => Some(100),
+            Self::Omitted => None,
+            Self::LastReported => Some(last_reported.clamp(1, 99)),
+        }
+    }
+
+    const fn next(self) -> Option<Self> {
+        match self {
+            Self::Hundred => Some(Self::Omitted),
+            Self::Omitted => Some(Self::LastReported),
+            Self::LastReported => None,
+        }
+    }
+}
+
+/// What the platform answered to an attempt to settle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 2xx. Believed once the transfer is no longer listed as active.
+    Accepted,
+    /// 400 that speaks of no time limit: this form is not taken.
+    FormRefused,
+    /// 403, 404, 409, or a 400 about the time limit: settled, expired, unknown, or our credentials are wrong.
+    SuspectGone,
+    /// 429, 5xx or a connection that never stood: nothing happened.
+    NotTaken {
+        /// What the platform asked us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Sent, and no answer came: it may have been taken.
+    Unknown,
+}
+
+/// Whether the platform lists the transfer as active (`GET /transfer/recent`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// It does.
+    Active,
+    /// It does not, and the list was not full.
+    Absent,
+    /// The list was full (100 rows), so that nothing follows from absence (OPEN-QUESTIONS.md B15).
+    Full,
+}
+
+/// A verdict on its way to the platform: written before it is sent, repeated until the platform has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    /// What is sent. Never changed.
+    pub verdict: Verdict,
+    /// The form that is tried now.
+    pub form: Form,
+    /// Attempts that were begun.
+    pub attempts: u32,
+    /// While this lies ahead, somebody is sending.
+    pub sending_until: Option<Timestamp>,
+    /// When the platform answered 200 to the form that is tried now.
+    pub accepted_at: Option<Timestamp>,
+    /// When the platform answered as if the transfer were gone.
+    pub suspect_at: Option<Timestamp>,
+    /// Whether some attempt may have been taken: a 200, or an outcome that nobody knows.
+    pub may_have_arrived: bool,
+    /// When the next attempt, or the next look at the platform's list, is due.
+    pub next_at: Timestamp,
+}
+
+/// What a look at the platform's list means for a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Confirmed {
+    /// The platform has our verdict.
+    Settled,
+    /// The platform ended the transfer without our verdict.
+    Elsewhere,
+    /// Not yet.
+    Open,
+}
+
+impl Settlement {
+    pub(crate) const fn new(verdict: Verdict, now: Timestamp) -> Self {
+        Self {
+            verdict,
+            form: Form::Hundred,
+            attempts: 0,
+            sending_until: None,
+            accepted_at: None,
+            suspect_at: None,
+            may_have_arrived: false,
+            next_at: now,
+        }
+    }
+
+    /// When something is due, and whether that is a look at the list rather than an attempt.
+    pub(crate) fn due(&self) -> (Timestamp, bool) {
+        match self.sending_until {
+            // The sender died, or will answer before that: either way the next one starts no earlier.
+            Some(until) => (until, false),
+            None => (
+                self.next_at,
+                self.accepted_at.is_some() || self.suspect_at.is_some(),
+            ),
+        }
+    }
+
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        // A lease that ran out without an answer is an attempt whose outcome nobody knows.
+        self.may_have_arrived |= self.sending_until.is_some();
+        self.attempts += 1;
+        self.sending_until = Some(now + SEND_LEASE);
+    }
+
+    pub(crate) fn answered(
+        &mut self,
+        answer: Answer,
+        now: Timestamp,
+        clocks: &Clocks,
+        age: Duration,
+        seed: u64,
+    ) {
+        self.sending_until = None;
+        match answer {
+            Answer::Accepted => {
+                self.may_have_arrived = true;
+                self.accepted_at = Some(now);
+                self.suspect_at = None;
+                self.next_at = now;
+            }
+            Answer::FormRefused => self.take_next_form(now, clocks),
+            Answer::SuspectGone => {
+                self.suspect_at = Some(now);
+                self.next_at = now;
+            }
+            Answer::NotTaken { retry_after } => {
+                let pause = self.backoff(clocks, age, seed);
+                self.next_at = now + retry_after.map_or(pause, |asked| asked.max(pause));
+            }
+            Answer::Unknown => {
+                self.may_have_arrived = true;
+                self.next_at = now + self.backoff(clocks, age, seed);
+            }
+        }
+    }
+
+    pub(crate) fn looked(
+        &mut self,
+        listing: Listing,
+        now: Timestamp,
+        clocks: &Clocks,
+        age: Duration,
+        seed: u64,
+    ) -> Confirmed {
+        match (listing, self.accepted_at, self.suspect_at) {
+            // A 200 stands unless the list contradicts it.
+            (Listing::Absent | Listing::Full, Some(_), _) => Confirmed::Settled,
+            (Listing::Active, Some(accepted), _) => {
+                let deadline = accepted + clocks.settle_confirm_after;
+                if now < deadline {
+                    // The list may lag behind (OPEN-QUESTIONS.md B16).
+                    self.next_at = deadline;
+                } else {
+                    self.take_next_form(now, clocks);
+                }
+                Confirmed::Open
+            }
+            (Listing::Absent, None, Some(_)) if self.may_have_arrived => Confirmed::Settled,
+            (Listing::Absent, None, _) => Confirmed::Elsewhere,
+            // Still active, or nobody can tell: then the 403 was about our credentials, and the same verdict is repeated.
+            (Listing::Active | Listing::Full, None, _) => {
+                self.suspect_at = None;
+                self.next_at = now + self.backoff(clocks, age, seed);
+                Confirmed::Open
+            }
+        }
+    }
+
+    /// The list could not be read: look again later.
+    pub(crate) fn look_failed(
+        &mut self,
+        now: Timestamp,
+        clocks: &Clocks,
+        age: Duration,
+        seed: u64,
+    ) {
+        self.sending_until = None;
+        self.next_at = now + self.backoff(clocks, age, seed);
+    }
+
+    fn take_next_form(&mut self, now: Timestamp, clocks: &Clocks) {
+        self.accepted_at = None;
+        self.suspect_at = None;
+        if let Some(form) = self.form.next() {
+            self.form = form;
+            self.next_at = now;
+        } else {
+            // Every form was given up. The verdict stands, so the ladder starts again, slowly.
+            self.form = Form::Hundred;
+            self.next_at = now + clocks.settle_retry_max;
+        }
+    }
+
+    /// Doubles from the first pause to the longest, with full jitter (PROTOCOL.md 11); once a day when the platform has
+    /// probably given the transfer up (OPEN-QUESTIONS.md B14).
+    fn backoff(&self, clocks: &Clocks, age: Duration, seed: u64) -> Duration {
+        if age > PLATFORM_LIFE {
+            return Duration::from_secs(86_400);
+        }
+        let doublings = self.attempts.saturating_sub(1).min(16);
+        let ceiling = clocks
+            .settle_retry_first
+            .saturating_mul(1 << doublings)
+            .min(clocks.settle_retry_max);
+        let ceiling_ms = u64::try_from(ceiling.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        // At least half, so that a row of unlucky draws can't hammer the platform.
+        Duration::from_millis(
+            ceiling_ms / 2 + scatter(seed, u64::from(self.attempts)) % (ceiling_ms / 2 + 1),
+        )
+    }
+}
+
+/// Spreads equal retries of different transfers; a fixed mixing (`SplitMix64`), so that a replay is exact.
+fn scatter(seed: u64, step: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(step.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
