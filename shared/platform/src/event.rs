@@ -1,0 +1,145 @@
+//! One event of the platform, whichever flavour delivered it.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::digest::sha256_hex;
+
+/// Longest identity that we take as part of a key, in bytes. The platform's are UUIDs of 36 (PROTOCOL 3.4).
+pub const IDENTITY_MAX: usize = 128;
+
+/// Longest label that we keep as it is, in bytes (OPEN-QUESTIONS C2).
+pub const LABEL_MAX: usize = 1024;
+
+/// What happened (PROTOCOL 3.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The server's listener was started.
+    ListenerTriggered,
+    /// One exported file is complete in the platform's storage.
+    AppDataUploaded {
+        /// Names the file at the platform.
+        s3_key: String,
+        /// Free text of the server app; at most [`LABEL_MAX`] bytes.
+        label: Option<String>,
+    },
+    /// The server's listener ended with an exception.
+    ListenerErrored,
+    /// The admin or Support cancelled; the app has 60 minutes to settle.
+    CancellationRequested,
+    /// The platform recorded that the transfer is settled.
+    Settled {
+        /// The platform's word for how, when it said so (OPEN-QUESTIONS A10).
+        status: Option<String>,
+    },
+    /// A type that we don't know; empty when the event names none. Stored, acknowledged and skipped.
+    Unknown(String),
+}
+
+impl Kind {
+    /// The platform's own word for it.
+    pub fn event_type(&self) -> &str {
+        match self {
+            Self::ListenerTriggered => "listener-triggered",
+            Self::AppDataUploaded { .. } => "app-data-uploaded",
+            Self::ListenerErrored => "listener-errored",
+            Self::CancellationRequested => "transfer-cancellation-requested",
+            Self::Settled { .. } => "transfer-settled",
+            Self::Unknown(name) => name,
+        }
+    }
+
+    /// Whether the type is one that we act on.
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Self::Unknown(_))
+    }
+}
+
+/// An event, checked as far as a body alone can be. Who sent it is the token's business, not the body's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// What happened.
+    pub kind: Kind,
+    /// The transfer that it happened to. Always there when the kind is known.
+    pub transfer_id: Option<String>,
+    /// In a re-run, the first transfer of the chain (PROTOCOL 10).
+    pub original_transfer_id: Option<String>,
+    /// The delivery's identity, fit to be a key. Equal for every repetition of the same event.
+    pub message_id: String,
+    /// Whether the platform gave no usable `messageId`, so that [`Self::message_id`] is a digest.
+    pub message_id_is_digest: bool,
+    /// When the migration was created, in milliseconds since the Unix epoch.
+    pub created_at_ms: Option<i64>,
+    /// Tenants that the body names: the Jira and the Confluence client key, those that are known. A claim, not a proof.
+    pub client_keys: Vec<String>,
+    /// One run of a plan.
+    pub migration_id: Option<String>,
+    /// The pair of server and cloud site.
+    pub migration_scope_id: Option<String>,
+    /// The site's address as the event has it; for support, never for calls.
+    pub cloud_url: Option<String>,
+    /// The whole body but for the plan's name, which may hold personal data.
+    pub raw: Value,
+}
+
+/// Whether a text may become part of a key and of a URL's path: 1 to [`IDENTITY_MAX`] letters, digits and `-_.:~`, a letter or digit first.
+///
+/// The first character rules out `.` and `..`, which a URL would resolve.
+pub fn is_identity(text: &str) -> bool {
+    text.len() <= IDENTITY_MAX
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:~".contains(&byte))
+}
+
+/// A label of at most [`LABEL_MAX`] bytes. A longer one keeps its beginning, its end (where a suffix tells the format) and a digest of the
+/// whole between them, so that two long labels stay two.
+pub fn bounded_label(label: &str) -> Cow<'_, str> {
+    const TAIL: usize = 128;
+    const DIGEST: usize = 32;
+    if label.len() <= LABEL_MAX {
+        return Cow::Borrowed(label);
+    }
+    let digest = sha256_hex(label.as_bytes());
+    let marks = "…".len() * 2;
+    let head = &label[..label.floor_char_boundary(LABEL_MAX - TAIL - DIGEST - marks)];
+    let tail = &label[label.ceil_char_boundary(label.len() - TAIL)..];
+    Cow::Owned(format!("{head}…{}…{tail}", &digest[..DIGEST]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_safe_in_a_key_and_in_a_path() {
+        assert!(is_identity("0b9d6b52-5f0e-4c3a-9a53-3f1d7a1c1001"));
+        assert!(is_identity("jira:7f0c2f7e"));
+        for unsafe_text in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a#b",
+            "a b",
+            "é",
+            "-a",
+            &"a".repeat(129),
+        ] {
+            assert!(!is_identity(unsafe_text), "{unsafe_text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_label_is_cut_and_stays_different_from_its_neighbour() {
+        let one = format!("{}-0001-of-0002.json.gz", "ä".repeat(2_000));
+        let other = format!("b{}-0001-of-0002.json.gz", "ä".repeat(2_000));
+        let (one, other) = (bounded_label(&one), bounded_label(&other));
+        assert!(one.len() <= LABEL_MAX && other.len() <= LABEL_MAX);
+        assert!(one.ends_with("-0001-of-0002.json.gz"));
+        assert_ne!(one, other);
+        assert_eq!(bounded_label("attachments"), "attachments");
+    }
+}
