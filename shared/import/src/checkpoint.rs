@@ -1,0 +1,227 @@
+//! How far a file is imported, as it is stored.
+
+use landfall_transfer::Counts;
+use serde::{Deserialize, Serialize};
+
+use crate::format::Compression;
+use crate::problem::FileProblem;
+use crate::records::Place;
+
+/// The version that this code writes.
+const VERSION: u32 = 1;
+
+/// Everything that a later slice needs to go on where an earlier one stopped. Stored as text: [`Checkpoint::encode`], [`Checkpoint::decode`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Decompressed bytes that are done with: up to the end of the last committed record.
+    pub offset: u64,
+    /// Records cut so far; the next one has this number plus 1.
+    pub record_number: u64,
+    /// How the file is read, once that is decided. Decided once: a later slice doesn't see the file's first bytes any more.
+    pub reading: Option<Reading>,
+    /// What became of the records so far.
+    pub counts: Counts,
+    /// Set when there is nothing more to read; the file is then finished, with a problem or without.
+    pub ended: Option<Ended>,
+}
+
+/// The decided format of a file, and where in it the offset is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// How the file is compressed.
+    pub compression: Compression,
+    /// What the bytes at the offset belong to.
+    pub place: Place,
+}
+
+/// How a file ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Why it ended early, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<FileProblem>,
+}
+
+impl Ended {
+    /// Ended early.
+    pub fn because(problem: FileProblem) -> Self {
+        Self {
+            problem: Some(problem),
+        }
+    }
+}
+
+/// A stored checkpoint that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// A newer version of this software wrote it. Nothing may go on from it but that version; starting over would apply records again.
+    #[error("the checkpoint has version {found}, this program knows versions up to {VERSION}")]
+    NewerVersion {
+        /// The stored version.
+        found: u32,
+    },
+    /// It is damaged; a retry can't help.
+    #[error("the checkpoint can't be read")]
+    Malformed(#[from] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredV1 {
+    version: u32,
+    offset: u64,
+    record_number: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reading: Option<Reading>,
+    counts: Counts,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<Ended>,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a file that nobody has begun.
+    pub fn start() -> Self {
+        Self::default()
+    }
+
+    /// The text to store; a few hundred bytes.
+    pub fn encode(&self) -> String {
+        let stored = StoredV1 {
+            version: VERSION,
+            offset: self.offset,
+            record_number: self.record_number,
+            reading: self.reading,
+            counts: self.counts,
+            ended: self.ended.clone(),
+        };
+        serde_json::to_string(&stored).expect("numbers and strings always serialise")
+    }
+
+    /// Reads a stored text. The version is looked at before anything else.
+    pub fn decode(text: &str) -> Result<Self, CheckpointError> {
+        let Version { version } = serde_json::from_str(text)?;
+        if version > VERSION {
+            return Err(CheckpointError::NewerVersion { found: version });
+        }
+        let stored: StoredV1 = serde_json::from_str(text)?;
+        Ok(Self {
+            offset: stored.offset,
+            record_number: stored.record_number,
+            reading: stored.reading,
+            counts: stored.counts,
+            ended: stored.ended,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Nesting;
+
+    fn in_mid_file() -> Checkpoint {
+        Checkpoint {
+            offset: 1_048_577,
+            record_number: 4211,
+            reading: Some(Reading {
+                compression: Compression::Gzip,
+                place: Place::SkippingElement {
+                    nesting: Nesting {
+                        depth: 2,
+                        in_string: true,
+                        escaped: false,
+                        scalar: false,
+                    },
+                },
+            }),
+            counts: Counts {
+                read: 4211,
+                applied: 4200,
+                unchanged: 3,
+                held: 2,
+                rejected: 6,
+            },
+            ended: None,
+        }
+    }
+
+    fn ended_early() -> Checkpoint {
+        Checkpoint {
+            offset: 77,
+            record_number: 2,
+            reading: Some(Reading {
+                compression: Compression::Plain,
+                place: Place::Separator,
+            }),
+            counts: Counts {
+                read: 2,
+                applied: 2,
+                ..Counts::default()
+            },
+            ended: Some(Ended {
+                problem: Some(FileProblem::ArrayCutShort { offset: 77 }),
+            }),
+        }
+    }
+
+    #[test]
+    fn version_1_is_written_as_the_golden_files_say() {
+        assert_eq!(
+            in_mid_file().encode(),
+            include_str!("checkpoint/v1-mid-file.json").trim_end()
+        );
+        assert_eq!(
+            ended_early().encode(),
+            include_str!("checkpoint/v1-ended-early.json").trim_end()
+        );
+        assert_eq!(
+            Checkpoint::start().encode(),
+            include_str!("checkpoint/v1-start.json").trim_end()
+        );
+    }
+
+    #[test]
+    fn version_1_is_read_back_from_the_golden_files() {
+        for (golden, expected) in [
+            (include_str!("checkpoint/v1-mid-file.json"), in_mid_file()),
+            (
+                include_str!("checkpoint/v1-ended-early.json"),
+                ended_early(),
+            ),
+            (
+                include_str!("checkpoint/v1-start.json"),
+                Checkpoint::start(),
+            ),
+        ] {
+            assert_eq!(Checkpoint::decode(golden).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_whatever_else_it_holds() {
+        let error = Checkpoint::decode(r#"{"version":2,"segments":[]}"#).unwrap_err();
+        assert!(
+            matches!(error, CheckpointError::NewerVersion { found: 2 }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_an_error_and_not_a_fresh_start() {
+        for text in [
+            "",
+            "{}",
+            r#"{"version":1}"#,
+            r#"{"version":1,"offset":-1,"record_number":0,"counts":{}}"#,
+        ] {
+            assert!(
+                matches!(Checkpoint::decode(text), Err(CheckpointError::Malformed(_))),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,660 @@
+//! What a partner declares in `landfall.toml`: the sections `[[imports]]`, `[sink]` and `[limits]`. The README documents them key by key.
+
+use std::fmt;
+use std::time::Duration;
+
+use globset::{Glob, GlobMatcher};
+use serde::Deserialize;
+use url::{Host, Url};
+
+use crate::format::without_gzip_suffix;
+use crate::ports::{COMMIT_WRITES, MAPPING_KEYS};
+
+/// Default of `[sink] timeout`.
+const SINK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The longest `[sink] timeout`: a delivery must end well within a slice's lease.
+const SINK_TIMEOUT_MAX: Duration = Duration::from_mins(1);
+
+/// The largest `limits.batch_bytes`: with [`GROWTH_BYTES`](crate::mapping::GROWTH_BYTES) a record it stays below a commit's size.
+pub(crate) const BATCH_BYTES_MAX: usize = 2_097_152;
+
+/// The most mappings one import may declare; each is a lookup for every record.
+const MAPPINGS_MAX: usize = 32;
+
+/// The longest placeholder, in bytes.
+const PLACEHOLDER_BYTES: usize = 256;
+
+/// How files become records: everything the engine takes from `landfall.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Declaration {
+    /// One entry per kind of file, the first that matches a label counts.
+    pub imports: Vec<Import>,
+    /// Where the records go.
+    pub sink: Sink,
+    /// Bounds of what is read, held and written at once.
+    pub limits: Limits,
+}
+
+/// How the files with certain labels are imported.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    /// Glob over the file's label, as it is and without a `.gz` at its end.
+    pub label: String,
+    /// JSON pointer to what identifies a record within its label; without it the content does.
+    pub natural_key: Option<String>,
+    /// How records are told apart in the file.
+    #[serde(default)]
+    pub format: Format,
+    /// Which ids are replaced.
+    #[serde(default)]
+    pub mappings: Vec<Mapping>,
+}
+
+/// `format` of an import.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// By the label's suffix and the first character.
+    #[default]
+    Auto,
+    /// One JSON value a line.
+    Ndjson,
+    /// One JSON array, its elements are the records.
+    Json,
+}
+
+/// One place in the records that holds a server id.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// JSON pointer (RFC 6901) to the id.
+    pub pointer: String,
+    /// The platform's namespace, an opaque string such as `identity:user`.
+    pub namespace: String,
+    /// What to do with an id that the platform doesn't know.
+    #[serde(default)]
+    pub on_miss: OnMiss,
+    /// What replaces an unknown id, with `on_miss = "placeholder"`.
+    pub placeholder: Option<String>,
+    /// Put before the id for the lookup only, such as `confluence.userkey/`.
+    pub key_prefix: Option<String>,
+}
+
+/// The policy for an id without a mapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnMiss {
+    /// The record is rejected.
+    #[default]
+    Reject,
+    /// The record is held: counted apart, and imported by a re-run once the mapping exists.
+    Hold,
+    /// The id stays as it is.
+    Keep,
+    /// The id is replaced by the placeholder.
+    Placeholder,
+}
+
+/// `[sink]`: where the records go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sink {
+    /// Which kind of sink.
+    pub kind: SinkKind,
+    /// The partner's endpoint, with `kind = "http"`.
+    pub url: Option<String>,
+    /// How long one delivery may take, with `kind = "http"`.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Option<Duration>,
+}
+
+/// `kind` of the sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkKind {
+    /// The records table, written in the same transaction as the checkpoint.
+    #[default]
+    Dynamodb,
+    /// The partner's own service.
+    Http,
+}
+
+impl Sink {
+    /// How long one delivery may take; 20 s where nothing is declared.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(SINK_TIMEOUT)
+    }
+}
+
+/// `[limits]`: what is read, held and written at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The largest event body that intake takes, in bytes. Not the engine's, but a limit like the others.
+    pub body_bytes: usize,
+    /// The largest record, in bytes of the file; a larger one is rejected.
+    pub record_bytes: usize,
+    /// The most records in one batch.
+    pub batch_records: usize,
+    /// The most bytes of records in one batch.
+    pub batch_bytes: usize,
+    /// How many ids, found or missing, are remembered while a file is imported.
+    pub mapping_cache_entries: usize,
+    /// How often a file is tried again, and a cut download opened again, without getting further.
+    pub attempts_without_progress: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 262_144,
+            record_bytes: 1_048_576,
+            batch_records: 90,
+            batch_bytes: 2_097_152,
+            mapping_cache_entries: 50_000,
+            attempts_without_progress: 5,
+        }
+    }
+}
+
+/// One thing that is wrong with the declaration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, such as `imports[1].mappings[0].pointer`.
+    pub key: String,
+    /// What is wrong with its value.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.key, self.message)
+    }
+}
+
+/// Collects problems under their keys.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem {
+            key: key.into(),
+            message: message.into(),
+        });
+    }
+
+    fn add_if(&mut self, wrong: bool, key: impl Into<String>, message: impl Into<String>) {
+        if wrong {
+            self.add(key, message);
+        }
+    }
+}
+
+impl Declaration {
+    /// Everything that is wrong, each with its key; nothing when the declaration can be used.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        problems.add_if(
+            self.imports.is_empty(),
+            "imports",
+            "at least one is needed, or every file is refused",
+        );
+        for (index, import) in self.imports.iter().enumerate() {
+            import.validate(&format!("imports[{index}]"), &mut problems);
+        }
+        self.sink.validate(&mut problems);
+        self.limits.validate(&mut problems);
+        problems.0
+    }
+}
+
+impl Import {
+    fn validate(&self, at: &str, problems: &mut Problems) {
+        if self.label.is_empty() {
+            problems.add(
+                format!("{at}.label"),
+                "must not be empty; \"*\" matches every label",
+            );
+        } else if let Err(error) = Glob::new(&self.label) {
+            problems.add(
+                format!("{at}.label"),
+                format!("is not a glob: {}", error.kind()),
+            );
+        }
+        if let Some(message) = self.natural_key.as_deref().and_then(pointer_problem) {
+            problems.add(format!("{at}.natural_key"), message);
+        }
+        problems.add_if(
+            self.mappings.len() > MAPPINGS_MAX,
+            format!("{at}.mappings"),
+            format!("at most {MAPPINGS_MAX} are possible"),
+        );
+        for (index, mapping) in self.mappings.iter().enumerate() {
+            let at = format!("{at}.mappings[{index}]");
+            mapping.validate(&at, problems);
+            problems.add_if(
+                self.mappings[..index]
+                    .iter()
+                    .any(|earlier| earlier.pointer == mapping.pointer),
+                format!("{at}.pointer"),
+                "is declared twice in this import",
+            );
+        }
+    }
+}
+
+impl Mapping {
+    fn validate(&self, at: &str, problems: &mut Problems) {
+        if let Some(message) = pointer_problem(&self.pointer) {
+            problems.add(format!("{at}.pointer"), message);
+        }
+        problems.add_if(
+            self.namespace.trim().is_empty(),
+            format!("{at}.namespace"),
+            "must not be empty",
+        );
+        let key = format!("{at}.placeholder");
+        match (self.on_miss, &self.placeholder) {
+            (OnMiss::Placeholder, None) => {
+                problems.add(key, "is needed with on_miss = \"placeholder\"");
+            }
+            (OnMiss::Placeholder, Some(placeholder)) => problems.add_if(
+                placeholder.len() > PLACEHOLDER_BYTES,
+                key,
+                format!("must not be longer than {PLACEHOLDER_BYTES} bytes"),
+            ),
+            (_, Some(_)) => problems.add(key, "has a meaning only with on_miss = \"placeholder\""),
+            (_, None) => {}
+        }
+        problems.add_if(
+            self.key_prefix
+                .as_ref()
+                .is_some_and(|prefix| prefix.is_empty() || prefix.len() > PLACEHOLDER_BYTES),
+            format!("{at}.key_prefix"),
+            format!("must have 1 to {PLACEHOLDER_BYTES} bytes, or be left out"),
+        );
+    }
+}
+
+impl Sink {
+    fn validate(&self, problems: &mut Problems) {
+        match self.kind {
+            SinkKind::Dynamodb => {
+                problems.add_if(
+                    self.url.is_some(),
+                    "sink.url",
+                    "has a meaning only with kind = \"http\"",
+                );
+                problems.add_if(
+                    self.timeout.is_some(),
+                    "sink.timeout",
+                    "has a meaning only with kind = \"http\"",
+                );
+            }
+            SinkKind::Http => {
+                match self.url.as_deref() {
+                    None => problems.add("sink.url", "is needed with kind = \"http\""),
+                    Some(url) => {
+                        if let Some(message) = sink_url_problem(url) {
+                            problems.add("sink.url", message);
+                        }
+                    }
+                }
+                problems.add_if(
+                    !(Duration::from_millis(1)..=SINK_TIMEOUT_MAX).contains(&self.timeout()),
+                    "sink.timeout",
+                    "must be from 1ms to 1m",
+                );
+            }
+        }
+    }
+}
+
+impl Limits {
+    fn validate(&self, problems: &mut Problems) {
+        let mut within = |key: &str, value: usize, low: usize, high: usize| {
+            problems.add_if(
+                !(low..=high).contains(&value),
+                format!("limits.{key}"),
+                format!("must be from {low} to {high}"),
+            );
+        };
+        within("body_bytes", self.body_bytes, 1024, 262_144);
+        within(
+            "record_bytes",
+            self.record_bytes,
+            1,
+            self.batch_bytes.min(BATCH_BYTES_MAX),
+        );
+        within("batch_records", self.batch_records, 1, COMMIT_WRITES);
+        within("batch_bytes", self.batch_bytes, 1, BATCH_BYTES_MAX);
+        within(
+            "mapping_cache_entries",
+            self.mapping_cache_entries,
+            MAPPING_KEYS,
+            1_000_000,
+        );
+        within(
+            "attempts_without_progress",
+            self.attempts_without_progress as usize,
+            1,
+            1000,
+        );
+    }
+}
+
+/// What keeps `pointer` from being a JSON pointer (RFC 6901).
+fn pointer_problem(pointer: &str) -> Option<&'static str> {
+    if !pointer.is_empty() && !pointer.starts_with('/') {
+        return Some("must be empty or start with \"/\"");
+    }
+    let stray_tilde = pointer
+        .split('~')
+        .skip(1)
+        .any(|after| !after.starts_with('0') && !after.starts_with('1'));
+    stray_tilde.then_some("a \"~\" must be written \"~0\", and a \"/\" inside a name \"~1\"")
+}
+
+fn sink_url_problem(url: &str) -> Option<&'static str> {
+    let Ok(url) = Url::parse(url) else {
+        return Some("is not a URL");
+    };
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return Some("names no host"),
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        _ => return Some("must be https; http is possible to a loopback host only"),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("must not hold a user or a password; deliveries are signed");
+    }
+    url.fragment()
+        .is_some()
+        .then_some("must not have a fragment")
+}
+
+/// The declared imports, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Imports {
+    entries: Vec<(GlobMatcher, Import)>,
+}
+
+/// A file whose label no import matches; it is refused, and its transfer can't be a success.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no import is declared for files labelled {label:?}; add an [[imports]] entry to landfall.toml and run the migration again"
+)]
+pub struct NoImport {
+    /// The label, cut to 100 characters.
+    pub label: String,
+}
+
+impl Imports {
+    /// Compiles the globs of a declaration. Fails only with what [`Declaration::validate`] tells of.
+    pub fn new(declared: &[Import]) -> Result<Self, globset::Error> {
+        let entries = declared
+            .iter()
+            .map(|import| Ok((Glob::new(&import.label)?.compile_matcher(), import.clone())))
+            .collect::<Result<_, globset::Error>>()?;
+        Ok(Self { entries })
+    }
+
+    /// The first import whose glob matches the label as it is or without a `.gz` at its end. A file without a label has the label `""`.
+    pub fn of(&self, label: &str) -> Result<&Import, NoImport> {
+        self.entries
+            .iter()
+            .find(|(glob, _)| glob.is_match(label) || glob.is_match(without_gzip_suffix(label)))
+            .map(|(_, import)| import)
+            .ok_or_else(|| NoImport {
+                label: label.chars().take(100).collect(),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Declaration {
+        toml::from_str(text).unwrap()
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        parse(text)
+            .validate()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    const FULL: &str = r#"
+        [[imports]]
+        label = "users-*.ndjson"
+        natural_key = "/id"
+        format = "ndjson"
+
+        [[imports.mappings]]
+        pointer = "/author"
+        namespace = "identity:user"
+        key_prefix = "confluence.userkey/"
+        on_miss = "placeholder"
+        placeholder = "unknown"
+
+        [[imports]]
+        label = "*"
+
+        [sink]
+        kind = "http"
+        url = "https://import.example.com/batches"
+        timeout = "5s"
+
+        [limits]
+        record_bytes = 1000
+        batch_records = 10
+        batch_bytes = 10000
+        mapping_cache_entries = 100
+    "#;
+
+    #[test]
+    fn a_full_declaration_is_read_and_has_no_problem() {
+        let declaration = parse(FULL);
+        assert_eq!(declaration.validate(), []);
+        assert_eq!(declaration.sink.timeout(), Duration::from_secs(5));
+        assert_eq!(
+            declaration.imports[0].mappings[0].on_miss,
+            OnMiss::Placeholder
+        );
+        assert_eq!(declaration.imports[1].format, Format::Auto);
+        assert_eq!(declaration.limits.attempts_without_progress, 5);
+    }
+
+    #[test]
+    fn the_example_of_the_readme_is_read_and_has_no_problem() {
+        let (_, after) = include_str!("../README.md")
+            .split_once("```toml\n")
+            .unwrap();
+        let (example, _) = after.split_once("```").unwrap();
+        let declaration = parse(example);
+        assert_eq!(declaration.validate(), []);
+        assert_eq!(
+            declaration.limits,
+            Limits::default(),
+            "the example shows the defaults"
+        );
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_each_with_its_key() {
+        let text = r#"
+            [[imports]]
+            label = "a[.json"
+            natural_key = "id"
+
+            [[imports]]
+            label = ""
+
+            [[imports.mappings]]
+            pointer = "author"
+            namespace = " "
+            on_miss = "placeholder"
+
+            [[imports.mappings]]
+            pointer = "/a~2"
+            namespace = "identity:user"
+            placeholder = "x"
+            key_prefix = ""
+
+            [[imports.mappings]]
+            pointer = "/a~2"
+            namespace = "identity:user"
+
+            [sink]
+            kind = "http"
+            url = "http://import.example.com/"
+            timeout = "5m"
+
+            [limits]
+            body_bytes = 1
+            record_bytes = 3000000
+            batch_records = 100
+            mapping_cache_entries = 1
+            attempts_without_progress = 0
+        "#;
+        assert_eq!(
+            problems(text),
+            [
+                "imports[0].label: is not a glob: unclosed character class; missing ']'",
+                "imports[0].natural_key: must be empty or start with \"/\"",
+                "imports[1].label: must not be empty; \"*\" matches every label",
+                "imports[1].mappings[0].pointer: must be empty or start with \"/\"",
+                "imports[1].mappings[0].namespace: must not be empty",
+                "imports[1].mappings[0].placeholder: is needed with on_miss = \"placeholder\"",
+                "imports[1].mappings[1].pointer: a \"~\" must be written \"~0\", and a \"/\" inside a name \"~1\"",
+                "imports[1].mappings[1].placeholder: has a meaning only with on_miss = \"placeholder\"",
+                "imports[1].mappings[1].key_prefix: must have 1 to 256 bytes, or be left out",
+                "imports[1].mappings[2].pointer: a \"~\" must be written \"~0\", and a \"/\" inside a name \"~1\"",
+                "imports[1].mappings[2].pointer: is declared twice in this import",
+                "sink.url: must be https; http is possible to a loopback host only",
+                "sink.timeout: must be from 1ms to 1m",
+                "limits.body_bytes: must be from 1024 to 262144",
+                "limits.record_bytes: must be from 1 to 2097152",
+                "limits.batch_records: must be from 1 to 99",
+                "limits.mapping_cache_entries: must be from 100 to 1000000",
+                "limits.attempts_without_progress: must be from 1 to 1000",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_http_key_beside_the_dynamodb_sink_is_a_problem() {
+        let text =
+            "[[imports]]\nlabel = \"*\"\n[sink]\nurl = \"https://a.example\"\ntimeout = \"1s\"";
+        assert_eq!(
+            problems(text),
+            [
+                "sink.url: has a meaning only with kind = \"http\"",
+                "sink.timeout: has a meaning only with kind = \"http\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_http_sink_needs_a_url_that_a_signed_delivery_can_go_to() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8080/x", None),
+            ("http://localhost/x", None),
+            ("http://[::1]:1/x", None),
+            ("https://import.example.com/x", None),
+            (
+                "http://import.example.com/x",
+                Some("must be https; http is possible to a loopback host only"),
+            ),
+            (
+                "ftp://localhost/x",
+                Some("must be https; http is possible to a loopback host only"),
+            ),
+            (
+                "https://me:you@import.example.com/x",
+                Some("must not hold a user or a password; deliveries are signed"),
+            ),
+            (
+                "https://import.example.com/x#y",
+                Some("must not have a fragment"),
+            ),
+            ("import.example.com", Some("is not a URL")),
+        ] {
+            assert_eq!(sink_url_problem(url), expected, "{url}");
+        }
+        assert_eq!(
+            problems("[[imports]]\nlabel = \"*\"\n[sink]\nkind = \"http\""),
+            ["sink.url: is needed with kind = \"http\""]
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        for (text, name) in [
+            ("[[imports]]\nlabel = \"*\"\nlabell = \"x\"", "labell"),
+            (
+                "[[imports]]\nlabel = \"*\"\n[[imports.mappings]]\npointer = \"\"\nnamespace = \"x\"\non_mis = \"keep\"",
+                "on_mis",
+            ),
+            ("[sink]\nuri = \"x\"", "uri"),
+            ("[limits]\nrecords = 1", "records"),
+            ("[[imports]]\nlabel = \"*\"\nformat = \"csv\"", "csv"),
+        ] {
+            let error = toml::from_str::<Declaration>(text).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_declaration_needs_an_import() {
+        assert_eq!(
+            problems(""),
+            ["imports: at least one is needed, or every file is refused"]
+        );
+    }
+
+    #[test]
+    fn the_first_glob_that_matches_the_label_wins_with_or_without_gz() {
+        let imports = [
+            ("users-*.ndjson", "/a"),
+            ("users-1.ndjson", "/b"),
+            ("*.gz", "/c"),
+            ("pages/*", "/d"),
+        ]
+        .map(|(label, key)| Import {
+            label: label.to_owned(),
+            natural_key: Some(key.to_owned()),
+            format: Format::Auto,
+            mappings: Vec::new(),
+        });
+        let imports = Imports::new(&imports).unwrap();
+        let key = |label: &str| {
+            imports
+                .of(label)
+                .map(|import| import.natural_key.clone().unwrap())
+        };
+        assert_eq!(key("users-1.ndjson").unwrap(), "/a");
+        assert_eq!(key("users-1.ndjson.gz").unwrap(), "/a");
+        assert_eq!(key("other.gz").unwrap(), "/c");
+        assert_eq!(key("pages/a/b.json").unwrap(), "/d");
+        let refused = key("spaces.ndjson").unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .starts_with("no import is declared for files labelled \"spaces.ndjson\"")
+        );
+        assert!(key("").is_err());
+    }
+}

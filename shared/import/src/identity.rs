@@ -1,0 +1,184 @@
+//! Who a record is (its key) and what it says (its content hash).
+
+use std::fmt;
+
+use aws_lc_rs::digest::{Context, SHA256, digest};
+use serde_json::Value;
+
+/// The longest record key, in bytes: a `DynamoDB` sort key holds 1024.
+pub const KEY_BYTES: usize = 1024;
+
+/// The longest reason of a rejection, in bytes.
+pub const REASON_BYTES: usize = 512;
+
+/// SHA-256 of a rewritten record. Shown as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentHash([u8; 32]);
+
+impl ContentHash {
+    /// Hashes the bytes of a record.
+    pub fn of(record: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, record).as_ref());
+        Self(hash)
+    }
+
+    /// Takes a stored hash; `None` unless it has 32 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Takes a stored hash in hexadecimal; `None` unless it has 64 digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash).ok()?;
+        Some(Self(hash))
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// The key of a record: what its declared natural key holds, as text, or else the hash of its source bytes. `Err` says why it is rejected.
+pub(crate) fn key(
+    natural_key: Option<&str>,
+    record: &Value,
+    source: &[u8],
+) -> Result<String, String> {
+    let Some(pointer) = natural_key else {
+        return Ok(ContentHash::of(source).to_string());
+    };
+    let key = match record.pointer(pointer) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        None | Some(Value::Null) => {
+            return Err(format!("the record has no natural key at {pointer:?}"));
+        }
+        Some(_) => {
+            return Err(format!(
+                "the natural key at {pointer:?} is neither a string nor a number"
+            ));
+        }
+    };
+    match key.len() {
+        0 => Err(format!("the natural key at {pointer:?} is empty")),
+        1..=KEY_BYTES => Ok(key),
+        _ => Err(format!(
+            "the natural key at {pointer:?} is longer than {KEY_BYTES} bytes"
+        )),
+    }
+}
+
+/// A hash over parts that stays apart whatever the parts hold: each is preceded by its length.
+pub(crate) struct PartsDigest(Context);
+
+impl PartsDigest {
+    pub(crate) fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    pub(crate) fn part(mut self, part: &[u8]) -> Self {
+        self.0.update(&(part.len() as u64).to_be_bytes());
+        self.0.update(part);
+        self
+    }
+
+    pub(crate) fn finish(self) -> String {
+        hex::encode(self.0.finish())
+    }
+}
+
+/// Cuts a reason to [`REASON_BYTES`] at a character's end.
+pub(crate) fn bounded_reason(mut reason: String) -> String {
+    if reason.len() > REASON_BYTES {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES - "…".len()));
+        reason.push('…');
+    }
+    reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_string_or_a_number_is_a_natural_key_and_everything_else_a_reason() {
+        let of = |record: Value| key(Some("/id"), &record, b"");
+        assert_eq!(of(json!({"id": "a b"})).unwrap(), "a b");
+        assert_eq!(of(json!({"id": 12})).unwrap(), "12");
+        assert_eq!(
+            of(serde_json::from_str(r#"{"id": 1.10}"#).unwrap()).unwrap(),
+            "1.10"
+        );
+        assert_eq!(
+            of(json!({})).unwrap_err(),
+            "the record has no natural key at \"/id\""
+        );
+        assert_eq!(
+            of(json!({"id": null})).unwrap_err(),
+            "the record has no natural key at \"/id\""
+        );
+        assert_eq!(
+            of(json!({"id": ""})).unwrap_err(),
+            "the natural key at \"/id\" is empty"
+        );
+        assert_eq!(
+            of(json!({"id": [1]})).unwrap_err(),
+            "the natural key at \"/id\" is neither a string nor a number"
+        );
+        assert!(of(json!({"id": "x".repeat(KEY_BYTES)})).is_ok());
+        assert_eq!(
+            of(json!({"id": "x".repeat(KEY_BYTES + 1)})).unwrap_err(),
+            "the natural key at \"/id\" is longer than 1024 bytes"
+        );
+    }
+
+    #[test]
+    fn without_a_natural_key_the_source_bytes_are_the_identity() {
+        let key = key(None, &json!({}), b"abc").unwrap();
+        assert_eq!(
+            key,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(ContentHash::from_hex(&key), Some(ContentHash::of(b"abc")));
+        assert_eq!(
+            ContentHash::from_bytes(ContentHash::of(b"abc").as_bytes()),
+            Some(ContentHash::of(b"abc"))
+        );
+    }
+
+    #[test]
+    fn parts_of_a_digest_do_not_run_together() {
+        let digest = |parts: &[&[u8]]| {
+            parts
+                .iter()
+                .fold(PartsDigest::new(), |digest, part| digest.part(part))
+                .finish()
+        };
+        assert_ne!(digest(&[b"ab", b"c"]), digest(&[b"a", b"bc"]));
+        assert_eq!(digest(&[b"ab", b"c"]), digest(&[b"ab", b"c"]));
+    }
+
+    #[test]
+    fn a_reason_is_cut_at_a_characters_end() {
+        let reason = bounded_reason("é".repeat(400));
+        assert!(reason.len() <= REASON_BYTES);
+        assert!(reason.ends_with("é…"));
+        assert_eq!(bounded_reason("short".to_owned()), "short");
+    }
+}

@@ -1,0 +1,28 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test says what went wrong by panicking"
+    )
+)]
+
+pub mod checkpoint;
+pub mod declaration;
+pub mod format;
+pub mod identity;
+pub mod mapping;
+pub mod ports;
+mod problem;
+mod reader;
+pub mod records;
+pub mod sink;
+mod slice;
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use declaration::{Declaration, Import, Imports, Limits};
+pub use identity::ContentHash;
+pub use landfall_transfer::Counts;
+pub use mapping::MappingCache;
+pub use problem::FileProblem;
+pub use slice::{File, Interruption, Ports, SliceOutcome, Target, import_slice};

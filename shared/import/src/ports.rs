@@ -1,0 +1,280 @@
+//! What the engine needs from outside, as small traits. The processor implements them on its stores; tests implement them in memory.
+//!
+//! Every error says what a retry can do. The engine never sleeps: whatever must wait ends the slice with the time to wait.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::checkpoint::Checkpoint;
+use crate::identity::ContentHash;
+use landfall_transfer::Counts;
+
+/// The most keys that one [`Mappings::find`] asks for (PROTOCOL 5: `mapping/find` takes 100).
+pub const MAPPING_KEYS: usize = 100;
+
+/// The largest record, in bytes after rewriting, that can travel inside a ledger commit.
+///
+/// A `DynamoDB` item holds 400 KB with its attribute names; 16 KB are left for the key, the hash and the rest.
+pub const LEDGER_RECORD_BYTES: usize = 400_000 - 16_384;
+
+/// The most bytes of keys, records and reasons in one [`Batch`] (`DynamoDB`: 4 MB a transaction; the rest is room for attribute names).
+pub const COMMIT_BYTES: usize = 3_000_000;
+
+/// The most landed records and rejections together in one [`Batch`] (`DynamoDB`: 100 items a transaction; one is the checkpoint's).
+pub const COMMIT_WRITES: usize = 99;
+
+/// One stored file of an export.
+pub trait Source: Sync {
+    /// The stored bytes, as they come. A stalled connection must end as [`SourceError::Cut`]: the engine has no clock to notice it.
+    type Stream: Stream<Item = Result<Bytes, SourceError>> + Send + Unpin;
+
+    /// Opens the file at a byte of the *stored* (perhaps compressed) bytes. `from` is never beyond the file's end, but may be the end.
+    ///
+    /// After [`SourceError::Expired`] the engine calls this again; the implementation must ask for a new URL then.
+    fn open(
+        &self,
+        from: u64,
+    ) -> impl Future<Output = Result<Opened<Self::Stream>, SourceError>> + Send;
+}
+
+/// An opened [`Source`].
+#[derive(Debug)]
+pub struct Opened<S> {
+    /// The byte at which the stream really starts: the one asked for, or an earlier one (0 from a store without ranges); the engine skips.
+    pub starts_at: u64,
+    /// Length of the whole stored file, where the store tells it. A stream that ends before it counts as cut.
+    pub total_bytes: Option<u64>,
+    /// The bytes.
+    pub stream: S,
+}
+
+/// Why the file can't be read (on) just now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The signed URL has expired. The engine opens again at once, at the byte where it was.
+    #[error("the signed URL has expired")]
+    Expired,
+    /// The connection broke or stalled. The engine opens again at once, at the byte where it was.
+    #[error("the connection was cut: {reason}")]
+    Cut {
+        /// What happened, without the URL.
+        reason: String,
+    },
+    /// The store or the platform asks to wait. The slice ends.
+    #[error("the store asks to slow down")]
+    Throttled {
+        /// How long to wait, when it said so.
+        retry_after: Option<Duration>,
+    },
+    /// The file isn't there any more and will not come back. It ends with [`crate::FileProblem::SourceGone`].
+    #[error("the file is gone: {reason}")]
+    Gone {
+        /// What the store or the platform said, without the URL.
+        reason: String,
+    },
+    /// Anything else that trying again later may heal. The slice ends.
+    #[error("the file can't be opened: {reason}")]
+    Failed {
+        /// What happened, without the URL.
+        reason: String,
+    },
+}
+
+/// The platform's mappings of server ids to cloud ids.
+pub trait Mappings: Sync {
+    /// Looks up at most [`MAPPING_KEYS`] keys of one namespace. A key without a mapping is simply absent from the result.
+    fn find(
+        &self,
+        namespace: &str,
+        keys: &[String],
+    ) -> impl Future<Output = Result<HashMap<String, String>, MappingsError>> + Send;
+}
+
+/// Why mappings can't be looked up just now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MappingsError {
+    /// The platform asks to wait. The slice ends.
+    #[error("the platform asks to slow down")]
+    Throttled {
+        /// How long to wait, when it said so.
+        retry_after: Option<Duration>,
+    },
+    /// Trying again later may heal it. The slice ends.
+    #[error("mappings can't be looked up: {reason}")]
+    Unavailable {
+        /// What happened.
+        reason: String,
+    },
+    /// The platform will say the same again. The file ends with [`crate::FileProblem::MappingsRefused`].
+    #[error("the platform refuses to look up mappings: {reason}")]
+    Refused {
+        /// What the platform said.
+        reason: String,
+    },
+}
+
+/// Where a file's progress is kept: its checkpoint, and what the chain already has. One implementation is bound to one file and one fencing token.
+pub trait Ledger: Sync {
+    /// The content hashes under which the chain has these records already. Asked only for files of a re-run; at most `batch_records` keys.
+    fn known(
+        &self,
+        keys: &[String],
+    ) -> impl Future<Output = Result<HashMap<String, ContentHash>, LedgerUnavailable>> + Send;
+
+    /// Whether the fencing token still holds. Asked before every delivery to a sink outside, so that a late worker stops before it, and not after.
+    fn check_fence(&self) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// Writes the batch and its checkpoint, all or nothing, under the fencing token.
+    fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), CommitError>> + Send;
+}
+
+/// The ledger can't be read just now; trying again may heal it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger can't be read: {reason}")]
+pub struct LedgerUnavailable {
+    /// What happened.
+    pub reason: String,
+}
+
+/// Why a batch was not, or perhaps not, committed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// Somebody else has the file now, or the transfer takes no writes any more. Nothing was written; the slice stops at once.
+    #[error("the fencing token doesn't hold any more")]
+    FenceLost,
+    /// The answer got lost: the batch is committed or not. The next slice must start from the *stored* checkpoint, which knows.
+    #[error("nobody knows whether the batch is committed: {reason}")]
+    Unknown {
+        /// What happened.
+        reason: String,
+    },
+    /// Nothing was written; trying again may heal it.
+    #[error("the batch can't be committed: {reason}")]
+    Unavailable {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// What is written together with a checkpoint: at most [`COMMIT_WRITES`] rows and [`COMMIT_BYTES`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Where the file stands once this batch is written. Its counts include this batch.
+    pub checkpoint: Checkpoint,
+    /// Records that are in the target with this batch, each key once.
+    pub landed: Vec<Landed>,
+    /// Records that are not, in the order of the file.
+    pub rejections: Vec<Rejection>,
+    /// What this batch adds to the file's counts.
+    pub counts: Counts,
+}
+
+/// A record that reaches the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Landed {
+    /// The record's identity within chain and label: its natural key, or the hash of its source bytes. At most [`crate::identity::KEY_BYTES`].
+    pub key: String,
+    /// Hash of the rewritten record.
+    pub content_hash: ContentHash,
+    /// The rewritten record, when the commit itself writes it to the target ([`crate::Target::Ledger`]); none after a delivery to a sink.
+    pub record: Option<Bytes>,
+}
+
+/// A record that doesn't reach the target, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Number of the record in its file, from 1.
+    pub record_number: u64,
+    /// Rejected for good, or held for a mapping that may still come.
+    pub kind: RejectionKind,
+    /// The record's key, when it could be told.
+    pub key: Option<String>,
+    /// The namespace whose mapping is missing, when that is the reason.
+    pub namespace: Option<String>,
+    /// For a person; at most [`crate::identity::REASON_BYTES`].
+    pub reason: String,
+}
+
+/// How final a [`Rejection`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RejectionKind {
+    /// The record can't be applied.
+    Rejected,
+    /// The record waits; it may be applied later.
+    Held,
+}
+
+/// A target outside the ledger.
+pub trait Sink: Sync {
+    /// Delivers a batch; the answer has exactly one outcome per record, in the records' order. The same batch may be delivered again
+    /// after a crash, under the same idempotency key.
+    fn deliver(
+        &self,
+        delivery: &Delivery<'_>,
+    ) -> impl Future<Output = Result<Vec<SinkOutcome>, SinkError>> + Send;
+}
+
+/// A batch on its way to a [`Sink`].
+#[derive(Clone, Debug)]
+pub struct Delivery<'a> {
+    /// Equal for equal batches, also of another attempt after a crash.
+    pub idempotency_key: String,
+    /// Tenant of the transfer.
+    pub tenant: &'a str,
+    /// The transfer.
+    pub transfer: &'a str,
+    /// The chain: name of the first attempt.
+    pub chain: &'a str,
+    /// Label of the file.
+    pub label: &'a str,
+    /// The records, each key once; each has its `record`.
+    pub records: &'a [Landed],
+}
+
+/// What a sink did with a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkOutcome {
+    /// It is in the target now.
+    Applied,
+    /// It was there already.
+    Unchanged,
+    /// The sink can't take it yet.
+    Held {
+        /// The sink's reason.
+        reason: String,
+    },
+    /// The sink will not take it.
+    Rejected {
+        /// The sink's reason.
+        reason: String,
+    },
+}
+
+/// Why a sink took nothing, or perhaps nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// Unreachable, too slow, overloaded or broken; whether the batch was applied is not known, and delivering it again is safe. The slice ends.
+    #[error("the sink is not available: {reason}")]
+    Unavailable {
+        /// What happened.
+        reason: String,
+        /// How long to wait, when it said so.
+        retry_after: Option<Duration>,
+    },
+    /// The answer doesn't account for every record exactly once. Delivered again later, in case that heals.
+    #[error("the sink's answer is malformed: {reason}")]
+    MalformedAnswer {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The sink will say the same again. The file ends with [`crate::FileProblem::SinkRefused`].
+    #[error("the sink refuses the batch: {reason}")]
+    Refused {
+        /// What the sink said.
+        reason: String,
+    },
+}

@@ -1,0 +1,69 @@
+use serde::{Deserialize, Serialize};
+
+/// Why a file ended before its regular end. What was good up to there is kept and committed; trying the same file again can't help.
+///
+/// It is stored with the checkpoint, so that a file ends once and with one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum FileProblem {
+    /// The file is read as a JSON array, but its first character is another one than `[`.
+    #[error("the file is not a JSON array: no \"[\" at byte {offset}")]
+    NotAnArray {
+        /// Byte of the decompressed file.
+        offset: u64,
+    },
+    /// The file ended inside the array.
+    #[error("the JSON array is cut short: the file ends at byte {offset} without a \"]\"")]
+    ArrayCutShort {
+        /// Byte of the decompressed file up to which elements were complete.
+        offset: u64,
+    },
+    /// Something else than `,` or `]` follows an element, or no element follows a `,`.
+    #[error("the JSON array is broken at byte {offset}: an element, \",\" or \"]\" was expected")]
+    ArrayBroken {
+        /// Byte of the decompressed file.
+        offset: u64,
+    },
+    /// The array is complete, but something follows it.
+    #[error("the JSON array ends, and something follows it at byte {offset}")]
+    AfterArray {
+        /// Byte of the decompressed file.
+        offset: u64,
+    },
+    /// The compressed file ends before its last member does: the upload was cut.
+    #[error("the gzip file is cut short after {offset} decompressed bytes")]
+    GzipCutShort {
+        /// Decompressed bytes up to there.
+        offset: u64,
+    },
+    /// The compressed data are damaged, or something that is not gzip follows them.
+    #[error("the gzip file is corrupt after {offset} decompressed bytes")]
+    GzipCorrupt {
+        /// Decompressed bytes up to there.
+        offset: u64,
+    },
+    /// The stored file is shorter than the place where an earlier slice stopped, so it is not the same file any more.
+    #[error("the file ends before byte {offset}, up to which it was read before")]
+    Shrunk {
+        /// Byte up to which an earlier slice had read.
+        offset: u64,
+    },
+    /// The platform doesn't give the file any more.
+    #[error("the file can't be read any more: {reason}")]
+    SourceGone {
+        /// What the source said.
+        reason: String,
+    },
+    /// The platform refuses to look ids up.
+    #[error("the platform refuses to look up mappings: {reason}")]
+    MappingsRefused {
+        /// What the platform said.
+        reason: String,
+    },
+    /// The sink refuses the batches of this file for good.
+    #[error("the sink refuses the file's records: {reason}")]
+    SinkRefused {
+        /// What the sink said; never the body of its answer.
+        reason: String,
+    },
+}

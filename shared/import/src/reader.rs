@@ -1,0 +1,484 @@
+//! From a source that may expire, break off or start too early, to records: opens and reopens, decompresses, and feeds the cutter.
+
+use std::io::{self, BufRead, ErrorKind, Read};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use flate2::bufread::MultiGzDecoder;
+use futures_util::StreamExt;
+
+use crate::checkpoint::{Checkpoint, Ended, Reading};
+use crate::declaration::Format;
+use crate::format::{Compression, LEADING_WHITE_BYTES, Layout};
+use crate::ports::{Source, SourceError};
+use crate::problem::FileProblem;
+use crate::records::{Cut, Cutter, Place};
+
+/// The most decompressed bytes that are made at a time: a small chunk may hold a thousand times its size.
+const DECOMPRESSED_STEP: usize = 65_536;
+
+const _: () = assert!(
+    DECOMPRESSED_STEP >= LEADING_WHITE_BYTES / 2,
+    "the layout is decided after a few steps"
+);
+
+/// What the reader comes to next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// A record, or one that is too large.
+    Cut(Cut),
+    /// Bytes were taken in, but no record is complete.
+    Moved,
+    /// There is nothing more to read.
+    End(Option<FileProblem>),
+}
+
+/// Why the reader can't go on in this slice.
+#[derive(Debug)]
+pub(crate) enum ReadStop {
+    /// Trying again later may help.
+    Later {
+        error: SourceError,
+        retry_after: Option<Duration>,
+    },
+    /// The file will not come back.
+    Gone { reason: String },
+}
+
+/// Settings of a [`Reader`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReaderOptions<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) format: Format,
+    pub(crate) record_bytes: usize,
+    pub(crate) reopens_without_progress: u32,
+}
+
+/// Reads one file on from a checkpoint.
+pub(crate) struct Reader<'a, S: Source, C> {
+    stored: StoredBytes<'a, S, C>,
+    options: ReaderOptions<'a>,
+    resume: Option<(Reading, u64)>,
+    open: Option<OpenFile>,
+}
+
+/// A file whose format is known.
+struct OpenFile {
+    compression: Compression,
+    decoder: Decoder,
+    cutter: Cutter,
+    ended: Option<Ended>,
+}
+
+impl OpenFile {
+    /// How the file ends when its bytes do.
+    fn end(&self) -> Ended {
+        Ended {
+            problem: self.cutter.problem_at_end(),
+        }
+    }
+}
+
+impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
+    pub(crate) fn new(
+        source: &'a S,
+        checkpoint: &Checkpoint,
+        options: ReaderOptions<'a>,
+        out_of_time: C,
+    ) -> Self {
+        Self {
+            stored: StoredBytes {
+                source,
+                out_of_time,
+                stream: None,
+                position: 0,
+                dropping: 0,
+                total_bytes: None,
+                opened: 0,
+                reopens_left: options.reopens_without_progress,
+                reopens_without_progress: options.reopens_without_progress,
+            },
+            options,
+            resume: checkpoint
+                .reading
+                .map(|reading| (reading, checkpoint.offset)),
+            open: None,
+        }
+    }
+
+    /// Where reading can go on, once the format is known: the format with the place, and the offset.
+    pub(crate) fn resting_point(&self) -> Option<(Reading, u64)> {
+        self.open.as_ref().map(|file| {
+            let reading = Reading {
+                compression: file.compression,
+                place: file.cutter.place(),
+            };
+            (reading, file.cutter.position())
+        })
+    }
+
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        self.open.as_ref().map(|file| file.compression)
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Next, ReadStop> {
+        if self.open.is_none() {
+            self.open = Some(match self.resume {
+                Some((reading, offset)) => self.open_at(reading, offset),
+                None => self.open_unknown().await?,
+            });
+        }
+        let file = self.open.as_mut().expect("it was opened just now");
+        if let Some(Ended { problem }) = &file.ended {
+            return Ok(Next::End(problem.clone()));
+        }
+        match file.cutter.cut() {
+            Some(Cut::Problem(problem)) => {
+                file.ended = Some(Ended::because(problem.clone()));
+                return Ok(Next::End(Some(problem)));
+            }
+            Some(cut) => return Ok(Next::Cut(cut)),
+            None => {}
+        }
+        match file.decoder.step() {
+            Step::Output(bytes) => file.cutter.push(&bytes),
+            Step::Hungry => match self.stored.next().await? {
+                Some(chunk) => file.decoder.feed(chunk),
+                None => file.decoder.finish(),
+            },
+            Step::Done if !file.cutter.is_finished() => file.cutter.finish(),
+            Step::Done => file.ended = Some(file.end()),
+            Step::Broken(problem) => file.ended = Some(Ended::because(problem)),
+        }
+        Ok(Next::Moved)
+    }
+
+    fn open_at(&mut self, reading: Reading, offset: u64) -> OpenFile {
+        let mut decoder = Decoder::new(reading.compression);
+        match reading.compression {
+            Compression::Plain => self.stored.position = offset,
+            // The honest slow path: no restart points exist yet, so everything before the offset is decompressed once more.
+            Compression::Gzip => decoder.drop_first(offset),
+        }
+        OpenFile {
+            compression: reading.compression,
+            decoder,
+            cutter: Cutter::new(reading.place, offset, self.options.record_bytes),
+            ended: None,
+        }
+    }
+
+    /// Looks at the file's first bytes to decide how it is read.
+    async fn open_unknown(&mut self) -> Result<OpenFile, ReadStop> {
+        let mut head = BytesMut::new();
+        let mut at_end = false;
+        let compression = loop {
+            if let Some(compression) = Compression::decide(&head, at_end) {
+                break compression;
+            }
+            match self.stored.next().await? {
+                Some(chunk) => head.extend_from_slice(&chunk),
+                None => at_end = true,
+            }
+        };
+        let mut decoder = Decoder::new(compression);
+        decoder.feed(head.freeze());
+        if at_end {
+            decoder.finish();
+        }
+        let mut text = BytesMut::new();
+        let mut at_end = false;
+        let layout = loop {
+            let declared = Layout::declared(self.options.format, self.options.label);
+            if let Some(layout) = declared.or_else(|| Layout::decide(&text, at_end)) {
+                break layout;
+            }
+            match decoder.step() {
+                Step::Output(bytes) => text.extend_from_slice(&bytes),
+                Step::Hungry => match self.stored.next().await? {
+                    Some(chunk) => decoder.feed(chunk),
+                    None => decoder.finish(),
+                },
+                // The decoder says it again when the file is read on.
+                Step::Done | Step::Broken(_) => at_end = true,
+            }
+        };
+        let mut cutter = Cutter::new(Place::first(layout), 0, self.options.record_bytes);
+        cutter.push(&text);
+        Ok(OpenFile {
+            compression,
+            decoder,
+            cutter,
+            ended: None,
+        })
+    }
+}
+
+/// The stored bytes of the file, over as many connections as it takes.
+struct StoredBytes<'a, S: Source, C> {
+    source: &'a S,
+    out_of_time: C,
+    stream: Option<S::Stream>,
+    /// The next byte that is wanted.
+    position: u64,
+    /// Bytes that the open stream gives before it.
+    dropping: u64,
+    total_bytes: Option<u64>,
+    /// How often the file was opened.
+    opened: u32,
+    reopens_left: u32,
+    reopens_without_progress: u32,
+}
+
+impl<S: Source, C: Fn() -> bool + Sync> StoredBytes<'_, S, C> {
+    /// The next bytes; `None` at the end of the file.
+    async fn next(&mut self) -> Result<Option<Bytes>, ReadStop> {
+        loop {
+            match self.take().await {
+                Ok(chunk) => {
+                    if chunk.is_some() {
+                        self.reopens_left = self.reopens_without_progress;
+                    }
+                    return Ok(chunk);
+                }
+                Err(error) => self.recover(error)?,
+            }
+        }
+    }
+
+    async fn take(&mut self) -> Result<Option<Bytes>, SourceError> {
+        if self.stream.is_none() {
+            self.open().await?;
+        }
+        let stream = self.stream.as_mut().expect("it was opened just now");
+        loop {
+            let Some(chunk) = stream.next().await else {
+                return self.end_of_stream();
+            };
+            let mut chunk = chunk?;
+            let dropped = usize::try_from(self.dropping)
+                .unwrap_or(usize::MAX)
+                .min(chunk.len());
+            chunk.advance(dropped);
+            self.dropping -= dropped as u64;
+            if !chunk.is_empty() {
+                self.position += chunk.len() as u64;
+                return Ok(Some(chunk));
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), SourceError> {
+        let opened = self.source.open(self.position).await?;
+        self.opened += 1;
+        let Some(dropping) = self.position.checked_sub(opened.starts_at) else {
+            return Err(SourceError::Failed {
+                reason: format!(
+                    "asked for byte {}, the store began at {}",
+                    self.position, opened.starts_at
+                ),
+            });
+        };
+        if dropping > 0 {
+            tracing::debug!(
+                bytes = dropping,
+                "the store has no ranges: bytes are read again"
+            );
+        }
+        if opened
+            .total_bytes
+            .is_some_and(|total| total < self.position)
+        {
+            let reason = format!(
+                "it is shorter than the {} bytes that were read before",
+                self.position
+            );
+            return Err(SourceError::Gone { reason });
+        }
+        self.dropping = dropping;
+        self.total_bytes = opened.total_bytes.or(self.total_bytes);
+        self.stream = Some(opened.stream);
+        Ok(())
+    }
+
+    fn end_of_stream(&self) -> Result<Option<Bytes>, SourceError> {
+        let missing = self.total_bytes.is_some_and(|total| self.position < total);
+        if missing || self.dropping > 0 {
+            return Err(SourceError::Cut {
+                reason: "the stream ended before the file".to_owned(),
+            });
+        }
+        Ok(None)
+    }
+
+    /// Decides whether to open again at once. An expired URL or a cut is normal in a long file; without progress it is not.
+    fn recover(&mut self, error: SourceError) -> Result<(), ReadStop> {
+        self.stream = None;
+        match error {
+            SourceError::Gone { reason } => Err(ReadStop::Gone { reason }),
+            SourceError::Throttled { retry_after } => Err(ReadStop::Later { error, retry_after }),
+            SourceError::Failed { .. } => Err(ReadStop::Later {
+                error,
+                retry_after: None,
+            }),
+            SourceError::Expired | SourceError::Cut { .. } => {
+                if self.reopens_left == 0 || (self.out_of_time)() {
+                    return Err(ReadStop::Later {
+                        error,
+                        retry_after: None,
+                    });
+                }
+                self.reopens_left -= 1;
+                tracing::debug!(offset = self.position, opened = self.opened, %error, "opening the file again");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Turns stored bytes into the file's bytes, a bounded step at a time.
+struct Decoder {
+    codec: Codec,
+    /// Decompressed bytes that are still to be dropped.
+    dropping: u64,
+    /// Decompressed bytes so far, dropped ones included.
+    position: u64,
+    broken: Option<FileProblem>,
+}
+
+enum Codec {
+    Plain(Input),
+    Gzip(Box<MultiGzDecoder<Input>>),
+}
+
+enum Step {
+    Output(Bytes),
+    /// Needs [`Decoder::feed`] or [`Decoder::finish`].
+    Hungry,
+    Done,
+    Broken(FileProblem),
+}
+
+impl Decoder {
+    fn new(compression: Compression) -> Self {
+        let codec = match compression {
+            Compression::Plain => Codec::Plain(Input::default()),
+            Compression::Gzip => Codec::Gzip(Box::new(MultiGzDecoder::new(Input::default()))),
+        };
+        Self {
+            codec,
+            dropping: 0,
+            position: 0,
+            broken: None,
+        }
+    }
+
+    fn drop_first(&mut self, count: u64) {
+        self.dropping = count;
+    }
+
+    fn input(&mut self) -> &mut Input {
+        match &mut self.codec {
+            Codec::Plain(input) => input,
+            Codec::Gzip(decoder) => decoder.get_mut(),
+        }
+    }
+
+    /// Only after [`Step::Hungry`], when the last chunk is used up.
+    fn feed(&mut self, chunk: Bytes) {
+        let input = self.input();
+        debug_assert!(
+            input.chunk.is_empty(),
+            "a chunk must be used up before the next one"
+        );
+        input.chunk = chunk;
+    }
+
+    fn finish(&mut self) {
+        self.input().finished = true;
+    }
+
+    fn step(&mut self) -> Step {
+        if let Some(problem) = &self.broken {
+            return Step::Broken(problem.clone());
+        }
+        let step = match &mut self.codec {
+            Codec::Plain(input) if input.chunk.is_empty() => {
+                if input.finished {
+                    Step::Done
+                } else {
+                    Step::Hungry
+                }
+            }
+            Codec::Plain(input) => Step::Output(std::mem::take(&mut input.chunk)),
+            Codec::Gzip(decoder) => decompress(decoder, self.position),
+        };
+        match step {
+            Step::Output(mut bytes) => {
+                self.position += bytes.len() as u64;
+                let dropped = usize::try_from(self.dropping)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
+                bytes.advance(dropped);
+                self.dropping -= dropped as u64;
+                Step::Output(bytes)
+            }
+            Step::Done if self.dropping > 0 => self.break_off(FileProblem::Shrunk {
+                offset: self.position + self.dropping,
+            }),
+            Step::Broken(problem) => self.break_off(problem),
+            step => step,
+        }
+    }
+
+    fn break_off(&mut self, problem: FileProblem) -> Step {
+        self.broken = Some(problem.clone());
+        Step::Broken(problem)
+    }
+}
+
+fn decompress(decoder: &mut MultiGzDecoder<Input>, offset: u64) -> Step {
+    let mut output = vec![0; DECOMPRESSED_STEP];
+    match decoder.read(&mut output) {
+        Ok(0) => Step::Done,
+        Ok(count) => {
+            output.truncate(count);
+            Step::Output(output.into())
+        }
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock => Step::Hungry,
+            ErrorKind::UnexpectedEof => Step::Broken(FileProblem::GzipCutShort { offset }),
+            _ => Step::Broken(FileProblem::GzipCorrupt { offset }),
+        },
+    }
+}
+
+/// A chunk at a time, as the decompressor reads it: "would block" in between, the end only when it is known.
+#[derive(Default)]
+struct Input {
+    chunk: Bytes,
+    finished: bool,
+}
+
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let count = available.len().min(into.len());
+        into[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Input {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.chunk.is_empty() && !self.finished {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(&self.chunk)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.chunk.advance(count);
+    }
+}

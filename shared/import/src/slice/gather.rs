@@ -1,0 +1,138 @@
+//! Gathers the records of one batch. Where a batch ends depends on the file's bytes and the limits alone, never on time or on how the
+//! bytes came: so a batch that is repeated after a crash is the same batch.
+
+use bytes::Bytes;
+
+use super::{Slice, Stop};
+use crate::checkpoint::{Ended, Reading};
+use crate::declaration::Limits;
+use crate::ports::{Ledger, Mappings, Sink, Source};
+use crate::problem::FileProblem;
+use crate::reader::{Next, ReadStop};
+use crate::records::{Cut, Span};
+
+/// How much of a file one batch may span, in bytes. A longer stretch without records (empty lines, a huge record that is skipped) ends
+/// the batch, and gets checkpoints of its own when the time is up.
+const STRETCH_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The records of a batch, as they were cut.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// Each record's bytes; none where it was too large.
+    pub(super) cuts: Vec<Option<Bytes>>,
+    /// How many records of the file come before this batch.
+    pub(super) records_before: u64,
+    /// Where the first record begins.
+    pub(super) start: u64,
+    /// Where reading goes on after this batch.
+    pub(super) offset: u64,
+    /// How reading goes on there.
+    pub(super) reading: Option<Reading>,
+    /// Set when nothing follows.
+    pub(super) ended: Option<Ended>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn has_room_for(&self, cut: &Cut, limits: &Limits) -> bool {
+        let (length, span) = match cut {
+            Cut::Record { bytes, span } => (bytes.len(), span),
+            Cut::TooLarge { span } => (0, span),
+            Cut::Problem(_) => return true,
+        };
+        self.cuts.is_empty()
+            || (self.bytes + length <= limits.batch_bytes
+                && span.start - self.start <= STRETCH_BYTES)
+    }
+
+    fn add(&mut self, bytes: Option<Bytes>, span: Span) {
+        if self.cuts.is_empty() {
+            self.start = span.start;
+        }
+        self.bytes += bytes.as_ref().map_or(0, Bytes::len);
+        self.offset = span.end;
+        self.cuts.push(bytes);
+    }
+}
+
+impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'_, S, L, M, K, C> {
+    pub(super) async fn gather(&mut self) -> Result<Gathered, Stop> {
+        let mut gathered = Gathered {
+            records_before: self.checkpoint.record_number,
+            offset: self.checkpoint.offset,
+            reading: self.checkpoint.reading,
+            ..Gathered::default()
+        };
+        loop {
+            match self.next().await? {
+                Next::Cut(cut) if !gathered.has_room_for(&cut, self.job.limits) => {
+                    self.carried = Some(cut);
+                    return Ok(gathered);
+                }
+                Next::Cut(cut) => {
+                    if self.add(&mut gathered, cut) {
+                        return Ok(gathered);
+                    }
+                }
+                Next::Moved => {
+                    if self.rests(&mut gathered) {
+                        return Ok(gathered);
+                    }
+                }
+                Next::End(problem) => {
+                    gathered.ended = Some(Ended { problem });
+                    if let Some((reading, offset)) = self.reader.resting_point() {
+                        (gathered.reading, gathered.offset) = (Some(reading), offset);
+                    }
+                    return Ok(gathered);
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Next, Stop> {
+        if let Some(cut) = self.carried.take() {
+            return Ok(Next::Cut(cut));
+        }
+        match self.reader.next().await {
+            Ok(next) => Ok(next),
+            // What was read before is still good.
+            Err(ReadStop::Gone { reason }) => {
+                Ok(Next::End(Some(FileProblem::SourceGone { reason })))
+            }
+            Err(stop) => Err(stop.into()),
+        }
+    }
+
+    /// Adds a cut; `true` when the batch is complete with it.
+    fn add(&self, gathered: &mut Gathered, cut: Cut) -> bool {
+        let (bytes, span) = match cut {
+            Cut::Record { bytes, span } => (Some(bytes), span),
+            Cut::TooLarge { span } => (None, span),
+            Cut::Problem(_) => unreachable!("the reader ends the file with a problem"),
+        };
+        let skips = bytes.is_none();
+        gathered.reading = self.reader.compression().map(|compression| Reading {
+            compression,
+            place: span.after,
+        });
+        gathered.add(bytes, span);
+        // The rest of a record that is too large may be long: it is skipped between batches, where checkpoints are possible.
+        skips || gathered.cuts.len() >= self.job.limits.batch_records
+    }
+
+    /// Whether the reader is so far beyond the last record that the batch ends here.
+    fn rests(&self, gathered: &mut Gathered) -> bool {
+        let Some((reading, offset)) = self.reader.resting_point() else {
+            return false;
+        };
+        if !gathered.cuts.is_empty() {
+            return offset - gathered.start > STRETCH_BYTES;
+        }
+        let rests = offset - self.checkpoint.offset > STRETCH_BYTES && (self.out_of_time)();
+        if rests {
+            (gathered.reading, gathered.offset) = (Some(reading), offset);
+        }
+        rests
+    }
+}

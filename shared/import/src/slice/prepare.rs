@@ -1,0 +1,314 @@
+//! Turns the cut records of a batch into what can be handed over: parsed, identified, mapped, hashed; or rejected with a reason.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::gather::Gathered;
+use super::{Job, Stop, Target};
+use crate::declaration::BATCH_BYTES_MAX;
+use crate::identity::{self, ContentHash, KEY_BYTES, REASON_BYTES, bounded_reason};
+use crate::mapping::{self, GROWTH_BYTES};
+use crate::ports::{
+    COMMIT_BYTES, COMMIT_WRITES, LEDGER_RECORD_BYTES, Landed, Ledger, Mappings, Rejection,
+    RejectionKind, Sink, Source,
+};
+
+const _: () = assert!(
+    BATCH_BYTES_MAX + COMMIT_WRITES * (GROWTH_BYTES + KEY_BYTES + REASON_BYTES) <= COMMIT_BYTES,
+    "the largest batch, grown as far as records may, fits into one commit"
+);
+
+/// A batch before it is handed over.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    /// What must reach the target, each key once.
+    pub(super) records: Vec<PreparedRecord>,
+    /// What can't.
+    pub(super) rejections: Vec<Rejection>,
+    /// Records that the chain has already.
+    pub(super) known: u64,
+}
+
+/// A record to hand over.
+#[derive(Debug)]
+pub(super) struct PreparedRecord {
+    pub(super) number: u64,
+    pub(super) landed: Landed,
+    /// Earlier or equal records of the batch with the same key: what becomes of this one becomes of them.
+    pub(super) followers: Vec<Follower>,
+}
+
+/// A record that shares its key with one that is handed over.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub(super) number: u64,
+    /// Whether it says the same; otherwise it was replaced.
+    pub(super) identical: bool,
+}
+
+/// A record that is JSON and has a key.
+struct Parsed {
+    number: u64,
+    key: String,
+    value: Value,
+    source: Bytes,
+}
+
+impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
+    pub(super) async fn prepare(&self, gathered: &Gathered) -> Result<Prepared, Stop> {
+        let mut rejections = Vec::new();
+        let parsed = self.parse(gathered, &mut rejections);
+        let rewritten = self.rewrite(parsed, &mut rejections).await?;
+        let known = self.known(&rewritten).await?;
+        Ok(Prepared {
+            rejections,
+            ..without_repetitions(rewritten, &known)
+        })
+    }
+
+    fn parse(&self, gathered: &Gathered, rejections: &mut Vec<Rejection>) -> Vec<Parsed> {
+        let mut parsed = Vec::with_capacity(gathered.cuts.len());
+        for (number, cut) in (gathered.records_before + 1..).zip(&gathered.cuts) {
+            let record = match cut {
+                Some(source) => parse(source, self.file.import.natural_key.as_deref()),
+                None => Err(format!(
+                    "the record is larger than {} bytes",
+                    self.limits.record_bytes
+                )),
+            };
+            match record {
+                Ok((key, value, source)) => parsed.push(Parsed {
+                    number,
+                    key,
+                    value,
+                    source,
+                }),
+                Err(reason) => rejections.push(rejected(number, None, reason)),
+            }
+        }
+        parsed
+    }
+
+    async fn rewrite(
+        &self,
+        parsed: Vec<Parsed>,
+        rejections: &mut Vec<Rejection>,
+    ) -> Result<Vec<(u64, Landed)>, Stop> {
+        let declared = &self.file.import.mappings;
+        let ports = self.ports;
+        let values = parsed.iter().map(|record| &record.value);
+        let cloud_ids =
+            mapping::look_up(ports.mappings, ports.mapping_cache, declared, values).await?;
+        let mut rewritten = Vec::with_capacity(parsed.len());
+        for Parsed {
+            number,
+            key,
+            mut value,
+            source,
+        } in parsed
+        {
+            if let Err(unmapped) = mapping::rewrite(&mut value, declared, &cloud_ids) {
+                rejections.push(Rejection {
+                    record_number: number,
+                    kind: if unmapped.held {
+                        RejectionKind::Held
+                    } else {
+                        RejectionKind::Rejected
+                    },
+                    key: Some(key),
+                    namespace: Some(unmapped.namespace),
+                    reason: bounded_reason(unmapped.reason),
+                });
+                continue;
+            }
+            // Without declared mappings the record passes through byte by byte.
+            let record = if declared.is_empty() {
+                source.clone()
+            } else {
+                Bytes::from(value.to_string())
+            };
+            if let Err(reason) = self.check_size(&source, &record) {
+                rejections.push(rejected(number, Some(key), reason));
+                continue;
+            }
+            let content_hash = ContentHash::of(&record);
+            let record = Some(record);
+            rewritten.push((
+                number,
+                Landed {
+                    key,
+                    content_hash,
+                    record,
+                },
+            ));
+        }
+        Ok(rewritten)
+    }
+
+    fn check_size(&self, source: &Bytes, record: &Bytes) -> Result<(), String> {
+        if record.len() > source.len() + GROWTH_BYTES {
+            return Err(format!(
+                "the record grows by more than {GROWTH_BYTES} bytes when its ids are replaced"
+            ));
+        }
+        if matches!(self.ports.target, Target::Ledger) && record.len() > LEDGER_RECORD_BYTES {
+            return Err(format!(
+                "the record is larger than {LEDGER_RECORD_BYTES} bytes, the most that the records table holds"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What the chain has already of these records.
+    async fn known(&self, records: &[(u64, Landed)]) -> Result<HashMap<String, ContentHash>, Stop> {
+        if !self.file.rerun || records.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut keys: Vec<String> = records
+            .iter()
+            .map(|(_, landed)| landed.key.clone())
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(self.ports.ledger.known(&keys).await?)
+    }
+}
+
+fn parse(source: &Bytes, natural_key: Option<&str>) -> Result<(String, Value, Bytes), String> {
+    let value = serde_json::from_slice(source)
+        .map_err(|error| format!("the record is not JSON: {error}"))?;
+    let key = identity::key(natural_key, &value, source)?;
+    Ok((key, value, source.clone()))
+}
+
+fn rejected(record_number: u64, key: Option<String>, reason: String) -> Rejection {
+    Rejection {
+        record_number,
+        kind: RejectionKind::Rejected,
+        key,
+        namespace: None,
+        reason: bounded_reason(reason),
+    }
+}
+
+/// Leaves each key once, with its last content, as if the records had been applied one after the other.
+fn without_repetitions(
+    records: Vec<(u64, Landed)>,
+    known: &HashMap<String, ContentHash>,
+) -> Prepared {
+    let mut prepared = Prepared::default();
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(records.len());
+    for (number, landed) in records {
+        match places.get(&landed.key) {
+            Some(&place) => prepared.records[place].take_over(number, landed),
+            None if known.get(&landed.key) == Some(&landed.content_hash) => prepared.known += 1,
+            None => {
+                places.insert(landed.key.clone(), prepared.records.len());
+                prepared.records.push(PreparedRecord {
+                    number,
+                    landed,
+                    followers: Vec::new(),
+                });
+            }
+        }
+    }
+    prepared
+}
+
+impl PreparedRecord {
+    /// A later record with the same key.
+    fn take_over(&mut self, number: u64, landed: Landed) {
+        if self.landed.content_hash == landed.content_hash {
+            self.followers.push(Follower {
+                number,
+                identical: true,
+            });
+        } else {
+            let replaced = std::mem::replace(&mut self.number, number);
+            for follower in &mut self.followers {
+                follower.identical = false;
+            }
+            self.followers.push(Follower {
+                number: replaced,
+                identical: false,
+            });
+            self.landed = landed;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: u64, key: &str, content: &'static str) -> (u64, Landed) {
+        let record = Bytes::from_static(content.as_bytes());
+        (
+            number,
+            Landed {
+                key: key.to_owned(),
+                content_hash: ContentHash::of(&record),
+                record: Some(record),
+            },
+        )
+    }
+
+    fn shown(prepared: &Prepared) -> Vec<String> {
+        prepared
+            .records
+            .iter()
+            .map(|record| {
+                let followers: Vec<_> = record
+                    .followers
+                    .iter()
+                    .map(|follower| {
+                        format!(
+                            "{}{}",
+                            follower.number,
+                            if follower.identical { "=" } else { "<" }
+                        )
+                    })
+                    .collect();
+                let content =
+                    String::from_utf8_lossy(record.landed.record.as_ref().unwrap()).into_owned();
+                format!(
+                    "{}#{}:{content} {}",
+                    record.landed.key,
+                    record.number,
+                    followers.join(" ")
+                )
+                .trim_end()
+                .to_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn of_one_key_the_last_record_wins_and_the_others_follow_it() {
+        let records = vec![
+            record(1, "a", "x"),
+            record(2, "b", "x"),
+            record(3, "a", "x"),
+            record(4, "a", "y"),
+            record(5, "b", "x"),
+        ];
+        let prepared = without_repetitions(records, &HashMap::new());
+        assert_eq!(shown(&prepared), ["a#4:y 3< 1<", "b#2:x 5="]);
+    }
+
+    #[test]
+    fn a_record_that_the_chain_has_is_not_handed_over_unless_it_changes() {
+        let known = HashMap::from([("a".to_owned(), ContentHash::of(b"x"))]);
+        let records = vec![
+            record(1, "a", "x"),
+            record(2, "b", "x"),
+            record(3, "a", "y"),
+            record(4, "a", "x"),
+        ];
+        let prepared = without_repetitions(records, &known);
+        assert_eq!(prepared.known, 1);
+        assert_eq!(shown(&prepared), ["b#2:x", "a#4:x 3<"]);
+    }
+}

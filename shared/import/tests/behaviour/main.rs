@@ -1,0 +1,14 @@
+//! How the engine behaves between its ports: in-memory ones that fail on demand.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+mod crash;
+mod files;
+mod http_sink;
+mod mapped;
+mod rerun;
+mod sinks;
+mod source;
+mod world;

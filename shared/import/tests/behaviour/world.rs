@@ -1,0 +1,543 @@
+//! The ports in memory, with the faults that a test asks for, and a world that ties them together.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
+use landfall_import::declaration::{Format, Mapping, OnMiss};
+use landfall_import::ports::{
+    Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Ledger, LedgerUnavailable,
+    MAPPING_KEYS, Mappings, MappingsError, Opened, Rejection, RejectionKind, Sink, SinkError,
+    SinkOutcome, Source, SourceError,
+};
+use landfall_import::{
+    Checkpoint, ContentHash, Counts, File, FileProblem, Import, Limits, MappingCache, Ports,
+    SliceOutcome, Target, import_slice,
+};
+use tokio::sync::Notify;
+
+/// What one connection to the store does wrong.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// The opening fails.
+    Open(SourceError),
+    /// After so many bytes of this connection the stream fails.
+    After(usize, SourceError),
+    /// After so many bytes of this connection the stream ends as if the file did.
+    EndsAfter(usize),
+}
+
+pub(crate) fn cut() -> SourceError {
+    SourceError::Cut {
+        reason: "a test cut it".to_owned(),
+    }
+}
+
+/// A stored file.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) bytes: Bytes,
+    pub(crate) ranges: bool,
+    pub(crate) tells_length: bool,
+    /// The length that it tells instead of the true one.
+    pub(crate) shrunk_to: Option<u64>,
+    pub(crate) chunk: usize,
+    pub(crate) faults: Mutex<VecDeque<Fault>>,
+    /// Bytes given away, over all connections.
+    pub(crate) given: AtomicUsize,
+    pub(crate) opened_at: Mutex<Vec<u64>>,
+}
+
+impl Source for Store {
+    type Stream = BoxStream<'static, Result<Bytes, SourceError>>;
+
+    async fn open(&self, from: u64) -> Result<Opened<Self::Stream>, SourceError> {
+        assert!(
+            from <= self.bytes.len() as u64,
+            "byte {from} is beyond the end"
+        );
+        self.opened_at.lock().unwrap().push(from);
+        let fault = self.faults.lock().unwrap().pop_front();
+        let starts_at = if self.ranges { from } else { 0 };
+        let mut rest = self.bytes.slice(usize::try_from(starts_at).unwrap()..);
+        let mut last = None;
+        match fault {
+            Some(Fault::Open(error)) => return Err(error),
+            Some(Fault::After(count, error)) => {
+                rest.truncate(count);
+                last = Some(Err(error));
+            }
+            Some(Fault::EndsAfter(count)) => rest.truncate(count),
+            None => {}
+        }
+        self.given.fetch_add(rest.len(), Ordering::Relaxed);
+        let chunk = self.chunk;
+        let chunks = std::iter::from_fn(move || {
+            (!rest.is_empty()).then(|| Ok(rest.split_to(chunk.min(rest.len()))))
+        });
+        Ok(Opened {
+            starts_at,
+            total_bytes: self
+                .tells_length
+                .then_some(self.shrunk_to.unwrap_or(self.bytes.len() as u64)),
+            stream: stream::iter(chunks.chain(last)).boxed(),
+        })
+    }
+}
+
+/// What goes wrong at one commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitFault {
+    /// The worker dies before anything is written.
+    KillBefore,
+    /// The worker dies after everything is written.
+    KillAfter,
+    /// Nothing is written, and nobody knows.
+    UnknownNotWritten,
+    /// Everything is written, and nobody knows.
+    UnknownWritten,
+    Unavailable,
+    FenceLost,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    pub(crate) checkpoint: Option<String>,
+    /// What the chain has: content hash and record.
+    pub(crate) target: BTreeMap<String, (ContentHash, Option<Bytes>)>,
+    /// Every landed key, in order.
+    pub(crate) landed: Vec<String>,
+    pub(crate) rejections: Vec<Rejection>,
+    /// Counts and offset of each commit.
+    pub(crate) commits: Vec<(Counts, u64)>,
+    pub(crate) known_asked: Vec<usize>,
+}
+
+/// Checkpoint, records and rejections of one file.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryLedger {
+    pub(crate) stored: Mutex<Stored>,
+    /// Faults by the number of the commit, from 0, over all slices.
+    pub(crate) faults: Mutex<HashMap<usize, CommitFault>>,
+    pub(crate) attempted: AtomicUsize,
+    pub(crate) overtaken: AtomicBool,
+    pub(crate) killed: Notify,
+}
+
+impl MemoryLedger {
+    fn write(&self, batch: Batch) {
+        let mut stored = self.stored.lock().unwrap();
+        let before = stored
+            .checkpoint
+            .as_deref()
+            .map_or_else(Checkpoint::start, |text| Checkpoint::decode(text).unwrap());
+        assert_eq!(before.ended, None, "a finished file is not written to");
+        assert_eq!(batch.checkpoint.counts, before.counts + batch.counts);
+        assert_eq!(
+            batch.checkpoint.record_number,
+            before.record_number + batch.counts.read
+        );
+        assert!(batch.checkpoint.offset >= before.offset);
+        assert!(batch.counts.balances());
+        assert!(batch.landed.len() + batch.rejections.len() <= COMMIT_WRITES);
+        let landed_bytes = |landed: &landfall_import::ports::Landed| {
+            landed.key.len() + landed.record.as_ref().map_or(0, Bytes::len)
+        };
+        let bytes: usize = batch.landed.iter().map(landed_bytes).sum();
+        assert!(bytes <= COMMIT_BYTES, "{bytes}");
+        let keys: HashSet<&str> = batch
+            .landed
+            .iter()
+            .map(|landed| landed.key.as_str())
+            .collect();
+        assert_eq!(keys.len(), batch.landed.len(), "each key once");
+        for rejection in &batch.rejections {
+            assert!(rejection.record_number > before.record_number);
+            assert!(rejection.record_number <= batch.checkpoint.record_number);
+        }
+        stored.checkpoint = Some(batch.checkpoint.encode());
+        stored.commits.push((batch.counts, batch.checkpoint.offset));
+        stored.rejections.extend(batch.rejections);
+        for landed in batch.landed {
+            stored.landed.push(landed.key.clone());
+            stored
+                .target
+                .insert(landed.key, (landed.content_hash, landed.record));
+        }
+    }
+
+    async fn die(&self) -> ! {
+        self.killed.notify_one();
+        std::future::pending().await
+    }
+}
+
+impl Ledger for MemoryLedger {
+    async fn known(
+        &self,
+        keys: &[String],
+    ) -> Result<HashMap<String, ContentHash>, LedgerUnavailable> {
+        let mut stored = self.stored.lock().unwrap();
+        stored.known_asked.push(keys.len());
+        Ok(keys
+            .iter()
+            .filter_map(|key| Some((key.clone(), stored.target.get(key)?.0)))
+            .collect())
+    }
+
+    async fn check_fence(&self) -> Result<(), CommitError> {
+        if self.overtaken.load(Ordering::Relaxed) {
+            Err(CommitError::FenceLost)
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
+        let number = self.attempted.fetch_add(1, Ordering::Relaxed);
+        let fault = self.faults.lock().unwrap().remove(&number);
+        let reason = "a test wants it".to_owned();
+        match fault {
+            None => {
+                self.write(batch);
+                Ok(())
+            }
+            Some(CommitFault::KillBefore) => self.die().await,
+            Some(CommitFault::KillAfter) => {
+                self.write(batch);
+                self.die().await
+            }
+            Some(CommitFault::UnknownNotWritten) => Err(CommitError::Unknown { reason }),
+            Some(CommitFault::UnknownWritten) => {
+                self.write(batch);
+                Err(CommitError::Unknown { reason })
+            }
+            Some(CommitFault::Unavailable) => Err(CommitError::Unavailable { reason }),
+            Some(CommitFault::FenceLost) => Err(CommitError::FenceLost),
+        }
+    }
+}
+
+/// The platform's mappings; namespace and key.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryMappings {
+    pub(crate) known: HashMap<(String, String), String>,
+    pub(crate) calls: Mutex<Vec<(String, Vec<String>)>>,
+    pub(crate) errors: Mutex<VecDeque<MappingsError>>,
+}
+
+impl Mappings for MemoryMappings {
+    async fn find(
+        &self,
+        namespace: &str,
+        keys: &[String],
+    ) -> Result<HashMap<String, String>, MappingsError> {
+        assert!((1..=MAPPING_KEYS).contains(&keys.len()));
+        self.calls
+            .lock()
+            .unwrap()
+            .push((namespace.to_owned(), keys.to_vec()));
+        if let Some(error) = self.errors.lock().unwrap().pop_front() {
+            return Err(error);
+        }
+        Ok(keys
+            .iter()
+            .filter_map(|key| {
+                Some((
+                    key.clone(),
+                    self.known
+                        .get(&(namespace.to_owned(), key.clone()))?
+                        .clone(),
+                ))
+            })
+            .collect())
+    }
+}
+
+/// What a sink outside answers about a record.
+pub(crate) type Answer = fn(&str) -> SinkOutcome;
+
+/// A sink that takes a batch once per idempotency key.
+#[derive(Debug, Default)]
+pub(crate) struct MemorySink {
+    pub(crate) errors: Mutex<VecDeque<SinkError>>,
+    /// Idempotency key and record keys of every delivery.
+    pub(crate) deliveries: Mutex<Vec<(String, Vec<String>)>>,
+    /// How often each record was applied, deliveries with a known idempotency key left out.
+    pub(crate) applied: Mutex<BTreeMap<String, usize>>,
+    pub(crate) answer: Option<Answer>,
+    pub(crate) drops_one_outcome: bool,
+}
+
+impl Sink for MemorySink {
+    async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
+        let keys: Vec<String> = delivery
+            .records
+            .iter()
+            .map(|record| record.key.clone())
+            .collect();
+        assert!(!keys.is_empty());
+        assert!(
+            delivery
+                .records
+                .iter()
+                .all(|record| record.record.is_some())
+        );
+        let mut deliveries = self.deliveries.lock().unwrap();
+        let repeated = deliveries
+            .iter()
+            .any(|(identity, _)| *identity == delivery.idempotency_key);
+        deliveries.push((delivery.idempotency_key.clone(), keys.clone()));
+        if let Some(error) = self.errors.lock().unwrap().pop_front() {
+            return Err(error);
+        }
+        let mut outcomes: Vec<SinkOutcome> = keys
+            .iter()
+            .map(|key| {
+                self.answer
+                    .map_or(SinkOutcome::Applied, |answer| answer(key))
+            })
+            .collect();
+        if !repeated {
+            let mut applied = self.applied.lock().unwrap();
+            for (key, _) in keys
+                .iter()
+                .zip(&outcomes)
+                .filter(|(_, outcome)| **outcome == SinkOutcome::Applied)
+            {
+                *applied.entry(key.clone()).or_default() += 1;
+            }
+        }
+        if self.drops_one_outcome {
+            outcomes.pop();
+        }
+        Ok(outcomes)
+    }
+}
+
+/// One file, its declaration and all ports.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) label: String,
+    pub(crate) import: Import,
+    pub(crate) rerun: bool,
+    pub(crate) limits: Limits,
+    pub(crate) store: Store,
+    pub(crate) ledger: MemoryLedger,
+    pub(crate) mappings: MemoryMappings,
+    pub(crate) sink: Option<MemorySink>,
+    /// Whether every slice is out of time from its beginning: then it commits one batch.
+    pub(crate) hurried: bool,
+}
+
+impl World {
+    pub(crate) fn new(label: &str, bytes: impl Into<Bytes>) -> Self {
+        Self {
+            label: label.to_owned(),
+            import: Import {
+                label: "*".to_owned(),
+                natural_key: Some("/id".to_owned()),
+                format: Format::Auto,
+                mappings: Vec::new(),
+            },
+            rerun: false,
+            limits: Limits {
+                record_bytes: 200,
+                batch_records: 4,
+                batch_bytes: 400,
+                ..Limits::default()
+            },
+            store: Store {
+                bytes: bytes.into(),
+                ranges: true,
+                tells_length: true,
+                shrunk_to: None,
+                chunk: 16,
+                faults: Mutex::default(),
+                given: AtomicUsize::new(0),
+                opened_at: Mutex::default(),
+            },
+            ledger: MemoryLedger::default(),
+            mappings: MemoryMappings::default(),
+            sink: None,
+            hurried: false,
+        }
+    }
+
+    /// Declares `/user` as an id of `identity:user`.
+    pub(crate) fn maps_user(mut self, on_miss: OnMiss) -> Self {
+        self.import.mappings.push(Mapping {
+            pointer: "/user".to_owned(),
+            namespace: "identity:user".to_owned(),
+            on_miss,
+            placeholder: (on_miss == OnMiss::Placeholder).then(|| "nobody".to_owned()),
+            key_prefix: Some("u/".to_owned()),
+        });
+        self
+    }
+
+    pub(crate) fn knows_user(mut self, id: &str, cloud_id: &str) -> Self {
+        self.mappings.known.insert(
+            ("identity:user".to_owned(), format!("u/{id}")),
+            cloud_id.to_owned(),
+        );
+        self
+    }
+
+    pub(crate) fn store_faults(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.store.faults.lock().unwrap().extend(faults);
+    }
+
+    pub(crate) fn commit_fault(&self, commit: usize, fault: CommitFault) {
+        self.ledger.faults.lock().unwrap().insert(commit, fault);
+    }
+
+    /// One slice from the stored checkpoint; `None` when the worker was killed in it.
+    pub(crate) async fn slice(&self) -> Option<SliceOutcome> {
+        let file = File {
+            tenant: "tenant-1",
+            transfer: "transfer-2",
+            chain: "transfer-1",
+            label: &self.label,
+            key: "file-1",
+            import: &self.import,
+            rerun: self.rerun,
+        };
+        let cache = MappingCache::new(1000);
+        let ports = Ports {
+            source: &self.store,
+            ledger: &self.ledger,
+            mappings: &self.mappings,
+            mapping_cache: &cache,
+            target: self.sink.as_ref().map_or(Target::Ledger, Target::Sink),
+        };
+        let stored = self.ledger.stored.lock().unwrap().checkpoint.clone();
+        let checkpoint =
+            stored.map_or_else(Checkpoint::start, |text| Checkpoint::decode(&text).unwrap());
+        let out_of_time = || self.hurried;
+        let slice = import_slice(&file, checkpoint, &ports, &self.limits, &out_of_time);
+        tokio::select! {
+            outcome = must_be_send(slice) => Some(outcome),
+            () = self.ledger.killed.notified() => None,
+        }
+    }
+
+    /// Slices until the file is finished, whatever happens in between.
+    pub(crate) async fn finish(&self) -> (Counts, Option<FileProblem>) {
+        for _ in 0..10_000 {
+            if let Some(SliceOutcome::Finished { counts, problem }) = self.slice().await {
+                assert!(counts.balances());
+                return (counts, problem);
+            }
+        }
+        panic!("the file doesn't end");
+    }
+
+    /// The stored records, as text, by key.
+    pub(crate) fn records(&self) -> Vec<String> {
+        let stored = self.ledger.stored.lock().unwrap();
+        stored
+            .target
+            .values()
+            .map(|(hash, record)| {
+                let record = record.as_ref().unwrap();
+                assert_eq!(*hash, ContentHash::of(record));
+                String::from_utf8(record.to_vec()).unwrap()
+            })
+            .collect()
+    }
+
+    pub(crate) fn landed(&self) -> Vec<String> {
+        self.ledger.stored.lock().unwrap().landed.clone()
+    }
+
+    /// The rejections, as text: number, key, reason.
+    pub(crate) fn rejections(&self) -> Vec<String> {
+        let stored = self.ledger.stored.lock().unwrap();
+        stored
+            .rejections
+            .iter()
+            .map(|rejection| {
+                let kind = match rejection.kind {
+                    RejectionKind::Rejected => "rejected",
+                    RejectionKind::Held => "held",
+                };
+                let key = rejection.key.as_deref().unwrap_or("-");
+                format!(
+                    "{} {key} {kind}: {}",
+                    rejection.record_number, rejection.reason
+                )
+            })
+            .collect()
+    }
+
+    pub(crate) fn commits(&self) -> Vec<(Counts, u64)> {
+        self.ledger.stored.lock().unwrap().commits.clone()
+    }
+}
+
+/// A task that is spawned must be able to run a slice.
+pub(crate) fn must_be_send<T>(
+    future: impl Future<Output = T> + Send,
+) -> impl Future<Output = T> + Send {
+    future
+}
+
+/// `{"id":"r0000","n":0}` and so on, one a line.
+pub(crate) fn lines(count: usize) -> String {
+    numbered(count, |number| {
+        format!("{{\"id\":\"r{number:04}\",\"n\":{number}}}\n")
+    })
+}
+
+/// One text after the other.
+pub(crate) fn numbered(count: usize, text: impl Fn(usize) -> String) -> String {
+    (0..count).map(text).collect::<Vec<_>>().concat()
+}
+
+/// The same records as an array.
+pub(crate) fn array(count: usize) -> String {
+    format!("[\n{}\n]\n", lines(count).trim_end().replace('\n', ",\n"))
+}
+
+pub(crate) fn keys(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("r{number:04}")).collect()
+}
+
+/// Compressed in so many members.
+pub(crate) fn gzip(text: &str, members: usize) -> Vec<u8> {
+    let mut packed = Vec::new();
+    for part in text.as_bytes().chunks(text.len().div_ceil(members).max(1)) {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(part).unwrap();
+        packed.extend(encoder.finish().unwrap());
+    }
+    packed
+}
+
+pub(crate) fn applied(count: u64) -> Counts {
+    Counts {
+        read: count,
+        applied: count,
+        ..Counts::default()
+    }
+}
+
+/// What an interrupted slice says: the reason and how long to wait.
+pub(crate) fn interruption(outcome: Option<SliceOutcome>) -> (String, Option<Duration>) {
+    match outcome {
+        Some(SliceOutcome::Interrupted {
+            reason,
+            retry_after,
+            ..
+        }) => (reason.to_string(), retry_after),
+        other => panic!("{other:?}"),
+    }
+}
