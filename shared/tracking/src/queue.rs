@@ -24,11 +24,6 @@ pub enum Task {
         /// Its key.
         s3_key: String,
     },
-    /// Do what is owed to a transfer now.
-    Look {
-        /// The transfer.
-        transfer: TransferId,
-    },
 }
 
 /// A message on one of the queues.

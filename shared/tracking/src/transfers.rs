@@ -57,29 +57,8 @@ impl Store {
             .table_name(&self.table)
             .set_item(Some(row(&stored, clocks)?))
             .condition_expression("attribute_not_exists(pk)");
-        let mut attempt = key(
-            &keys::chain(&transfer.tenant, &transfer.chain()),
-            &format!(
-                "{}{:015}#{}",
-                keys::ATTEMPT,
-                transfer.first_seen_at.as_millis(),
-                keys::part(transfer.id.as_str())
-            ),
-        );
-        attempt.insert("transfer_id".to_owned(), text(transfer.id.as_str()));
-        attempt.insert(
-            "original_transfer_id".to_owned(),
-            text(transfer.chain().as_str()),
-        );
-        attempt.insert("first_seen_at".to_owned(), instant(transfer.first_seen_at));
-        attempt.insert(
-            "expires_at".to_owned(),
-            number(transfer.first_seen_at.as_seconds() + HISTORY_LIFE_SECONDS),
-        );
-        let attempt = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(attempt));
-        self.transact(vec![put(state)?, put(attempt)?]).await?;
+        self.transact(vec![put(state)?, self.list_attempt(transfer)?])
+            .await?;
         Ok(stored)
     }
 
@@ -101,6 +80,44 @@ impl Store {
             .await
             .map_err(|error| Error::of(&error))?;
         Ok(next)
+    }
+
+    /// Writes that a transfer belongs to a chain that was not known before, and lists it there, both or neither.
+    pub async fn join_chain(
+        &self,
+        read: &Stored,
+        transfer: Transfer,
+        clocks: &Clocks,
+    ) -> Result<Stored, Error> {
+        let listed = self.list_attempt(&transfer)?;
+        let (state, next) = self.save_in_transaction(read, transfer, clocks)?;
+        self.transact(vec![state, listed]).await?;
+        Ok(next)
+    }
+
+    fn list_attempt(&self, transfer: &Transfer) -> Result<TransactWriteItem, Error> {
+        let mut attempt = key(
+            &keys::chain(&transfer.tenant, &transfer.chain()),
+            &format!(
+                "{}{:015}#{}",
+                keys::ATTEMPT,
+                transfer.first_seen_at.as_millis(),
+                keys::part(transfer.id.as_str())
+            ),
+        );
+        attempt.insert("transfer_id".to_owned(), text(transfer.id.as_str()));
+        attempt.insert(
+            "original_transfer_id".to_owned(),
+            text(transfer.chain().as_str()),
+        );
+        attempt.insert("first_seen_at".to_owned(), instant(transfer.first_seen_at));
+        attempt.insert(
+            "expires_at".to_owned(),
+            number(transfer.first_seen_at.as_seconds() + HISTORY_LIFE_SECONDS),
+        );
+        put(Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(attempt)))
     }
 
     /// The attempts of a chain, the first seen first.

@@ -47,13 +47,16 @@ pub enum Answer {
     FormRefused,
     /// 403, 404, 409, or a 400 about the time limit: settled, expired, unknown, or our credentials are wrong.
     SuspectGone,
-    /// 429, 5xx or a connection that never stood: nothing happened.
+    /// 429, 401 or a connection that never stood: nothing happened.
     NotTaken {
         /// What the platform asked us to wait.
         retry_after: Option<Duration>,
     },
-    /// Sent, and no answer came: it may have been taken.
-    Unknown,
+    /// Sent, and no answer came, or a 5xx: it may have been taken.
+    Unknown {
+        /// What the platform asked us to wait.
+        retry_after: Option<Duration>,
+    },
 }
 
 /// Whether the platform lists the transfer as active (`GET /transfer/recent`).
@@ -153,13 +156,10 @@ impl Settlement {
                 self.suspect_at = Some(now);
                 self.next_at = now;
             }
-            Answer::NotTaken { retry_after } => {
+            Answer::NotTaken { retry_after } | Answer::Unknown { retry_after } => {
+                self.may_have_arrived |= matches!(answer, Answer::Unknown { .. });
                 let pause = self.backoff(clocks, age, seed);
                 self.next_at = now + retry_after.map_or(pause, |asked| asked.max(pause));
-            }
-            Answer::Unknown => {
-                self.may_have_arrived = true;
-                self.next_at = now + self.backoff(clocks, age, seed);
             }
         }
     }

@@ -535,6 +535,20 @@ impl Transfer {
                 .is_none_or(|last| now >= last + clocks.progress_interval)
     }
 
+    /// Whether nothing came and nothing of ours moved for the quiet period.
+    pub fn is_quiet(&self, now: Timestamp, clocks: &Clocks) -> bool {
+        now >= self.quiet_since() + clocks.quiet_period
+    }
+
+    /// Takes in that this is a re-run, learnt only after it was first seen (the platform's list doesn't say so).
+    pub fn join_chain(&mut self, original: TransferId) -> bool {
+        let joins = self.original.is_none() && original != self.id;
+        if joins {
+            self.original = Some(original);
+        }
+        joins
+    }
+
     /// What is owed and when, the more urgent first. This is the only place that turns clocks into instants.
     fn obligations(&self, clocks: &Clocks) -> Vec<(Timestamp, Step)> {
         match &self.phase {

@@ -198,7 +198,11 @@ fn a_403_is_believed_only_when_the_platform_lists_the_transfer_no_more() {
 fn a_403_after_an_attempt_with_an_unknown_outcome_means_that_ours_arrived() {
     let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
     transfer.apply(Input::SettlementBegun, at(1), &clocks());
-    transfer.apply(Input::SettlementAnswered(Answer::Unknown), at(1), &clocks());
+    transfer.apply(
+        Input::SettlementAnswered(Answer::Unknown { retry_after: None }),
+        at(1),
+        &clocks(),
+    );
     transfer.apply(Input::SettlementBegun, at(2), &clocks());
     transfer.apply(
         Input::SettlementAnswered(Answer::SuspectGone),

@@ -1,0 +1,428 @@
+use std::sync::Arc;
+
+use landfall_platform::connect::client::CallError;
+use landfall_runtime::{Clock, Configuration};
+use landfall_tracking::{
+    Error as Tracking, File, FileState, Lease, Message, Queue, Store, Stored, Task,
+};
+use landfall_transfer::{
+    Completeness, FileFacts, Input, Listing, Phase, Step, TenantId, Timestamp, Transfer,
+    TransferId, evaluate,
+};
+
+use crate::error::Error;
+use crate::platform::{Platform, Site, listing};
+
+/// Times that a write is repeated when another was faster.
+const RACES_MAX: u32 = 12;
+
+/// Steps of one drive. A transfer needs no more than a handful; the rest waits for the next sweep.
+const STEPS_MAX: u32 = 24;
+
+/// Carries out what transfers are owed.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    pub(crate) store: Store,
+    pub(crate) imports: Queue,
+    pub(crate) platform: Platform,
+    pub(crate) configuration: Arc<Configuration>,
+    pub(crate) clock: Clock,
+}
+
+/// What came of a step.
+pub(crate) enum Done {
+    /// Take this in and go on.
+    Input(Input),
+    /// Nothing more can be done now.
+    Stop,
+}
+
+impl Lifecycle {
+    /// Works on these.
+    pub const fn new(
+        store: Store,
+        imports: Queue,
+        platform: Platform,
+        configuration: Arc<Configuration>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            store,
+            imports,
+            platform,
+            configuration,
+            clock,
+        }
+    }
+
+    /// The table.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The queue of files.
+    pub const fn imports(&self) -> &Queue {
+        &self.imports
+    }
+
+    /// The configuration.
+    pub const fn configuration(&self) -> &Arc<Configuration> {
+        &self.configuration
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The clock itself.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// A tenant's site.
+    pub async fn site(&self, tenant: &TenantId) -> Result<Site, Error> {
+        self.platform.site(&self.store, tenant).await
+    }
+
+    /// Takes an input in and writes the state that follows, however many others write at the same time. None when the
+    /// transfer is not known.
+    pub async fn apply(
+        &self,
+        tenant: &TenantId,
+        id: &TransferId,
+        input: &Input,
+    ) -> Result<Option<Stored>, Error> {
+        for _ in 0..RACES_MAX {
+            let Some(stored) = self.store.transfer(tenant, id).await? else {
+                return Ok(None);
+            };
+            match self.apply_to(&stored, input.clone()).await {
+                Err(Error::Tracking(Tracking::Conflict | Tracking::Contended)) => {}
+                outcome => return outcome.map(Some),
+            }
+        }
+        Err(Error::Raced)
+    }
+
+    /// Takes an input in over the version that was read; a conflict says that it was not the newest.
+    async fn apply_to(&self, stored: &Stored, input: Input) -> Result<Stored, Error> {
+        let clocks = &self.configuration.clocks;
+        let mut transfer = stored.transfer.clone();
+        let before = transfer.phase.as_str();
+        if !transfer.apply(input, self.now(), clocks) {
+            return Ok(stored.clone());
+        }
+        let saved = self.store.save(stored, transfer, clocks).await?;
+        if saved.transfer.phase.as_str() != before {
+            self.note_phase(&saved.transfer).await;
+        }
+        Ok(saved)
+    }
+
+    /// Does everything that is owed to a transfer now. Returns its state, or none when it is not known.
+    pub async fn drive(
+        &self,
+        tenant: &TenantId,
+        id: &TransferId,
+    ) -> Result<Option<Transfer>, Error> {
+        let Some(mut stored) = self.store.transfer(tenant, id).await? else {
+            return Ok(None);
+        };
+        for _ in 0..STEPS_MAX {
+            let step = stored
+                .transfer
+                .next_step(self.now(), &self.configuration.clocks);
+            if step == Step::Wait {
+                break;
+            }
+            match self.step(&stored, step).await {
+                Ok(Done::Input(input)) => {
+                    // The state may have moved since it was read; what was found out is taken in all the same.
+                    let Some(next) = self.apply(tenant, id, &input).await? else {
+                        return Ok(None);
+                    };
+                    stored = next;
+                }
+                Ok(Done::Stop) => break,
+                Err(Error::Tracking(Tracking::Conflict | Tracking::Contended)) => {
+                    let Some(next) = self.store.transfer(tenant, id).await? else {
+                        return Ok(None);
+                    };
+                    stored = next;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(stored.transfer))
+    }
+
+    async fn step(&self, stored: &Stored, step: Step) -> Result<Done, Error> {
+        let transfer = &stored.transfer;
+        match step {
+            Step::Wait => Ok(Done::Stop),
+            Step::Stop(reason) => Ok(Done::Input(Input::Stop(reason))),
+            Step::CheckCompleteness => self.check_completeness(transfer).await,
+            Step::FenceFiles => {
+                let (totals, leased_until) = self
+                    .store
+                    .fence_files(&transfer.tenant, &transfer.id, self.now())
+                    .await?;
+                Ok(Done::Input(Input::FilesFenced {
+                    totals,
+                    leased_until,
+                }))
+            }
+            Step::Settle => self.settle(stored).await,
+            Step::Confirm => {
+                let site = self.site(&transfer.tenant).await?;
+                Ok(Done::Input(match site.recent().await {
+                    Ok(recent) => Input::Listed(listing(&recent, &transfer.id).0),
+                    Err(error) => self.unavailable(transfer, &error),
+                }))
+            }
+            Step::Reconcile => self.reconcile(transfer).await,
+            Step::Report => {
+                self.report(stored, 0).await?;
+                Ok(Done::Stop)
+            }
+        }
+    }
+
+    /// Tells the admin how far a transfer is, if a report is allowed now. `in_flight` is the share of the current file, in thousandths.
+    pub async fn report(&self, stored: &Stored, in_flight: u32) -> Result<(), Error> {
+        let transfer = &stored.transfer;
+        if !transfer.may_report(self.now(), &self.configuration.clocks) {
+            return Ok(());
+        }
+        let report = transfer.report(in_flight);
+        // Written first: of all workers and sweepers one sends, and the percent never falls whoever is next.
+        match self
+            .apply_to(
+                stored,
+                Input::Reporting {
+                    percent: report.percent,
+                },
+            )
+            .await
+        {
+            Ok(_) => {}
+            Err(Error::Tracking(Tracking::Conflict | Tracking::Contended)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let site = self.site(&transfer.tenant).await?;
+        if let Err(error) = site.report(&transfer.id, &report).await {
+            tracing::info!(transfer.id = %transfer.id, error = %error, "A progress update was not taken; the next one follows.");
+            if error.may_be_over() {
+                self.look_whether_over(transfer, &site).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A call was answered as if the transfer were over: believed only when the platform lists it no more.
+    pub async fn look_whether_over(&self, transfer: &Transfer, site: &Site) -> Result<bool, Error> {
+        match site.recent().await {
+            Ok(recent) if listing(&recent, &transfer.id).0 == Listing::Absent => {
+                let over = Input::PlatformSettled { status: None };
+                self.apply(&transfer.tenant, &transfer.id, &over).await?;
+                Ok(true)
+            }
+            Ok(_) => Ok(false),
+            Err(error) => {
+                tracing::info!(transfer.id = %transfer.id, error = %error, "The list of active transfers could not be read.");
+                Ok(false)
+            }
+        }
+    }
+
+    async fn settle(&self, stored: &Stored) -> Result<Done, Error> {
+        let site = self.site(&stored.transfer.tenant).await?;
+        // The attempt is written before it is made. Whoever loses this race leaves the sending to the other.
+        let begun = self.apply_to(stored, Input::SettlementBegun).await?;
+        let Phase::Settling(settlement) = &begun.transfer.phase else {
+            return Ok(Done::Stop);
+        };
+        let transfer = &begun.transfer;
+        let percent = settlement.form.percent(transfer.last_percent);
+        let answer = site
+            .settle(&transfer.id, &settlement.verdict, percent)
+            .await;
+        tracing::info!(
+            transfer.id = %transfer.id,
+            transfer.verdict = settlement.verdict.status.as_str(),
+            transfer.cause = settlement.verdict.cause.as_str(),
+            settlement.attempt = settlement.attempts,
+            settlement.form = ?settlement.form,
+            settlement.answer = ?answer,
+            "Sent the settlement."
+        );
+        self.note(
+            transfer,
+            "settlement-sent",
+            &format!(
+                "{} (attempt {}, form {:?}) was answered {answer:?}",
+                settlement.verdict.status.as_str(),
+                settlement.attempts,
+                settlement.form
+            ),
+        )
+        .await;
+        Ok(Done::Input(Input::SettlementAnswered(answer)))
+    }
+
+    async fn check_completeness(&self, transfer: &Transfer) -> Result<Done, Error> {
+        let listener_failed = transfer.exporter.errored_at.is_some();
+        // A manifest names every file itself; in every other case a lost event would be a lost file.
+        if !transfer.exporter.manifest || listener_failed {
+            let site = self.site(&transfer.tenant).await?;
+            match site.files(&transfer.id).await {
+                Ok(listed) => {
+                    self.adopt_files(transfer, &listed).await?;
+                }
+                Err(error) if error.may_be_over() => {
+                    if self.look_whether_over(transfer, &site).await? {
+                        return Ok(Done::Stop);
+                    }
+                    return Ok(Done::Input(self.unavailable(transfer, &error)));
+                }
+                Err(error) => return Ok(Done::Input(self.unavailable(transfer, &error))),
+            }
+        }
+        let files = self.store.files(&transfer.tenant, &transfer.id).await?;
+        let manifest = files.iter().find_map(|file| file.manifest.as_ref());
+        let facts: Vec<FileFacts> = files
+            .iter()
+            .filter(|file| counts_for_completeness(file))
+            .map(facts)
+            .collect();
+        let quiet = transfer.is_quiet(self.now(), &self.configuration.clocks);
+        let found = evaluate(
+            &facts,
+            manifest,
+            self.configuration.completeness.counted_labels,
+            listener_failed,
+            quiet,
+        );
+        Ok(Done::Input(match found {
+            Completeness::Complete { evidence, missing } => {
+                Input::ExportComplete { evidence, missing }
+            }
+            Completeness::Waiting(waiting_for) => Input::ExportIncomplete { waiting_for },
+        }))
+    }
+
+    pub(crate) fn unavailable(&self, transfer: &Transfer, error: &CallError) -> Input {
+        tracing::warn!(transfer.id = %transfer.id, error = %error, "The platform could not be asked; it is asked again later.");
+        Input::PlatformUnavailable {
+            retry_after: error.retry_after(),
+        }
+    }
+
+    /// A worker that was fenced off has stopped. Whoever waited for its lease need not wait any longer.
+    pub async fn worker_stopped(
+        &self,
+        lease: &Lease,
+        tenant: &TenantId,
+        id: &TransferId,
+    ) -> Result<(), Error> {
+        self.store.stopped(lease).await?;
+        let Some(stored) = self.store.transfer(tenant, id).await? else {
+            return Ok(());
+        };
+        if matches!(stored.transfer.phase, Phase::Stopping { .. }) {
+            let (totals, leased_until) = self.store.fence_files(tenant, id, self.now()).await?;
+            self.apply(
+                tenant,
+                id,
+                &Input::FilesFenced {
+                    totals,
+                    leased_until,
+                },
+            )
+            .await?;
+            self.drive(tenant, id).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a file's import.
+    pub async fn queue_import(
+        &self,
+        tenant: &TenantId,
+        id: &TransferId,
+        s3_key: &str,
+        delay: std::time::Duration,
+    ) -> Result<(), Error> {
+        let task = Task::Import {
+            transfer: id.clone(),
+            s3_key: s3_key.to_owned(),
+        };
+        Ok(self
+            .imports
+            .send(&Message::new(tenant.clone(), task), delay)
+            .await?)
+    }
+
+    async fn note_phase(&self, transfer: &Transfer) {
+        let detail = match &transfer.phase {
+            Phase::Open => String::new(),
+            Phase::Stopping { reason, .. } => format!("{reason:?}"),
+            Phase::Settling(settlement) => format!(
+                "{} because of {}: {}",
+                settlement.verdict.status.as_str(),
+                settlement.verdict.cause.as_str(),
+                settlement.verdict.message
+            ),
+            Phase::Settled(settled) => format!(
+                "{} by {:?}, form {:?}",
+                settled.status.as_deref().unwrap_or("unknown status"),
+                settled.by,
+                settled.form
+            ),
+        };
+        tracing::info!(
+            transfer.id = %transfer.id,
+            tenant.id = %transfer.tenant,
+            transfer.phase = transfer.phase.as_str(),
+            "A transfer changed its phase."
+        );
+        self.note(
+            transfer,
+            &format!("phase-{}", transfer.phase.as_str().to_ascii_lowercase()),
+            &detail,
+        )
+        .await;
+    }
+
+    /// Appends to the timeline. Losing an entry is worth a log line, not the work it tells of.
+    pub async fn note(&self, transfer: &Transfer, what: &str, detail: &str) {
+        if let Err(error) = self
+            .store
+            .log(&transfer.tenant, &transfer.id, self.now(), what, detail)
+            .await
+        {
+            tracing::warn!(transfer.id = %transfer.id, error = %error, "An entry of the timeline was lost.");
+        }
+    }
+}
+
+/// The manifest itself, and files that nobody will import, say nothing about completeness.
+fn counts_for_completeness(file: &File) -> bool {
+    file.manifest.is_none() && file.state != FileState::Dropped
+}
+
+fn facts(file: &File) -> FileFacts {
+    FileFacts {
+        label: file.label.clone(),
+        ended: file.state == FileState::Ended,
+        unreadable: matches!(
+            file.outcome,
+            Some(
+                landfall_transfer::FileOutcome::Unreadable { .. }
+                    | landfall_transfer::FileOutcome::Poisoned { .. }
+            )
+        ),
+        read: file.counts.read,
+    }
+}

@@ -1,0 +1,40 @@
+use landfall_tracking::Error as Tracking;
+
+/// Why work on a transfer could not go on. Trying again later can help with each of them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The table or a queue.
+    #[error(transparent)]
+    Tracking(#[from] Tracking),
+    /// The tenant's row is not there, so nobody can speak to its site.
+    #[error("find the tenant's installation")]
+    NoTenant,
+    /// The tenant's base URL is not admitted by the configuration any more.
+    #[error("call the tenant's site: {0}")]
+    NotAdmitted(#[from] landfall_platform::hosts::Refused),
+    /// Others kept changing the transfer.
+    #[error("write a transfer that others kept changing")]
+    Raced,
+    /// An event that was accepted can't be read any more.
+    #[error("read a stored event: {0}")]
+    Event(#[from] landfall_platform::connect::event::DecodeError),
+    /// Not even a client could be made.
+    #[error("make an HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+impl Error {
+    /// Whether the cause lies outside of this piece of work and passes by itself: an outage, a race, an answer that got lost.
+    pub const fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Raced
+                | Self::Tracking(
+                    Tracking::Conflict
+                        | Tracking::Contended
+                        | Tracking::Unknown
+                        | Tracking::Unavailable(_)
+                )
+        )
+    }
+}

@@ -1,0 +1,204 @@
+use landfall_platform::connect::event::decode;
+use landfall_platform::event::{Event, Kind};
+use landfall_tracking::{Error as Tracking, EventRow, Message, NewFile, Stored, Task};
+use landfall_transfer::{ChainId, Input, TenantId, Timestamp, Transfer, TransferId};
+
+use crate::drive::Lifecycle;
+use crate::error::Error;
+
+/// What is left to do for an event that was taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing.
+    Done,
+    /// Its file is to be imported.
+    Import {
+        /// The file's transfer.
+        transfer: TransferId,
+        /// The file's key.
+        s3_key: String,
+    },
+}
+
+/// Times that the creation of a transfer is repeated when another was faster.
+const RACES_MAX: u32 = 6;
+
+impl Lifecycle {
+    /// Takes in an event, whichever order it comes in and however often. Afterwards nothing is due for its row.
+    pub async fn take_event(
+        &self,
+        tenant: &TenantId,
+        body: &str,
+        received_at: Timestamp,
+    ) -> Result<Taken, Error> {
+        let event = decode(body.as_bytes())?;
+        let row = EventRow {
+            tenant: tenant.clone(),
+            transfer: event.transfer_id.as_ref().map(TransferId::new),
+            message_id: event.message_id.clone(),
+            event_type: event.kind.event_type().to_owned(),
+            body: body.to_owned(),
+            received_at,
+        };
+        let (Some(id), true) = (row.transfer.clone(), event.kind.is_known()) else {
+            // Kept for whoever learns what it means; nothing else depends on it.
+            self.store.event_handled(&row, self.now()).await?;
+            return Ok(Taken::Done);
+        };
+        let original = event.original_transfer_id.as_ref().map(TransferId::new);
+        let created = event.created_at_ms.map(Timestamp::from_millis);
+        let stored = self.observe(tenant, &id, original, created).await?;
+        if let Kind::AppDataUploaded { s3_key, label } = &event.kind {
+            return self
+                .take_upload(&stored, &event, body, s3_key, label.as_deref(), received_at)
+                .await;
+        }
+        let input = self.input(&stored, &event).await?;
+        self.note(&stored.transfer, "event", event.kind.event_type())
+            .await;
+        self.apply(tenant, &id, &input).await?;
+        self.drive(tenant, &id).await?;
+        self.store.event_handled(&row, self.now()).await?;
+        Ok(Taken::Done)
+    }
+
+    /// Whether a message belongs on the queue of control events, where no backlog of files delays it.
+    pub fn is_control(&self, message: &Message) -> bool {
+        match &message.task {
+            Task::Import { .. } => false,
+            Task::Event { body, .. } => !decode(body.as_bytes())
+                .is_ok_and(|event| matches!(event.kind, Kind::AppDataUploaded { .. })),
+        }
+    }
+
+    async fn take_upload(
+        &self,
+        stored: &Stored,
+        event: &Event,
+        body: &str,
+        s3_key: &str,
+        label: Option<&str>,
+        received_at: Timestamp,
+    ) -> Result<Taken, Error> {
+        let transfer = &stored.transfer;
+        if !transfer.is_open() {
+            // Late data of a transfer that is over: acknowledged, kept, and left alone (OPEN-QUESTIONS.md A14).
+            self.store
+                .drop_file(&transfer.tenant, &transfer.id, s3_key)
+                .await?;
+            return Ok(Taken::Done);
+        }
+        let file = NewFile {
+            tenant: transfer.tenant.clone(),
+            transfer: transfer.id.clone(),
+            s3_key: s3_key.to_owned(),
+            label: label.map(str::to_owned),
+            event: Some(body.to_owned()),
+            message_id: Some(event.message_id.clone()),
+            received_at,
+        };
+        // The row is there unless only the message survived.
+        self.store
+            .announce(&file, self.configuration.work.message_grace)
+            .await?;
+        Ok(Taken::Import {
+            transfer: transfer.id.clone(),
+            s3_key: s3_key.to_owned(),
+        })
+    }
+
+    async fn input(&self, stored: &Stored, event: &Event) -> Result<Input, Error> {
+        Ok(match &event.kind {
+            Kind::ListenerErrored if stored.transfer.is_open() => Input::ListenerErrored {
+                exception: self
+                    .site(&stored.transfer.tenant)
+                    .await?
+                    .listener_exception(&stored.transfer.id)
+                    .await,
+            },
+            Kind::ListenerErrored => Input::ListenerErrored { exception: None },
+            Kind::CancellationRequested => Input::CancelRequested,
+            Kind::Settled { status } => Input::PlatformSettled {
+                status: status.clone(),
+            },
+            Kind::ListenerTriggered | Kind::AppDataUploaded { .. } | Kind::Unknown(_) => {
+                Input::ListenerTriggered
+            }
+        })
+    }
+
+    /// The transfer of that id, made when it is seen for the first time. A newer attempt of a chain takes over from those before it.
+    pub async fn observe(
+        &self,
+        tenant: &TenantId,
+        id: &TransferId,
+        original: Option<TransferId>,
+        created_at: Option<Timestamp>,
+    ) -> Result<Stored, Error> {
+        let clocks = &self.configuration.clocks;
+        for _ in 0..RACES_MAX {
+            let stored = self.store.transfer(tenant, id).await?;
+            let transfer = match (&stored, &original) {
+                (None, _) => Transfer::first_seen(
+                    tenant.clone(),
+                    id.clone(),
+                    original.clone(),
+                    created_at,
+                    self.now(),
+                ),
+                (Some(stored), Some(original)) => {
+                    let mut transfer = stored.transfer.clone();
+                    if !transfer.join_chain(original.clone()) {
+                        return Ok(stored.clone());
+                    }
+                    transfer
+                }
+                (Some(stored), None) => return Ok(stored.clone()),
+            };
+            // Before this attempt exists the earlier ones are stopped: a crash in between repeats it, it never skips it.
+            let newer = self.supersede(&transfer).await?;
+            let written = match &stored {
+                None => self.store.create(&transfer, clocks).await,
+                Some(stored) => self.store.join_chain(stored, transfer, clocks).await,
+            };
+            match written {
+                Ok(stored) => {
+                    tracing::info!(tenant.id = %tenant, transfer.id = %id, transfer.chain = %stored.transfer.chain(), "First sight of a transfer.");
+                    let Some(by) = newer else { return Ok(stored) };
+                    self.apply(tenant, id, &Input::Superseded { by }).await?;
+                    return Ok(Box::pin(self.store.transfer(tenant, id))
+                        .await?
+                        .unwrap_or(stored));
+                }
+                Err(Tracking::Conflict | Tracking::Contended) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::Raced)
+    }
+
+    /// Of the attempts of a chain only the newest may write: stops those before this one. The chain's first attempt is older
+    /// than every other, whenever it was seen; for it the newest attempt comes back.
+    async fn supersede(&self, transfer: &Transfer) -> Result<Option<TransferId>, Error> {
+        let chain: ChainId = transfer.chain();
+        let attempts = self.store.attempts(&transfer.tenant, &chain).await?;
+        let others = || {
+            attempts
+                .iter()
+                .filter(|attempt| attempt.transfer != transfer.id)
+        };
+        if !transfer.is_rerun() {
+            return Ok(others().next_back().map(|newest| newest.transfer.clone()));
+        }
+        for older in others() {
+            let by = Input::Superseded {
+                by: transfer.id.clone(),
+            };
+            let known = self.apply(&transfer.tenant, &older.transfer, &by).await?;
+            if known.is_some_and(|older| !older.transfer.is_settled()) {
+                Box::pin(self.drive(&transfer.tenant, &older.transfer)).await?;
+            }
+        }
+        Ok(None)
+    }
+}

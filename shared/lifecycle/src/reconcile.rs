@@ -1,0 +1,141 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use landfall_platform::connect::client::ListedFile;
+use landfall_tracking::{NewFile, Recorded};
+use landfall_transfer::{Input, Step, TenantId, Timestamp, Transfer, TransferId};
+
+use crate::drive::Lifecycle;
+use crate::error::Error;
+use crate::platform::listing;
+
+/// The platform's word for a transfer that the admin cancelled (PROTOCOL.md 2.2).
+const CANCELLATION_REQUESTED: &str = "CANCELLATION_REQUESTED";
+
+impl Lifecycle {
+    /// Compares an open transfer with the platform's lists: is it still active, was it cancelled, are there files that
+    /// nobody announced?
+    pub(crate) async fn reconcile(&self, transfer: &Transfer) -> Result<super::drive::Done, Error> {
+        use super::drive::Done;
+        let site = self.site(&transfer.tenant).await?;
+        let recent = match site.recent().await {
+            Ok(recent) => recent,
+            Err(error) => return Ok(Done::Input(self.unavailable(transfer, &error))),
+        };
+        let (listed, active) = listing(&recent, &transfer.id);
+        if let Some(active) = active {
+            if active.status == CANCELLATION_REQUESTED {
+                return Ok(Done::Input(Input::CancelRequested));
+            }
+            match site.files(&transfer.id).await {
+                Ok(files) => {
+                    self.adopt_files(transfer, &files).await?;
+                }
+                Err(error) => return Ok(Done::Input(self.unavailable(transfer, &error))),
+            }
+        }
+        Ok(Done::Input(Input::Listed(listed)))
+    }
+
+    /// Stores and queues the files that the platform lists and nobody announced. Returns how many there were.
+    pub(crate) async fn adopt_files(
+        &self,
+        transfer: &Transfer,
+        listed: &[ListedFile],
+    ) -> Result<usize, Error> {
+        let known: HashSet<String> = self
+            .store
+            .files(&transfer.tenant, &transfer.id)
+            .await?
+            .into_iter()
+            .map(|file| file.s3_key)
+            .collect();
+        let mut adopted = 0;
+        for file in listed.iter().filter(|file| !known.contains(&file.s3_key)) {
+            let new = NewFile {
+                tenant: transfer.tenant.clone(),
+                transfer: transfer.id.clone(),
+                s3_key: file.s3_key.clone(),
+                label: file.label.clone(),
+                event: None,
+                message_id: None,
+                received_at: self.now(),
+            };
+            if self
+                .store
+                .announce(&new, self.configuration.work.message_grace)
+                .await?
+                == Recorded::New
+            {
+                self.queue_import(&transfer.tenant, &transfer.id, &file.s3_key, Duration::ZERO)
+                    .await?;
+                adopted += 1;
+            }
+        }
+        if adopted > 0 {
+            tracing::warn!(transfer.id = %transfer.id, files = adopted, "Adopted files that were never announced.");
+            self.note(
+                transfer,
+                "files-adopted",
+                &format!("{adopted} files that were listed but never announced"),
+            )
+            .await;
+        }
+        Ok(adopted)
+    }
+
+    /// Compares a tenant with the platform's list of active transfers: those that were never announced are adopted with
+    /// their files, cancellations that got lost are taken in. Returns the transfers that were adopted.
+    pub async fn reconcile_tenant(&self, tenant: &TenantId) -> Result<Vec<TransferId>, Error> {
+        let site = self.site(tenant).await?;
+        let recent = match site.recent().await {
+            Ok(recent) => recent,
+            Err(error) => {
+                tracing::warn!(tenant.id = %tenant, error = %error, "A tenant's active transfers could not be listed.");
+                return Ok(Vec::new());
+            }
+        };
+        let mut adopted = Vec::new();
+        for active in &recent.transfers {
+            let id = TransferId::new(&active.transfer_id);
+            let cancelled = active.status == CANCELLATION_REQUESTED;
+            if self.store.transfer(tenant, &id).await?.is_some() {
+                if cancelled {
+                    self.apply(tenant, &id, &Input::CancelRequested).await?;
+                    self.drive(tenant, &id).await?;
+                }
+                continue;
+            }
+            let original = active.original_transfer_id.as_ref().map(TransferId::new);
+            let created = active.created_at_ms.map(Timestamp::from_millis);
+            let stored = self.observe(tenant, &id, original, created).await?;
+            tracing::warn!(tenant.id = %tenant, transfer.id = %id, "Adopted a transfer that was never announced.");
+            self.note(
+                &stored.transfer,
+                "adopted",
+                "the platform lists it as active; no event of it arrived",
+            )
+            .await;
+            let input = if cancelled {
+                Input::CancelRequested
+            } else {
+                match site.files(&id).await {
+                    Ok(files) => {
+                        self.adopt_files(&stored.transfer, &files).await?;
+                        Input::Listed(landfall_transfer::Listing::Active)
+                    }
+                    Err(error) => self.unavailable(&stored.transfer, &error),
+                }
+            };
+            self.apply(tenant, &id, &input).await?;
+            self.drive(tenant, &id).await?;
+            adopted.push(id);
+        }
+        Ok(adopted)
+    }
+
+    /// Whether a transfer's next step is to be looked at now rather than by the next sweep.
+    pub fn is_due(&self, transfer: &Transfer) -> bool {
+        transfer.next_step(self.now(), &self.configuration.clocks) != Step::Wait
+    }
+}

@@ -1,0 +1,583 @@
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfall_import::declaration::{Sink, SinkKind};
+use landfall_import::{Declaration, Import, Limits};
+use landfall_platform::hosts::{self, Hosts};
+use landfall_tracking::SecretKey;
+use landfall_transfer::Clocks;
+use serde::Deserialize;
+use url::Url;
+
+use crate::environment::Environment;
+
+/// Everything that the outside decides, checked.
+#[derive(Debug)]
+pub struct Configuration {
+    /// The app as the platform knows it.
+    pub app: App,
+    /// The Connect flavour of the platform.
+    pub connect: Connect,
+    /// Hosts that signed URLs may name.
+    pub download_hosts: Hosts,
+    /// How the end of an export is recognised.
+    pub completeness: Completeness,
+    /// The clocks of a transfer's life.
+    pub clocks: Clocks,
+    /// The clocks of intake.
+    pub intake: IntakeClocks,
+    /// The clocks of the processor.
+    pub work: WorkClocks,
+    /// How files become records.
+    pub import: Declaration,
+    /// What seals tenants' secrets.
+    pub secret_key: Arc<SecretKey>,
+    /// What the template set.
+    pub environment: Environment,
+}
+
+/// `[app]`.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The Connect app's key: `iss` of our own calls.
+    pub key: String,
+    /// Where the platform calls us: `aud` of lifecycle callbacks, and the base of query string hashes.
+    pub base_url: Url,
+}
+
+/// `[connect]`.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    /// Where the public keys of lifecycle callbacks are.
+    pub install_key_server: Url,
+    /// Hosts that a tenant's base URL may name.
+    pub tenant_hosts: Hosts,
+    /// What a body that names another tenant than the token means.
+    pub foreign_client_keys: ForeignClientKeys,
+}
+
+/// `connect.foreign_client_keys`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignClientKeys {
+    /// Handle the event as the token's tenant's, and note it.
+    #[default]
+    Accept,
+    /// Answer 403.
+    Refuse,
+}
+
+/// `[completeness]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Completeness {
+    /// Label of the manifest that an exporter may upload last.
+    pub manifest_label: String,
+    /// Whether labels such as `x-0003-of-0007` say how many files there are.
+    pub counted_labels: bool,
+    /// No new file for this long, and the platform lists none: complete.
+    #[serde(with = "humantime_serde")]
+    quiet_period: Duration,
+}
+
+/// The clocks of intake.
+#[derive(Clone, Copy, Debug)]
+pub struct IntakeClocks {
+    /// Time in which every answer leaves; the platform waits 5 s (PROTOCOL.md 3.2).
+    pub answer_within: Duration,
+    /// How long the slower of the two writes is waited for once the other is durable.
+    pub write_within: Duration,
+    /// How long a tenant's row is believed.
+    pub tenant_cache: Duration,
+    /// How long the old secret stays valid after a re-install.
+    pub secret_overlap: Duration,
+    /// Clock difference that tokens may show.
+    pub jwt_leeway: Duration,
+}
+
+/// The clocks of the processor.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkClocks {
+    /// After this long a slice ends with its next batch.
+    pub slice: Duration,
+    /// How long a worker holds a file without a sign of life.
+    pub lease: Duration,
+    /// How long a row's message may be on its way before the sweeper queues it again.
+    pub message_grace: Duration,
+}
+
+/// Why a function does not start: every problem, each with its key.
+#[derive(Debug, thiserror::Error)]
+pub struct Invalid(Vec<String>);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "start with this configuration: {}",
+            self.0.join("; ")
+        )
+    }
+}
+
+impl Invalid {
+    /// The problems, each beginning with its key.
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: Option<u32>,
+    #[serde(default)]
+    app: AppSection,
+    #[serde(default)]
+    connect: ConnectSection,
+    #[serde(default)]
+    downloads: DownloadsSection,
+    #[serde(default)]
+    completeness: Completeness,
+    #[serde(default)]
+    clocks: ClocksSection,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    imports: Vec<Import>,
+    #[serde(default)]
+    sink: Sink,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AppSection {
+    key: Option<String>,
+    base_url: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ConnectSection {
+    install_key_server: String,
+    tenant_hosts: Vec<String>,
+    foreign_client_keys: ForeignClientKeys,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct DownloadsSection {
+    hosts: Vec<String>,
+}
+
+macro_rules! clocks {
+    ($($name:ident),* $(,)?) => {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct ClocksSection {
+            $(#[serde(with = "humantime_serde")] $name: Option<Duration>,)*
+        }
+    };
+}
+
+clocks!(
+    answer_within,
+    write_within,
+    tenant_cache,
+    secret_overlap,
+    jwt_leeway,
+    slice,
+    lease,
+    message_grace,
+    work_stale_after,
+    export_silence,
+    hard_deadline,
+    cancel_settle_by,
+    listener_error_drain,
+    progress_interval,
+    waiting_report_interval,
+    reconcile_interval,
+    settle_confirm_after,
+    settle_retry_first,
+    settle_retry_max,
+);
+
+impl Default for Completeness {
+    fn default() -> Self {
+        Self {
+            manifest_label: "export-manifest".to_owned(),
+            counted_labels: true,
+            quiet_period: Clocks::default().quiet_period,
+        }
+    }
+}
+
+impl Default for ConnectSection {
+    fn default() -> Self {
+        Self {
+            // PROTOCOL.md 4.1.
+            install_key_server: "https://connect-install-keys.atlassian.com".to_owned(),
+            tenant_hosts: vec!["*.atlassian.net".to_owned(), "*.jira.com".to_owned()],
+            foreign_client_keys: ForeignClientKeys::default(),
+        }
+    }
+}
+
+impl Default for DownloadsSection {
+    fn default() -> Self {
+        Self {
+            hosts: ["*.amazonaws.com", "*.atlassian.com", "*.atlassian.net"]
+                .map(str::to_owned)
+                .into(),
+        }
+    }
+}
+
+impl Configuration {
+    /// Reads the file that the environment names and checks everything.
+    pub fn load() -> Result<Self, Invalid> {
+        let environment = Environment::of_process().map_err(Invalid)?;
+        let text = read(&environment.configuration)?;
+        Self::parse(&text, environment)
+    }
+
+    /// Checks a file's text against the environment.
+    pub fn parse(text: &str, environment: Environment) -> Result<Self, Invalid> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            Invalid(vec![format!(
+                "landfall.toml: {}",
+                error.to_string().trim().replace('\n', " ")
+            )])
+        })?;
+        let mut problems = Vec::new();
+        if file.version != Some(1) {
+            problems.push("version: must be 1, the version of this file's keys".to_owned());
+        }
+        let key = file.app.key.filter(|key| !key.trim().is_empty());
+        if key.is_none() {
+            problems.push(
+                "app.key: is missing; it is the `key` of the app's Connect descriptor".to_owned(),
+            );
+        }
+        let base_url = base_url(
+            file.app.base_url,
+            environment.app_base_url.as_deref(),
+            &mut problems,
+        );
+        let install_key_server = match hosts::configured(&file.connect.install_key_server) {
+            Ok(url) => Some(url),
+            Err(error) => {
+                problems.push(format!("connect.install_key_server: {error}"));
+                None
+            }
+        };
+        let tenant_hosts = host_list(
+            "connect.tenant_hosts",
+            &file.connect.tenant_hosts,
+            &mut problems,
+        );
+        let download_hosts = host_list("downloads.hosts", &file.downloads.hosts, &mut problems);
+        let (clocks, intake, work) = clocks(&file.clocks, file.completeness.quiet_period);
+        problems.extend(clocks.problems());
+        problems.extend(own_clock_problems(&intake, &work));
+        if file.completeness.manifest_label.is_empty() {
+            problems.push("completeness.manifest_label: must not be empty; files without a label have no manifest among them".to_owned());
+        }
+        let import = Declaration {
+            imports: file.imports,
+            sink: file.sink,
+            limits: file.limits,
+        };
+        problems.extend(import.validate().iter().map(ToString::to_string));
+        if import.sink.kind == SinkKind::Http {
+            if environment.sink_secret.is_none() {
+                problems.push("LANDFALL_SINK_SECRET: must be set when sink.kind is \"http\"; the template's parameter SinkSecret sets it".to_owned());
+            }
+            let delivery = import.sink.timeout();
+            if work.lease < work.slice + delivery {
+                problems.push("clocks.lease: must be at least clocks.slice plus sink.timeout, or a worker would be taken over while it delivers".to_owned());
+            }
+        }
+        let secret_key = SecretKey::from_base64(&environment.secret_key)
+            .map(Arc::new)
+            .map_err(|error| problems.push(format!("LANDFALL_SECRET_KEY: failed to {error}")))
+            .ok();
+        match (
+            key,
+            base_url,
+            install_key_server,
+            tenant_hosts,
+            download_hosts,
+            secret_key,
+        ) {
+            (
+                Some(key),
+                Some(base_url),
+                Some(install_key_server),
+                Some(tenant_hosts),
+                Some(download_hosts),
+                Some(secret_key),
+            ) if problems.is_empty() => Ok(Self {
+                app: App { key, base_url },
+                connect: Connect {
+                    install_key_server,
+                    tenant_hosts,
+                    foreign_client_keys: file.connect.foreign_client_keys,
+                },
+                download_hosts,
+                completeness: file.completeness,
+                clocks,
+                intake,
+                work,
+                import,
+                secret_key,
+                environment,
+            }),
+            _ => Err(Invalid(problems)),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one file that is read at start-up"
+)]
+fn read(path: &Path) -> Result<String, Invalid> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Invalid(vec![format!(
+            "LANDFALL_CONFIG: failed to read {}: {error}",
+            path.display()
+        )])
+    })
+}
+
+/// The base URL stands in one place. In two places it must be the same, or nobody knows which is meant.
+fn base_url(
+    in_file: Option<String>,
+    in_environment: Option<&str>,
+    problems: &mut Vec<String>,
+) -> Option<Url> {
+    let trimmed = |url: &str| url.trim_end_matches('/').to_owned();
+    let url = match (in_file.as_deref().map(trimmed), in_environment.map(trimmed)) {
+        (Some(file), Some(environment)) if file != environment => {
+            problems.push("app.base_url: differs from LANDFALL_APP_BASE_URL; state it once, in landfall.toml or as the template's parameter AppBaseUrl".to_owned());
+            return None;
+        }
+        (Some(url), _) | (None, Some(url)) => url,
+        (None, None) => {
+            problems.push("app.base_url: is missing; state it in landfall.toml or as the template's parameter AppBaseUrl (LANDFALL_APP_BASE_URL)".to_owned());
+            return None;
+        }
+    };
+    match hosts::configured(&url) {
+        Ok(url) => Some(url),
+        Err(error) => {
+            problems.push(format!("app.base_url: {error}"));
+            None
+        }
+    }
+}
+
+fn host_list(key: &str, entries: &[String], problems: &mut Vec<String>) -> Option<Hosts> {
+    if entries.is_empty() {
+        problems.push(format!("{key}: must name at least one host"));
+    }
+    Hosts::parse(entries)
+        .map_err(|error| problems.push(format!("{key}: {error}")))
+        .ok()
+}
+
+fn clocks(given: &ClocksSection, quiet_period: Duration) -> (Clocks, IntakeClocks, WorkClocks) {
+    let default = Clocks::default();
+    let clocks = Clocks {
+        work_stale_after: given.work_stale_after.unwrap_or(default.work_stale_after),
+        export_silence: given.export_silence.unwrap_or(default.export_silence),
+        hard_deadline: given.hard_deadline.unwrap_or(default.hard_deadline),
+        cancel_settle_by: given.cancel_settle_by.unwrap_or(default.cancel_settle_by),
+        listener_error_drain: given
+            .listener_error_drain
+            .unwrap_or(default.listener_error_drain),
+        progress_interval: given.progress_interval.unwrap_or(default.progress_interval),
+        waiting_report_interval: given
+            .waiting_report_interval
+            .unwrap_or(default.waiting_report_interval),
+        reconcile_interval: given
+            .reconcile_interval
+            .unwrap_or(default.reconcile_interval),
+        quiet_period,
+        settle_confirm_after: given
+            .settle_confirm_after
+            .unwrap_or(default.settle_confirm_after),
+        settle_retry_first: given
+            .settle_retry_first
+            .unwrap_or(default.settle_retry_first),
+        settle_retry_max: given.settle_retry_max.unwrap_or(default.settle_retry_max),
+    };
+    let intake = IntakeClocks {
+        answer_within: given.answer_within.unwrap_or(Duration::from_millis(4_500)),
+        write_within: given.write_within.unwrap_or(Duration::from_millis(1_500)),
+        tenant_cache: given.tenant_cache.unwrap_or(Duration::from_secs(10)),
+        secret_overlap: given.secret_overlap.unwrap_or(Duration::from_secs(600)),
+        jwt_leeway: given.jwt_leeway.unwrap_or(Duration::from_secs(60)),
+    };
+    let work = WorkClocks {
+        slice: given.slice.unwrap_or(Duration::from_secs(60)),
+        lease: given.lease.unwrap_or(Duration::from_secs(90)),
+        message_grace: given.message_grace.unwrap_or(Duration::from_secs(120)),
+    };
+    (clocks, intake, work)
+}
+
+/// Life of the tokens that the platform signs (PROTOCOL.md 4.3).
+const TOKEN_LIFE: Duration = Duration::from_secs(180);
+
+fn own_clock_problems(intake: &IntakeClocks, work: &WorkClocks) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut require = |holds: bool, sentence: &str| {
+        if !holds {
+            problems.push(sentence.to_owned());
+        }
+    };
+    require(
+        intake.answer_within < Duration::from_secs(5),
+        "clocks.answer_within: must be below the 5s that the platform waits",
+    );
+    require(
+        intake.write_within < intake.answer_within,
+        "clocks.write_within: must be shorter than clocks.answer_within",
+    );
+    require(
+        intake.secret_overlap >= TOKEN_LIFE + intake.jwt_leeway,
+        "clocks.secret_overlap: must be at least 3m plus clocks.jwt_leeway, or calls signed before a re-install would be dropped",
+    );
+    require(
+        intake.jwt_leeway <= Duration::from_secs(300),
+        "clocks.jwt_leeway: must be at most 5m",
+    );
+    require(
+        work.slice > Duration::ZERO,
+        "clocks.slice: must be longer than zero",
+    );
+    require(
+        work.lease > work.slice,
+        "clocks.lease: must be longer than clocks.slice",
+    );
+    require(
+        work.slice <= Duration::from_secs(600),
+        "clocks.slice: must be at most 10m; a function lives 15m and recovery waits for a slice",
+    );
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str =
+        "version = 1\n[app]\nkey = \"com.example.app\"\nbase_url = \"https://app.example.com/x\"\n[[imports]]\nlabel = \"*\"\n";
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        Environment::read(|name| {
+            let given = pairs
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| *value);
+            given
+                .or(match name {
+                    "LANDFALL_SECRET_KEY" => Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+                    "LANDFALL_CONFIG"
+                    | "LANDFALL_APP_BASE_URL"
+                    | "LANDFALL_SINK_SECRET"
+                    | "LAMBDA_TASK_ROOT" => None,
+                    _ => Some("something"),
+                })
+                .map(str::to_owned)
+        })
+        .unwrap()
+    }
+
+    fn problems(text: &str, pairs: &[(&str, &str)]) -> Vec<String> {
+        match Configuration::parse(text, environment(pairs)) {
+            Ok(_) => Vec::new(),
+            Err(invalid) => invalid.problems().to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_smallest_file_starts_with_the_documented_defaults() {
+        let configuration = Configuration::parse(MINIMAL, environment(&[])).unwrap();
+        assert_eq!(configuration.clocks, Clocks::default());
+        assert_eq!(configuration.work.slice, Duration::from_secs(60));
+        assert_eq!(configuration.completeness.manifest_label, "export-manifest");
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_named_at_once() {
+        let found = problems("", &[]);
+        for key in ["version:", "app.key:", "app.base_url:"] {
+            assert!(
+                found.iter().any(|problem| problem.starts_with(key)),
+                "{key} in {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let found = problems(&format!("{MINIMAL}[clocks]\nslcie = \"1s\"\n"), &[]);
+        assert!(found[0].contains("slcie"), "{found:?}");
+    }
+
+    #[test]
+    fn a_base_url_in_two_places_must_be_the_same() {
+        let elsewhere = [("LANDFALL_APP_BASE_URL", "https://other.example.com")];
+        assert!(problems(MINIMAL, &elsewhere)[0].starts_with("app.base_url: differs"));
+        let same = [("LANDFALL_APP_BASE_URL", "https://app.example.com/x/")];
+        assert_eq!(problems(MINIMAL, &same), Vec::<String>::new());
+    }
+
+    #[test]
+    fn plain_http_is_refused_except_to_a_named_loopback_host() {
+        let http = MINIMAL.replace("https", "http");
+        assert!(problems(&http, &[])[0].starts_with("app.base_url:"));
+        let local = MINIMAL.replace("https://app.example.com/x", "http://127.0.0.1:4566/x");
+        assert_eq!(problems(&local, &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn clocks_reach_down_to_milliseconds_and_contradictions_are_named() {
+        let scaled = format!("{MINIMAL}[clocks]\nslice = \"250ms\"\nlease = \"400ms\"\n");
+        let configuration = Configuration::parse(&scaled, environment(&[])).unwrap();
+        assert_eq!(configuration.work.slice, Duration::from_millis(250));
+        let upside_down = format!("{MINIMAL}[clocks]\nslice = \"2m\"\n");
+        assert!(problems(&upside_down, &[])[0].starts_with("clocks.lease:"));
+    }
+
+    #[test]
+    fn an_http_sink_needs_its_secret() {
+        let http = format!(
+            "{MINIMAL}[clocks]\nlease = \"2m\"\n[sink]\nkind = \"http\"\nurl = \"https://sink.example.com/batches\"\n"
+        );
+        assert!(problems(&http, &[])[0].starts_with("LANDFALL_SINK_SECRET:"));
+        assert_eq!(
+            problems(
+                &http,
+                &[("LANDFALL_SINK_SECRET", "whsec_c2VjcmV0c2VjcmV0c2VjcmV0")]
+            ),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn a_variable_that_the_template_forgot_is_named() {
+        let missing = Environment::read(|_| None).unwrap_err();
+        assert!(
+            missing
+                .iter()
+                .any(|problem| problem.starts_with("LANDFALL_TABLE:"))
+        );
+    }
+}

@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test says what went wrong by panicking"
+    )
+)]
+
+mod clients;
+mod clock;
+mod configuration;
+mod environment;
+pub mod telemetry;
+
+pub use clients::{Clients, Patience};
+pub use clock::Clock;
+pub use configuration::{
+    App, Completeness, Configuration, Connect, ForeignClientKeys, IntakeClocks, Invalid, WorkClocks,
+};
+pub use environment::Environment;
