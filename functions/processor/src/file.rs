@@ -1,0 +1,463 @@
+use std::time::Duration;
+
+use landfall_import::declaration::SinkKind;
+use landfall_import::sink::http::HttpSink;
+use landfall_import::{Checkpoint, Interruption, Ports, SliceOutcome, Target, import_slice};
+use landfall_lifecycle::{Error, Site};
+use landfall_tracking::{Claim, Claimed, Error as Tracking, LandedTarget};
+use landfall_transfer::{Counts, FileOutcome, Input, Manifest, TenantId, Timestamp, TransferId};
+use serde::Deserialize;
+
+use crate::Processor;
+use crate::ports::{FileLedger, FileSource, SiteMappings};
+
+/// Pause before an interrupted file is taken up again, when nobody named one.
+const INTERRUPTED_FOR: Duration = Duration::from_secs(10);
+
+/// Time that is left of an invocation after a slice, for what ends it.
+const INVOCATION_MARGIN: Duration = Duration::from_secs(8);
+
+/// Largest manifest, in bytes. 10,000 files with labels of 300 characters fit.
+const MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+
+impl Processor {
+    /// Imports one slice of a file and sees to what follows.
+    pub(crate) async fn file(
+        &self,
+        tenant: &TenantId,
+        transfer: &TransferId,
+        s3_key: &str,
+        owner: &str,
+        deadline: Timestamp,
+    ) -> Result<(), Error> {
+        let configuration = self.lifecycle.configuration();
+        let now = self.lifecycle.now();
+        let lease = configuration.work.lease;
+        let store = self.lifecycle.store();
+        match store
+            .claim(
+                tenant,
+                transfer,
+                s3_key,
+                owner,
+                lease,
+                now,
+                &configuration.clocks,
+            )
+            .await?
+        {
+            Claim::Claimed(claimed) => self.claimed(&claimed, now, deadline).await,
+            Claim::Held(until) => {
+                // Whoever has it goes on with it; if that worker dies, the file becomes due and the sweeper queues it.
+                tracing::info!(transfer.id = %transfer, file.key = s3_key, file.held_until_ms = until.as_millis(), "Another worker has this file.");
+                Ok(())
+            }
+            Claim::Ended => Ok(()),
+            Claim::Over => {
+                tracing::info!(transfer.id = %transfer, file.key = s3_key, "The transfer takes no work any more; the file is left alone.");
+                Ok(store.drop_file(tenant, transfer, s3_key).await?)
+            }
+            Claim::Unknown => {
+                tracing::warn!(transfer.id = %transfer, file.key = s3_key, "Nothing is known of this file; the message is let go.");
+                Ok(())
+            }
+        }
+    }
+
+    async fn claimed(
+        &self,
+        claimed: &Claimed,
+        start: Timestamp,
+        deadline: Timestamp,
+    ) -> Result<(), Error> {
+        let configuration = self.lifecycle.configuration();
+        let (file, lease) = (&claimed.file, &claimed.lease);
+        let allowed = u64::from(configuration.import.limits.attempts_without_progress);
+        if file.attempts > allowed {
+            let reason = format!(
+                "file {} stopped {allowed} workers in a row without any progress",
+                file.label.as_deref().unwrap_or("without a label")
+            );
+            return self
+                .end(claimed, FileOutcome::Poisoned { reason }, file.counts, None)
+                .await;
+        }
+        let site = match self.lifecycle.site(&file.tenant).await {
+            Ok(site) => site,
+            Err(error) => {
+                self.give_back(claimed, None).await?;
+                return Err(error);
+            }
+        };
+        let source = FileSource::new(site.clone(), file.transfer.clone(), file.s3_key.clone());
+        let outcome = if file.label.as_deref() == Some(&configuration.completeness.manifest_label) {
+            return self.manifest(claimed, &source).await;
+        } else {
+            self.slice(claimed, &site, &source, start, deadline).await
+        };
+        match outcome {
+            Sliced::Ended(outcome, counts) => self.end(claimed, outcome, counts, None).await,
+            Sliced::Continue(checkpoint) => self.go_on(claimed, &checkpoint, &source).await,
+            Sliced::Interrupted {
+                reason,
+                retry_after,
+                checkpoint,
+            } => {
+                self.interrupted(claimed, &site, &source, &reason, retry_after, &checkpoint)
+                    .await
+            }
+            Sliced::FenceLost => {
+                tracing::info!(transfer.id = %file.transfer, file.key = %file.s3_key, file.fence = lease.fence(), "The file belongs to somebody else now; this worker stops.");
+                self.lifecycle
+                    .worker_stopped(lease, &file.tenant, &file.transfer)
+                    .await
+            }
+        }
+    }
+
+    /// Imports until the slice's time is up.
+    async fn slice(
+        &self,
+        claimed: &Claimed,
+        site: &Site,
+        source: &FileSource,
+        start: Timestamp,
+        deadline: Timestamp,
+    ) -> Sliced {
+        let configuration = self.lifecycle.configuration();
+        let file = &claimed.file;
+        let label = file.label.as_deref().unwrap_or_default();
+        let import = match self.imports.of(label) {
+            Ok(import) => import,
+            Err(error) => {
+                return Sliced::Ended(
+                    FileOutcome::Unreadable {
+                        reason: error.to_string(),
+                    },
+                    file.counts,
+                );
+            }
+        };
+        let checkpoint = match file
+            .checkpoint
+            .as_deref()
+            .map_or_else(|| Ok(Checkpoint::start()), Checkpoint::decode)
+        {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => {
+                return Sliced::Ended(
+                    FileOutcome::Unreadable {
+                        reason: error.to_string(),
+                    },
+                    file.counts,
+                );
+            }
+        };
+        let target = match configuration.import.sink.kind {
+            SinkKind::Dynamodb => LandedTarget::Records,
+            SinkKind::Http => LandedTarget::Ledger,
+        };
+        let ledger = FileLedger::new(&self.lifecycle, claimed, label, target);
+        let mappings = SiteMappings::new(site, &file.transfer);
+        let cache = self.known_mappings(&file.transfer);
+        let ports = Ports {
+            source,
+            ledger: &ledger,
+            mappings: &mappings,
+            mapping_cache: &cache,
+            target: match &self.sink {
+                Some(sink) => Target::<HttpSink>::Sink(sink),
+                None => Target::Ledger,
+            },
+        };
+        let chain = claimed.transfer.chain();
+        let described = landfall_import::File {
+            tenant: file.tenant.as_str(),
+            transfer: file.transfer.as_str(),
+            chain: chain.as_str(),
+            label,
+            key: &file.s3_key,
+            import,
+            rerun: claimed.transfer.is_rerun(),
+        };
+        let end = (start + configuration.work.slice).min(deadline - INVOCATION_MARGIN);
+        let out_of_time = || self.lifecycle.now() >= end;
+        match import_slice(
+            &described,
+            checkpoint,
+            &ports,
+            &configuration.import.limits,
+            &out_of_time,
+        )
+        .await
+        {
+            SliceOutcome::Finished {
+                counts,
+                problem: None,
+            } => Sliced::Ended(FileOutcome::Imported, counts),
+            SliceOutcome::Finished {
+                counts,
+                problem: Some(problem),
+            } => {
+                let reason = if label.is_empty() {
+                    problem.to_string()
+                } else {
+                    format!("{label}: {problem}")
+                };
+                Sliced::Ended(FileOutcome::Unreadable { reason }, counts)
+            }
+            SliceOutcome::Continue(checkpoint) => Sliced::Continue(checkpoint),
+            SliceOutcome::Interrupted {
+                reason,
+                retry_after,
+                checkpoint,
+            } => Sliced::Interrupted {
+                reason,
+                retry_after,
+                checkpoint,
+            },
+            SliceOutcome::FenceLost => Sliced::FenceLost,
+        }
+    }
+
+    /// The slice's time is up: reports, gives the file back and asks for its next slice.
+    async fn go_on(
+        &self,
+        claimed: &Claimed,
+        checkpoint: &Checkpoint,
+        source: &FileSource,
+    ) -> Result<(), Error> {
+        let file = &claimed.file;
+        tracing::info!(
+            transfer.id = %file.transfer,
+            file.key = %file.s3_key,
+            file.offset_bytes = checkpoint.offset,
+            records.read = checkpoint.counts.read,
+            "A slice of a file is imported."
+        );
+        self.moved(claimed, source.share_done(checkpoint.offset))
+            .await?;
+        self.give_back(claimed, Some(Duration::ZERO)).await
+    }
+
+    async fn interrupted(
+        &self,
+        claimed: &Claimed,
+        site: &Site,
+        source: &FileSource,
+        reason: &Interruption,
+        retry_after: Option<Duration>,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), Error> {
+        let file = &claimed.file;
+        tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %reason, "The import of a file was interrupted; it goes on later.");
+        if checkpoint.counts.read > file.counts.read {
+            self.moved(claimed, source.share_done(checkpoint.offset))
+                .await?;
+        }
+        self.give_back(claimed, Some(retry_after.unwrap_or(INTERRUPTED_FOR)))
+            .await?;
+        if source.was_refused() {
+            self.lifecycle
+                .look_whether_over(&claimed.transfer, site)
+                .await?;
+            self.lifecycle.drive(&file.tenant, &file.transfer).await?;
+        }
+        Ok(())
+    }
+
+    /// Work has moved: the transfer is not stuck, and the admin may be told.
+    async fn moved(&self, claimed: &Claimed, in_flight: u32) -> Result<(), Error> {
+        let file = &claimed.file;
+        let moved = self
+            .lifecycle
+            .apply(&file.tenant, &file.transfer, &Input::WorkMoved)
+            .await?;
+        if let Some(stored) = moved {
+            self.lifecycle.report(&stored, in_flight).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the file back and, with a pause, queues it again. Whichever of the two a crash leaves out, the due index makes good.
+    async fn give_back(&self, claimed: &Claimed, pause: Option<Duration>) -> Result<(), Error> {
+        let (file, lease) = (&claimed.file, &claimed.lease);
+        let due = self.lifecycle.now()
+            + pause.unwrap_or_default()
+            + self.lifecycle.configuration().work.message_grace;
+        match self.lifecycle.store().release(lease, due, true).await {
+            Ok(()) => {}
+            Err(Tracking::Conflict) => {
+                return self
+                    .lifecycle
+                    .worker_stopped(lease, &file.tenant, &file.transfer)
+                    .await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        match pause {
+            Some(pause) => {
+                self.lifecycle
+                    .queue_import(&file.tenant, &file.transfer, &file.s3_key, pause)
+                    .await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The file has ended: counts it for its transfer and does what that makes due.
+    async fn end(
+        &self,
+        claimed: &Claimed,
+        outcome: FileOutcome,
+        counts: Counts,
+        manifest: Option<&Manifest>,
+    ) -> Result<(), Error> {
+        let (file, lease) = (&claimed.file, &claimed.lease);
+        let now = self.lifecycle.now();
+        let clocks = &self.lifecycle.configuration().clocks;
+        let ended = self
+            .lifecycle
+            .store()
+            .end(lease, &outcome, counts, manifest, now, clocks)
+            .await?;
+        let Some(stored) = ended else {
+            return self
+                .lifecycle
+                .worker_stopped(lease, &file.tenant, &file.transfer)
+                .await;
+        };
+        tracing::info!(
+            transfer.id = %file.transfer,
+            file.key = %file.s3_key,
+            records.read = counts.read,
+            records.applied = counts.applied,
+            records.unchanged = counts.unchanged,
+            records.held = counts.held,
+            records.rejected = counts.rejected,
+            "A file has ended."
+        );
+        let ended_how = match &outcome {
+            FileOutcome::Imported => counts.to_string(),
+            FileOutcome::Unreadable { reason } | FileOutcome::Poisoned { reason } => {
+                format!("{reason}; {counts}")
+            }
+            FileOutcome::Stopped => "stopped".to_owned(),
+        };
+        self.lifecycle
+            .note(
+                &stored.transfer,
+                &format!("file-ended-{}", file.s3_key),
+                &ended_how,
+            )
+            .await;
+        self.lifecycle.report(&stored, 0).await?;
+        self.lifecycle.drive(&file.tenant, &file.transfer).await?;
+        Ok(())
+    }
+
+    /// Reads the exporter's manifest; one that can't be used is a file that could not be read.
+    async fn manifest(&self, claimed: &Claimed, source: &FileSource) -> Result<(), Error> {
+        let file = &claimed.file;
+        let bytes = match source.read_whole(MANIFEST_BYTES).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                let reason = format!("the manifest is larger than {MANIFEST_BYTES} bytes");
+                return self
+                    .end(
+                        claimed,
+                        FileOutcome::Unreadable { reason },
+                        Counts::default(),
+                        None,
+                    )
+                    .await;
+            }
+            Err(error) => {
+                tracing::warn!(transfer.id = %file.transfer, error = %error, "The manifest could not be fetched; it is fetched again later.");
+                return self.give_back(claimed, Some(INTERRUPTED_FOR)).await;
+            }
+        };
+        match parse_manifest(&bytes) {
+            Ok(manifest) => {
+                self.end(
+                    claimed,
+                    FileOutcome::Imported,
+                    Counts::default(),
+                    Some(&manifest),
+                )
+                .await
+            }
+            Err(reason) => {
+                self.end(
+                    claimed,
+                    FileOutcome::Unreadable { reason },
+                    Counts::default(),
+                    None,
+                )
+                .await
+            }
+        }
+    }
+}
+
+/// What became of a slice, in the processor's terms.
+enum Sliced {
+    Ended(FileOutcome, Counts),
+    Continue(Checkpoint),
+    Interrupted {
+        reason: Interruption,
+        retry_after: Option<Duration>,
+        checkpoint: Checkpoint,
+    },
+    FenceLost,
+}
+
+/// The manifest as the exporter writes it; further fields are the exporter's own.
+#[derive(Deserialize)]
+struct WrittenManifest {
+    version: u64,
+    files: Vec<WrittenFile>,
+}
+
+#[derive(Deserialize)]
+struct WrittenFile {
+    label: String,
+    records: Option<u64>,
+}
+
+fn parse_manifest(bytes: &[u8]) -> Result<Manifest, String> {
+    let written: WrittenManifest = serde_json::from_slice(bytes).map_err(|error| {
+        format!(
+            "the manifest is not of the documented form (line {}, column {})",
+            error.line(),
+            error.column()
+        )
+    })?;
+    let files = written
+        .files
+        .into_iter()
+        .map(|file| (file.label, file.records));
+    Manifest::new(written.version, files).map_err(|error| format!("failed to {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_names_files_and_their_records() {
+        let manifest = parse_manifest(
+            br#"{"version":1,"exporter":"2.1","files":[{"label":"a","records":3},{"label":"b"}]}"#,
+        );
+        assert_eq!(manifest.map(|manifest| manifest.len()), Ok(2));
+    }
+
+    #[test]
+    fn a_manifest_of_another_form_is_refused_without_quoting_it() {
+        assert!(parse_manifest(b"{\"secret\":1}").is_err_and(|reason| !reason.contains("secret")));
+        assert!(
+            parse_manifest(br#"{"version":2,"files":[]}"#)
+                .is_err_and(|reason| reason.contains("version 2"))
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! Takes in events and imports files, message by message.
+//!
+//! A ladder of functions, one level each: [`Processor::handle`] (a batch) → a message → an event or a file → a slice. A
+//! message fails only when trying it again can help; then SQS delivers it again, and after its last delivery the sweeper
+//! finds it among the dead letters.
+
+mod file;
+mod ports;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use futures_util::future::join_all;
+use landfall_import::declaration::SinkKind;
+use landfall_import::sink::http::HttpSink;
+use landfall_import::{Imports, MappingCache};
+use landfall_lifecycle::{Error, Lifecycle, Taken};
+use landfall_tracking::{Message, Queue, Task};
+use landfall_transfer::{Timestamp, TransferId};
+
+/// Pause before a message that an outage interrupted is seen again.
+const QUEUED_ANEW_AFTER: Duration = Duration::from_secs(15);
+
+/// Imports files and takes in events.
+#[derive(Debug)]
+pub struct Processor {
+    lifecycle: Lifecycle,
+    events: Queue,
+    imports: Imports,
+    sink: Option<HttpSink>,
+    /// The mappings of the transfer that was worked on last, so that its next file need not ask again.
+    mappings: Mutex<Option<KnownMappings>>,
+}
+
+#[derive(Debug)]
+struct KnownMappings {
+    transfer: TransferId,
+    since: Timestamp,
+    cache: Arc<MappingCache>,
+}
+
+/// Why the processor can't work with its configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// A label's pattern.
+    #[error("understand imports[].label: {0}")]
+    Label(String),
+    /// The partner's service.
+    #[error("set up the sink: {0}")]
+    Sink(#[from] landfall_import::sink::http::HttpSinkError),
+}
+
+impl Processor {
+    /// Works with this configuration.
+    pub fn new(lifecycle: Lifecycle, events: Queue) -> Result<Self, Unfit> {
+        let configuration = lifecycle.configuration();
+        let declared = &configuration.import;
+        let imports =
+            Imports::new(&declared.imports).map_err(|error| Unfit::Label(error.to_string()))?;
+        let sink = match (&declared.sink.kind, &configuration.environment.sink_secret) {
+            (SinkKind::Http, Some(secret)) => {
+                let clock = lifecycle.clock().clone();
+                Some(HttpSink::new(&declared.sink, secret, move || {
+                    clock.system_time()
+                })?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            lifecycle,
+            events,
+            imports,
+            sink,
+            mappings: Mutex::new(None),
+        })
+    }
+
+    /// Works on a batch; the answer names the messages that must come again. `deadline` is when Lambda ends the invocation.
+    pub async fn handle(
+        self: &Arc<Self>,
+        batch: SqsEvent,
+        invocation: &str,
+        deadline: Timestamp,
+    ) -> SqsBatchResponse {
+        let work = batch.records.into_iter().map(|record| {
+            let processor = Arc::clone(self);
+            let id = record.message_id.clone().unwrap_or_default();
+            let owner = format!("{invocation}/{id}");
+            // A task of its own: a message that makes us panic takes neither its batch nor the process along.
+            let done =
+                tokio::spawn(async move { processor.message(&record, &owner, deadline).await });
+            async move { (id, done.await) }
+        });
+        let mut response = SqsBatchResponse::default();
+        for (id, done) in join_all(work).await {
+            match done {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => {
+                    tracing::warn!(message.id = %id, error = %error, "A message failed; it is delivered again.");
+                }
+                Err(panic) => {
+                    tracing::error!(message.id = %id, error = %panic, "A message made the processor panic; it is delivered again.");
+                }
+            }
+            response.add_failure(id);
+        }
+        response
+    }
+
+    /// Works on one message. An error says that trying again can help.
+    async fn message(
+        &self,
+        record: &SqsMessage,
+        owner: &str,
+        deadline: Timestamp,
+    ) -> Result<(), Error> {
+        let message = Message::decode(record.body.as_deref().unwrap_or_default())?;
+        match self.task(&message, owner, deadline).await {
+            Err(error) if error.is_passing() => {
+                // Nobody's fault but the weather's: a fresh message, so that an outage turns no work into dead letters.
+                tracing::warn!(error = %error, "A message could not be worked on now; it is queued anew.");
+                self.queue_anew(&message).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn task(&self, message: &Message, owner: &str, deadline: Timestamp) -> Result<(), Error> {
+        let tenant = &message.tenant;
+        match &message.task {
+            Task::Import { transfer, s3_key } => {
+                self.file(tenant, transfer, s3_key, owner, deadline).await
+            }
+            Task::Event { body, received_at } => match self
+                .lifecycle
+                .take_event(tenant, body, *received_at)
+                .await?
+            {
+                Taken::Done => Ok(()),
+                Taken::Import { transfer, s3_key } => {
+                    self.file(tenant, &transfer, &s3_key, owner, deadline).await
+                }
+            },
+        }
+    }
+
+    async fn queue_anew(&self, message: &Message) -> Result<(), Error> {
+        let queue = if self.lifecycle.is_control(message) {
+            &self.events
+        } else {
+            self.lifecycle.imports()
+        };
+        Ok(queue.send(message, QUEUED_ANEW_AFTER).await?)
+    }
+
+    /// The mappings that are known of a transfer.
+    fn known_mappings(&self, transfer: &TransferId) -> Arc<MappingCache> {
+        let now = self.lifecycle.now();
+        let mut known = self
+            .mappings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*known {
+            Some(known)
+                if known.transfer == *transfer
+                    && now.since(known.since) < ports::MAPPINGS_BELIEVED_FOR =>
+            {
+                Arc::clone(&known.cache)
+            }
+            _ => {
+                let cache = Arc::new(MappingCache::new(
+                    self.lifecycle
+                        .configuration()
+                        .import
+                        .limits
+                        .mapping_cache_entries,
+                ));
+                *known = Some(KnownMappings {
+                    transfer: transfer.clone(),
+                    since: now,
+                    cache: Arc::clone(&cache),
+                });
+                cache
+            }
+        }
+    }
+}

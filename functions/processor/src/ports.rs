@@ -1,0 +1,351 @@
+//! The import's ports, on the platform and on the tracking table.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use landfall_import::ContentHash;
+use landfall_import::ports::{
+    Batch, CommitError, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened, RejectionKind,
+    Source, SourceError,
+};
+use landfall_lifecycle::{Lifecycle, Site};
+use landfall_platform::connect::client::{CallError, Refusal};
+use landfall_platform::downloads::{Download, DownloadError, SignedUrl};
+use landfall_tracking::{
+    Claimed, Commit, Error as Tracking, Landed, LandedTarget, Lease, RecordKey, Rejected,
+};
+use landfall_transfer::{TenantId, TransferId};
+
+/// How long a mapping is believed; one that was missing may come meanwhile.
+pub(crate) const MAPPINGS_BELIEVED_FOR: Duration = Duration::from_secs(600);
+
+/// A file behind a signed URL that is asked for again when it dies.
+pub(crate) struct FileSource {
+    site: Site,
+    transfer: TransferId,
+    s3_key: String,
+    url: Mutex<Option<SignedUrl>>,
+    /// Size of the stored file, once the object store told it; 0 before.
+    size: AtomicU64,
+    /// The platform answered as if the transfer were over.
+    refused: AtomicBool,
+    /// The object store knew nothing of the file under the last URL.
+    missing: AtomicBool,
+}
+
+impl FileSource {
+    pub(crate) const fn new(site: Site, transfer: TransferId, s3_key: String) -> Self {
+        Self {
+            site,
+            transfer,
+            s3_key,
+            url: Mutex::new(None),
+            size: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            missing: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the platform answered as if the transfer were over.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// The share of the file before `offset`, in thousandths; of a compressed file it is a guess that stays below the whole.
+    pub(crate) fn share_done(&self, offset: u64) -> u32 {
+        match self.size.load(Ordering::Relaxed) {
+            0 => 0,
+            size => u32::try_from((offset.saturating_mul(1_000) / size).min(999)).unwrap_or(999),
+        }
+    }
+
+    /// The whole file, or none when it is larger than `limit`.
+    pub(crate) async fn read_whole(&self, limit: usize) -> Result<Option<Vec<u8>>, SourceError> {
+        let mut opened = self.open(0).await?;
+        let mut whole = Vec::new();
+        while let Some(chunk) = opened.stream.next().await {
+            whole.extend_from_slice(&chunk?);
+            if whole.len() > limit {
+                return Ok(None);
+            }
+        }
+        Ok(Some(whole))
+    }
+
+    async fn url(&self) -> Result<SignedUrl, SourceError> {
+        let known = self
+            .url
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(url) = known {
+            return Ok(url);
+        }
+        let url = self
+            .site
+            .client()
+            .signed_url(self.site.tenant(), &self.s3_key)
+            .await
+            .map_err(|error| self.refusal(error))?;
+        *self.url.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.clone());
+        Ok(url)
+    }
+
+    fn forget_url(&self) {
+        *self.url.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn refusal(&self, error: CallError) -> SourceError {
+        // Whether the transfer is over is not this call's to say (PROTOCOL.md 2.5): the slice ends and the list is asked.
+        self.refused
+            .fetch_or(error.may_be_over(), Ordering::Relaxed);
+        match error {
+            CallError::Throttled { retry_after } => SourceError::Throttled { retry_after },
+            error => SourceError::Failed {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    fn failure(&self, error: DownloadError) -> SourceError {
+        if let DownloadError::Cut { reason, .. } = error {
+            return SourceError::Cut { reason };
+        }
+        self.forget_url();
+        match error {
+            DownloadError::Expired { .. } => SourceError::Expired,
+            // A new URL may find it; a second one that doesn't settles the matter.
+            DownloadError::Gone if !self.missing.swap(true, Ordering::Relaxed) => {
+                SourceError::Expired
+            }
+            error @ (DownloadError::Gone | DownloadError::BehindTheEnd { .. }) => {
+                SourceError::Gone {
+                    reason: error.to_string(),
+                }
+            }
+            DownloadError::NotAdmitted(refused) => {
+                tracing::error!(
+                    error.code = "LF-DOWNLOAD-HOST",
+                    transfer.id = %self.transfer,
+                    error = %refused,
+                    "A signed URL names a host that downloads.hosts doesn't allow."
+                );
+                SourceError::Failed {
+                    reason: "the signed URL's host is not in downloads.hosts".to_owned(),
+                }
+            }
+            error => SourceError::Failed {
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, SourceError>> + Send>>;
+
+impl Source for FileSource {
+    type Stream = Chunks;
+
+    async fn open(&self, from: u64) -> Result<Opened<Chunks>, SourceError> {
+        let url = self.url().await?;
+        let download = self
+            .site
+            .downloads()
+            .open(&url, from)
+            .await
+            .map_err(|error| self.failure(error))?;
+        let total_bytes = download.size();
+        self.size.store(total_bytes.unwrap_or(0), Ordering::Relaxed);
+        Ok(Opened {
+            starts_at: download.starts_at(),
+            total_bytes,
+            stream: chunks(download),
+        })
+    }
+}
+
+fn chunks(download: Download) -> Chunks {
+    Box::pin(stream::unfold(Some(download), async |download| {
+        let mut download = download?;
+        match download.chunk().await {
+            Ok(Some(chunk)) => Some((Ok(chunk), Some(download))),
+            Ok(None) => None,
+            // Whatever broke an open download, the next one may go on at the same byte.
+            Err(error) => Some((
+                Err(SourceError::Cut {
+                    reason: error.to_string(),
+                }),
+                None,
+            )),
+        }
+    }))
+}
+
+/// A transfer's mappings.
+pub(crate) struct SiteMappings<'site> {
+    site: &'site Site,
+    transfer: &'site TransferId,
+}
+
+impl<'site> SiteMappings<'site> {
+    pub(crate) const fn new(site: &'site Site, transfer: &'site TransferId) -> Self {
+        Self { site, transfer }
+    }
+}
+
+impl Mappings for SiteMappings<'_> {
+    async fn find(
+        &self,
+        namespace: &str,
+        keys: &[String],
+    ) -> Result<HashMap<String, String>, MappingsError> {
+        let found = self
+            .site
+            .client()
+            .find_mappings(self.site.tenant(), self.transfer.as_str(), namespace, keys)
+            .await;
+        found.map_err(|error| match error {
+            CallError::Throttled { retry_after } => MappingsError::Throttled { retry_after },
+            CallError::Refused {
+                kind: Refusal::BadRequest | Refusal::TooLarge,
+                ..
+            } => MappingsError::Refused {
+                reason: error.to_string(),
+            },
+            error => MappingsError::Unavailable {
+                reason: error.to_string(),
+            },
+        })
+    }
+}
+
+/// A file's progress under one fencing token.
+pub(crate) struct FileLedger<'claim> {
+    lifecycle: &'claim Lifecycle,
+    lease: &'claim Lease,
+    tenant: &'claim TenantId,
+    label: &'claim str,
+    target: LandedTarget,
+}
+
+impl<'claim> FileLedger<'claim> {
+    pub(crate) const fn new(
+        lifecycle: &'claim Lifecycle,
+        claimed: &'claim Claimed,
+        label: &'claim str,
+        target: LandedTarget,
+    ) -> Self {
+        Self {
+            lifecycle,
+            lease: &claimed.lease,
+            tenant: &claimed.file.tenant,
+            label,
+            target,
+        }
+    }
+
+    fn key(&self, key: &str) -> RecordKey {
+        RecordKey {
+            label: self.label.to_owned(),
+            key: key.to_owned(),
+        }
+    }
+
+    fn held_until(&self) -> landfall_transfer::Timestamp {
+        self.lifecycle.now() + self.lifecycle.configuration().work.lease
+    }
+}
+
+impl Ledger for FileLedger<'_> {
+    async fn known(
+        &self,
+        keys: &[String],
+    ) -> Result<HashMap<String, ContentHash>, LedgerUnavailable> {
+        let wanted: Vec<RecordKey> = keys.iter().map(|key| self.key(key)).collect();
+        let known = self
+            .lifecycle
+            .store()
+            .known_records(self.target, self.tenant, self.lease.chain(), &wanted)
+            .await
+            .map_err(|error| LedgerUnavailable {
+                reason: error.to_string(),
+            })?;
+        // A hash that can't be read is one that doesn't match: the record is applied again, which is safe.
+        Ok(known
+            .into_iter()
+            .filter_map(|(record, hash)| Some((record.key, ContentHash::from_hex(&hash)?)))
+            .collect())
+    }
+
+    async fn check_fence(&self) -> Result<(), CommitError> {
+        self.lifecycle
+            .store()
+            .renew(self.lease, self.held_until())
+            .await
+            .map_err(commit_error)
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
+        let mut landed = Vec::with_capacity(batch.landed.len());
+        for record in batch.landed {
+            let json =
+                match record.record {
+                    Some(bytes) => Some(String::from_utf8(bytes.into()).map_err(|_| {
+                        CommitError::Unavailable {
+                            reason: "a rewritten record is not UTF-8".to_owned(),
+                        }
+                    })?),
+                    None => None,
+                };
+            landed.push(Landed {
+                key: self.key(&record.key),
+                content_hash: record.content_hash.to_string(),
+                record: json,
+            });
+        }
+        let rejected = batch
+            .rejections
+            .into_iter()
+            .map(|rejection| Rejected {
+                record_number: rejection.record_number,
+                outcome: match rejection.kind {
+                    RejectionKind::Rejected => "rejected",
+                    RejectionKind::Held => "held",
+                },
+                key: rejection.key,
+                namespace: rejection.namespace,
+                reason: rejection.reason,
+            })
+            .collect();
+        let commit = Commit {
+            checkpoint: batch.checkpoint.encode(),
+            counts: batch.checkpoint.counts,
+            target: self.target,
+            landed,
+            rejected,
+            leased_until: self.held_until(),
+        };
+        self.lifecycle
+            .store()
+            .commit(self.lease, &commit, self.lifecycle.now())
+            .await
+            .map_err(commit_error)
+    }
+}
+
+fn commit_error(error: Tracking) -> CommitError {
+    match error {
+        Tracking::Conflict => CommitError::FenceLost,
+        Tracking::Unknown => CommitError::Unknown {
+            reason: error.to_string(),
+        },
+        error => CommitError::Unavailable {
+            reason: error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,122 @@
+use landfall_lifecycle::{Error, Taken};
+use landfall_tracking::{Claim, DeadLetter, Queue, Task};
+use landfall_transfer::{FileOutcome, TenantId, TransferId};
+
+use crate::{Summary, Sweeper};
+
+/// Batches of dead letters that one sweep takes from a queue.
+const ROUNDS_MAX: u32 = 20;
+
+impl Sweeper {
+    /// Turns work that every worker failed on into a verdict. A letter is deleted once its consequence is written.
+    pub(crate) async fn sweep_dead_letters(&self, summary: &mut Summary) {
+        for queue in &self.dead_letters {
+            for _ in 0..ROUNDS_MAX {
+                let letters = match queue.dead_letters().await {
+                    Ok(letters) if letters.is_empty() => break,
+                    Ok(letters) => letters,
+                    Err(error) => {
+                        tracing::error!(error = %error, "Dead letters could not be read; the next sweep reads them.");
+                        summary.failed += 1;
+                        break;
+                    }
+                };
+                for letter in &letters {
+                    match self.dead_letter(queue, letter).await {
+                        Ok(true) => summary.dead_letters += 1,
+                        Ok(false) => summary.failed += 1,
+                        Err(error) => {
+                            tracing::warn!(message.id = %letter.id, error = %error, "A dead letter could not be dealt with; the next sweep tries again.");
+                            summary.failed += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns whether the letter was dealt with.
+    async fn dead_letter(&self, queue: &Queue, letter: &DeadLetter) -> Result<bool, Error> {
+        let message = match &letter.message {
+            Ok(message) => message,
+            Err(problem) => {
+                // Perhaps a newer release wrote it: it stays where it is, and the alarm on the queue's age tells a person.
+                tracing::error!(error.code = "LF-UNREADABLE-LETTER", message.id = %letter.id, error = %problem, "A dead letter can't be read by this release; it is left where it is.");
+                return Ok(false);
+            }
+        };
+        let tenant = &message.tenant;
+        let dealt_with = match &message.task {
+            Task::Import { transfer, s3_key } => self.dead_file(tenant, transfer, s3_key).await?,
+            Task::Event { body, received_at } => {
+                match self
+                    .lifecycle
+                    .take_event(tenant, body, *received_at)
+                    .await?
+                {
+                    // Taking it in worked here, so it is done.
+                    Taken::Done => true,
+                    Taken::Import { transfer, s3_key } => {
+                        self.dead_file(tenant, &transfer, &s3_key).await?
+                    }
+                }
+            }
+        };
+        if dealt_with {
+            queue.delete(letter).await?;
+        }
+        Ok(dealt_with)
+    }
+
+    /// A file whose every worker died ends as poison, and its transfer is settled with that reason.
+    async fn dead_file(
+        &self,
+        tenant: &TenantId,
+        transfer: &TransferId,
+        s3_key: &str,
+    ) -> Result<bool, Error> {
+        let configuration = self.lifecycle.configuration();
+        let store = self.lifecycle.store();
+        let now = self.lifecycle.now();
+        let claim = store
+            .claim(
+                tenant,
+                transfer,
+                s3_key,
+                "sweeper",
+                configuration.work.lease,
+                now,
+                &configuration.clocks,
+            )
+            .await?;
+        match claim {
+            Claim::Claimed(claimed) => {
+                let reason = format!(
+                    "file {} could not be processed; every attempt ended without an answer",
+                    claimed.file.label.as_deref().unwrap_or("without a label")
+                );
+                tracing::error!(error.code = "LF-POISON", transfer.id = %transfer, file.key = s3_key, "A file killed every worker that tried it; its transfer is settled FAILED.");
+                let outcome = FileOutcome::Poisoned { reason };
+                store
+                    .end(
+                        &claimed.lease,
+                        &outcome,
+                        claimed.file.counts,
+                        None,
+                        now,
+                        &configuration.clocks,
+                    )
+                    .await?;
+                self.lifecycle.drive(tenant, transfer).await?;
+                Ok(true)
+            }
+            // Somebody is at it again. If that ends badly too, the letter is still here.
+            Claim::Held(_) => Ok(false),
+            Claim::Over => {
+                store.drop_file(tenant, transfer, s3_key).await?;
+                Ok(true)
+            }
+            Claim::Ended | Claim::Unknown => Ok(true),
+        }
+    }
+}

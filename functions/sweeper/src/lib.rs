@@ -1,0 +1,266 @@
+//! Finds what is owed and sees to it: settles what is stuck, finishes what was interrupted, revives what got lost.
+//!
+//! A sweep asks the sparse index for what is due, page by page, so that its cost follows what is due and not what exists. Two
+//! sweeps may run at once: each row is moved on conditionally before anything is done for it. A row that can't be read, or
+//! whose work fails, is skipped; it never keeps the rest waiting.
+
+mod dead_letters;
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use landfall_lifecycle::{Error, Lifecycle};
+use landfall_tracking::{Due, DueItem, EventRow, File, Message, Queue, Store, Task};
+use landfall_transfer::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What the schedule sends. Its input is explicit, so that nothing else starts a sweep by accident.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Request {
+    /// Sweep now.
+    Sweep {},
+}
+
+/// What a sweep did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Transfers to which something was owed.
+    pub transfers: u64,
+    /// Files that were queued again.
+    pub files_revived: u64,
+    /// Events that were queued again.
+    pub events_revived: u64,
+    /// Tenants that were compared with the platform.
+    pub tenants: u64,
+    /// Transfers that the platform listed and nobody had announced.
+    pub transfers_adopted: u64,
+    /// Dead letters that were turned into a verdict.
+    pub dead_letters: u64,
+    /// Rows and letters that are tried again by the next sweep.
+    pub failed: u64,
+    /// Whether the time was up before everything due was seen.
+    pub cut_short: bool,
+}
+
+/// Why the sweeper can't work as it was deployed.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// The template didn't name the dead-letter queues.
+    #[error(
+        "find the dead-letter queues: LANDFALL_EVENTS_DEAD_LETTER_QUEUE_URL and LANDFALL_IMPORTS_DEAD_LETTER_QUEUE_URL must both be set"
+    )]
+    DeadLetterQueues,
+}
+
+/// Sweeps.
+#[derive(Debug)]
+pub struct Sweeper {
+    lifecycle: Lifecycle,
+    events: Queue,
+    dead_letters: Vec<Queue>,
+}
+
+/// Rows that are worked on at once.
+const AT_ONCE: usize = 8;
+
+/// A row is hidden from other sweepers for this long while one works on it.
+const CLAIMED_FOR: Duration = Duration::from_secs(60);
+
+/// A row that can't be read is looked at again after this long; until then it costs nothing.
+const UNREADABLE_FOR: Duration = Duration::from_secs(3_600);
+
+/// Time that is left of an invocation when no new row is begun: the longest call to the platform, and its writes.
+const INVOCATION_MARGIN: Duration = Duration::from_secs(20);
+
+impl Sweeper {
+    /// Sweeps with these.
+    pub fn new(
+        lifecycle: Lifecycle,
+        events: Queue,
+        dead_letters: Vec<Queue>,
+    ) -> Result<Self, Unfit> {
+        if dead_letters.len() != 2 {
+            return Err(Unfit::DeadLetterQueues);
+        }
+        Ok(Self {
+            lifecycle,
+            events,
+            dead_letters,
+        })
+    }
+
+    /// Sees to everything that is due, or to as much as the invocation's time allows.
+    pub async fn sweep(&self, deadline: Timestamp) -> Summary {
+        let mut summary = Summary::default();
+        // Dead letters first: their consequence may make a transfer due.
+        self.sweep_dead_letters(&mut summary).await;
+        let now = self.lifecycle.now();
+        for shard in Store::due_shards() {
+            let mut page = None;
+            loop {
+                if self.lifecycle.now() + INVOCATION_MARGIN >= deadline {
+                    summary.cut_short = true;
+                    tracing::warn!(
+                        "The sweep's time is up before everything due was seen; the next one goes on."
+                    );
+                    return self.told(summary);
+                }
+                let found = match self.lifecycle.store().due(shard, now, page).await {
+                    Ok(found) => found,
+                    Err(error) => {
+                        tracing::error!(error = %error, "What is due could not be read; the next sweep reads it again.");
+                        summary.failed += 1;
+                        break;
+                    }
+                };
+                for some in found.rows.chunks(AT_ONCE) {
+                    let done = join_all(some.iter().map(|due| self.row(due, now))).await;
+                    for outcome in done {
+                        summary.add(outcome);
+                    }
+                }
+                if !found.has_next() {
+                    break;
+                }
+                page = Some(found);
+            }
+        }
+        self.told(summary)
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as the end of a sweep")]
+    fn told(&self, summary: Summary) -> Summary {
+        tracing::info!(
+            sweep.transfers = summary.transfers,
+            sweep.files_revived = summary.files_revived,
+            sweep.events_revived = summary.events_revived,
+            sweep.tenants = summary.tenants,
+            sweep.transfers_adopted = summary.transfers_adopted,
+            sweep.dead_letters = summary.dead_letters,
+            sweep.failed = summary.failed,
+            "Swept."
+        );
+        summary
+    }
+
+    /// Does what is owed for one row. Failing is told and counted here: the next rows don't suffer from it.
+    async fn row(&self, due: &Due, now: Timestamp) -> Swept {
+        match self.try_row(due, now).await {
+            Ok(swept) => swept,
+            Err(Error::Tracking(landfall_tracking::Error::Unreadable { what, problem })) => {
+                tracing::error!(error.code = "LF-UNREADABLE-ROW", row.what = %what, error = %problem, "A due row can't be read by this release; it is left as it is.");
+                let _ = self
+                    .lifecycle
+                    .store()
+                    .postpone(due, now + UNREADABLE_FOR)
+                    .await;
+                Swept::Failed
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "What is owed to a row could not be done; the next sweep tries again.");
+                Swept::Failed
+            }
+        }
+    }
+
+    async fn try_row(&self, due: &Due, now: Timestamp) -> Result<Swept, Error> {
+        let store = self.lifecycle.store();
+        let item = store.due_item(due, now).await?;
+        let grace = self.lifecycle.configuration().work.message_grace;
+        let hidden_until = match &item {
+            DueItem::Gone => return Ok(Swept::Nothing),
+            DueItem::Transfer(..) => now + CLAIMED_FOR,
+            DueItem::Event(_) => now + grace,
+            DueItem::File(file) => file
+                .leased_until
+                .filter(|until| *until > now)
+                .unwrap_or(now + grace),
+            DueItem::Tenant(_) => now + self.lifecycle.configuration().clocks.reconcile_interval,
+        };
+        if !store.postpone(due, hidden_until).await? {
+            return Ok(Swept::Nothing);
+        }
+        match item {
+            DueItem::Gone => Ok(Swept::Nothing),
+            DueItem::Transfer(tenant, id) => {
+                self.lifecycle.drive(&tenant, &id).await?;
+                Ok(Swept::Transfer)
+            }
+            DueItem::File(file) => self.revive_file(&file, now).await,
+            DueItem::Event(event) => self.revive_event(*event).await,
+            DueItem::Tenant(tenant) => {
+                let adopted = self.lifecycle.reconcile_tenant(&tenant).await?;
+                Ok(Swept::Tenant {
+                    adopted: adopted.len() as u64,
+                })
+            }
+        }
+    }
+
+    /// A file that nobody works on although it isn't finished: its message got lost, or its worker died.
+    async fn revive_file(&self, file: &File, now: Timestamp) -> Result<Swept, Error> {
+        if file.leased_until.is_some_and(|until| until > now) {
+            return Ok(Swept::Nothing);
+        }
+        tracing::info!(transfer.id = %file.transfer, file.key = %file.s3_key, file.attempts = file.attempts, "Revived a file that nobody worked on.");
+        match &file.event {
+            // Its transfer may not even be known yet: the event makes it.
+            Some(body) => {
+                let task = Task::Event {
+                    body: body.clone(),
+                    received_at: file.received_at,
+                };
+                self.lifecycle
+                    .imports()
+                    .send(&Message::new(file.tenant.clone(), task), Duration::ZERO)
+                    .await?;
+            }
+            None => {
+                self.lifecycle
+                    .queue_import(&file.tenant, &file.transfer, &file.s3_key, Duration::ZERO)
+                    .await?
+            }
+        }
+        Ok(Swept::File)
+    }
+
+    async fn revive_event(&self, event: EventRow) -> Result<Swept, Error> {
+        tracing::info!(event.type = %event.event_type, event.message_id = %event.message_id, "Revived an event that nobody handled.");
+        let task = Task::Event {
+            body: event.body,
+            received_at: event.received_at,
+        };
+        self.events
+            .send(&Message::new(event.tenant, task), Duration::ZERO)
+            .await?;
+        Ok(Swept::Event)
+    }
+}
+
+/// What was done for one row.
+#[derive(Clone, Copy, Debug)]
+enum Swept {
+    Nothing,
+    Transfer,
+    File,
+    Event,
+    Tenant { adopted: u64 },
+    Failed,
+}
+
+impl Summary {
+    fn add(&mut self, swept: Swept) {
+        match swept {
+            Swept::Nothing => {}
+            Swept::Transfer => self.transfers += 1,
+            Swept::File => self.files_revived += 1,
+            Swept::Event => self.events_revived += 1,
+            Swept::Tenant { adopted } => {
+                self.tenants += 1;
+                self.transfers_adopted += adopted;
+            }
+            Swept::Failed => self.failed += 1,
+        }
+    }
+}

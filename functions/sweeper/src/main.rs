@@ -1,0 +1,48 @@
+//! The sweeper's binary: reads the configuration, wires, runs.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use lambda_runtime::{LambdaEvent, service_fn};
+use landfall_lifecycle::{Lifecycle, Platform};
+use landfall_runtime::{Clients, Clock, Configuration, Patience, telemetry};
+use landfall_sweeper::{Request, Sweeper};
+use landfall_transfer::Timestamp;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    telemetry::start();
+    let sweeper = prepare().await.inspect_err(
+        |error| tracing::error!(error = %format!("{error:#}"), "The sweeper can't start."),
+    )?;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Request>| {
+        let sweeper = Arc::clone(&sweeper);
+        async move {
+            let deadline =
+                Timestamp::from_millis(i64::try_from(event.context.deadline).unwrap_or(i64::MAX));
+            Ok::<_, lambda_runtime::Error>(sweeper.sweep(deadline).await)
+        }
+    }))
+    .await
+    .map_err(|error| anyhow::anyhow!(error))
+    .context("serve the Lambda runtime")
+}
+
+async fn prepare() -> anyhow::Result<Arc<Sweeper>> {
+    let configuration = Arc::new(Configuration::load()?);
+    let clock = Clock::system();
+    let clients = Clients::connect(&configuration.environment, Patience::BACKGROUND).await;
+    let platform = Platform::new(&configuration, clock.clone())?;
+    let lifecycle = Lifecycle::new(
+        clients.store,
+        clients.imports,
+        platform,
+        configuration,
+        clock,
+    );
+    Ok(Arc::new(Sweeper::new(
+        lifecycle,
+        clients.events,
+        clients.dead_letters,
+    )?))
+}
