@@ -1,0 +1,86 @@
+use std::time::Duration;
+
+use landfall_tracking::Error;
+use landfall_transfer::Timestamp;
+use tokio::time::Instant;
+
+/// The oldest arrival that is believed. The function's own time-out is 6 s; an older one is another clock's.
+const OLDEST_ARRIVAL: Duration = Duration::from_secs(6);
+
+/// Time that is left even to a request that arrived late: the platform may be gone, but its event may still be saved.
+const LEAST: Duration = Duration::from_millis(250);
+
+/// By when the answer has to leave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Instant);
+
+/// Why a call has no result.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It did not end in its time: it may or may not have taken effect.
+    OutOfTime,
+    /// It ended with an error.
+    Ended(Error),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::OutOfTime => formatter.write_str("no answer in the time left"),
+            Self::Ended(error) => write!(formatter, "failed to {error}"),
+        }
+    }
+}
+
+impl Deadline {
+    /// `answer_within` after the request's arrival, which is now unless AWS plausibly says that it was before.
+    pub(crate) fn new(arrived: Option<Timestamp>, now: Timestamp, answer_within: Duration) -> Self {
+        let age = arrived.map(|arrived| now.since(arrived)).filter(|age| *age <= OLDEST_ARRIVAL).unwrap_or_default();
+        Self(Instant::now() + answer_within.saturating_sub(age).max(LEAST))
+    }
+
+    pub(crate) const fn instant(self) -> Instant {
+        self.0
+    }
+
+    /// The time left, at most `longest`.
+    pub(crate) fn left(self, longest: Duration) -> Duration {
+        self.0.saturating_duration_since(Instant::now()).min(longest)
+    }
+
+    /// Runs a call for at most `longest`, and not beyond the deadline.
+    pub(crate) async fn within<T>(
+        self,
+        longest: Duration,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(self.left(longest), call).await {
+            Ok(ended) => ended.map_err(Failure::Ended),
+            Err(_) => Err(Failure::OutOfTime),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(arrived_ms: Option<i64>) -> u128 {
+        let deadline = Deadline::new(
+            arrived_ms.map(Timestamp::from_millis),
+            Timestamp::from_millis(1_000_000),
+            Duration::from_millis(4_500),
+        );
+        deadline.left(Duration::MAX).as_millis()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_counts_from_the_arrival_when_that_is_plausible() {
+        assert_eq!(left(None), 4_500);
+        assert_eq!(left(Some(1_000_000 - 1_200)), 3_300);
+        assert_eq!(left(Some(1_000_000 - 5_000)), 250, "late, but an attempt is left");
+        assert_eq!(left(Some(1_000_000 - 60_000)), 4_500, "another clock's");
+        assert_eq!(left(Some(1_000_000 + 60_000)), 4_500, "in the future");
+        assert_eq!(left(Some(1_000)), 4_500, "in seconds");
+    }
+}

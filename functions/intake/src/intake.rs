@@ -1,0 +1,128 @@
+use std::time::Duration;
+
+use landfall_platform::connect::install_keys::InstallKeys;
+use landfall_platform::connect::qsh::{self, Candidate};
+use landfall_platform::connect::token::Moment;
+use landfall_platform::hosts::Hosts;
+use landfall_runtime::{Clients, Clock, Configuration, ForeignClientKeys, IntakeClocks, Patience};
+use landfall_tracking::{Queue, Store};
+use landfall_transfer::Timestamp;
+use url::Url;
+
+use crate::answer::Answer;
+use crate::deadline::Deadline;
+use crate::request::Request;
+use crate::tenants::Tenants;
+
+/// Share of `write_within` that one attempt of an AWS call gets, so that a lost packet leaves time for a second one.
+const ATTEMPTS: u32 = 2;
+
+/// What intake grants an AWS call: two attempts within `clocks.write_within`, and a third where one failed at once.
+pub fn patience(clocks: IntakeClocks) -> Patience {
+    let attempt = clocks.write_within / ATTEMPTS;
+    Patience { connect: attempt, attempt, operation: clocks.answer_within, attempts: ATTEMPTS + 1 }
+}
+
+/// Takes the platform's calls.
+#[derive(Debug)]
+pub struct Intake {
+    pub(crate) app_key: String,
+    pub(crate) base_url: Url,
+    pub(crate) tenant_hosts: Hosts,
+    pub(crate) foreign_client_keys: ForeignClientKeys,
+    pub(crate) clocks: IntakeClocks,
+    pub(crate) message_grace: Duration,
+    pub(crate) body_bytes: usize,
+    pub(crate) store: Store,
+    pub(crate) events: Queue,
+    pub(crate) imports: Queue,
+    pub(crate) tenants: Tenants,
+    pub(crate) install_keys: InstallKeys,
+    clock: Clock,
+}
+
+/// One request while it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) now: Timestamp,
+    pub(crate) deadline: Deadline,
+}
+
+/// What a path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Installed,
+    Uninstalled,
+    Events,
+    Health,
+}
+
+impl Intake {
+    /// Wires intake. Fails only when no TLS can be set up.
+    pub fn new(configuration: Configuration, clients: Clients, clock: Clock) -> Result<Self, reqwest::Error> {
+        let clocks = configuration.intake;
+        Ok(Self {
+            app_key: configuration.app.key,
+            base_url: configuration.app.base_url,
+            tenant_hosts: configuration.connect.tenant_hosts,
+            foreign_client_keys: configuration.connect.foreign_client_keys,
+            clocks,
+            message_grace: configuration.work.message_grace,
+            body_bytes: configuration.import.limits.body_bytes,
+            store: clients.store.clone(),
+            events: clients.events,
+            imports: clients.imports,
+            tenants: Tenants::new(clients.store, configuration.secret_key, clocks.tenant_cache, clocks.write_within),
+            install_keys: InstallKeys::new(configuration.connect.install_key_server)?,
+            clock,
+        })
+    }
+
+    /// Opens the connections while nobody waits. What can't be opened now is opened with the first event.
+    pub async fn warm_up(&self) {
+        if let Err(error) = self.store.warm_up().await {
+            tracing::warn!(error = %error, "could not warm the table's connection up");
+        }
+    }
+
+    /// Answers a call, always within `clocks.answer_within`.
+    pub async fn answer(&self, request: &Request) -> Answer {
+        let now = self.clock.now();
+        let call = Call { request, now, deadline: Deadline::new(request.accepted_at, now, self.clocks.answer_within) };
+        let Some(route) = self.route(&request.path) else {
+            return Answer::of(404, "not found");
+        };
+        let allowed = if route == Route::Health { "GET" } else { "POST" };
+        if request.method != allowed {
+            return Answer::wrong_method(allowed);
+        }
+        match route {
+            Route::Installed => self.installed(call).await,
+            Route::Uninstalled => self.uninstalled(call).await,
+            Route::Events => self.event(call).await,
+            Route::Health => Answer::ok(),
+        }
+    }
+
+    /// The path may carry the base URL's path or not, depending on what stands in front of us.
+    fn route(&self, path: &str) -> Option<Route> {
+        let below = qsh::below_base(path, self.base_url.path());
+        [path, below].into_iter().find_map(|path| match path.strip_suffix('/').unwrap_or(path) {
+            "/connect/installed" => Some(Route::Installed),
+            "/connect/uninstalled" => Some(Route::Uninstalled),
+            "/connect/events" => Some(Route::Events),
+            "/health" => Some(Route::Health),
+            _ => None,
+        })
+    }
+
+    /// The canonical requests that the caller's token may be bound to.
+    pub(crate) fn candidates(&self, request: &Request) -> Vec<Candidate> {
+        qsh::candidates(&request.method, &request.path, &request.query, &self.base_url)
+    }
+
+    pub(crate) fn moment(&self, now: Timestamp) -> Moment {
+        Moment { now_seconds: now.as_seconds(), leeway: self.clocks.jwt_leeway }
+    }
+}

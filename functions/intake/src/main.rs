@@ -1,0 +1,26 @@
+//! The function `intake`: wiring only.
+
+use std::sync::Arc;
+
+use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use landfall_intake::{Intake, Request, patience};
+use landfall_runtime::{Clients, Clock, Configuration, telemetry};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    telemetry::start();
+    let configuration =
+        Configuration::load().inspect_err(|error| tracing::error!(error = %error, "failed to {error}"))?;
+    let clients = Clients::connect(&configuration.environment, patience(configuration.intake)).await;
+    let intake = Arc::new(Intake::new(configuration, clients, Clock::system())?);
+    intake.warm_up().await;
+    let answer = service_fn(move |event: LambdaEvent<LambdaFunctionUrlRequest>| {
+        let intake = Arc::clone(&intake);
+        async move {
+            let answer = intake.answer(&Request::from(event.payload)).await;
+            Ok::<LambdaFunctionUrlResponse, Error>(answer.into())
+        }
+    });
+    lambda_runtime::run(answer).await.map_err(|error| anyhow::anyhow!(error))
+}

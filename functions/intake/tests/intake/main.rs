@@ -1,0 +1,13 @@
+//! What intake promises, shown on an embedded DynamoDB and a queue of the same wire, through the real AWS SDK.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+mod cloud;
+mod durability;
+mod events;
+mod lifecycle;
+mod logs;
+mod platform;
+mod refusals;
