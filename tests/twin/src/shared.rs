@@ -1,0 +1,85 @@
+//! What all parts of the running twin hold in common.
+
+use aws_lc_rs::hmac;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::wall_ms;
+use crate::plan::Compressed;
+use crate::platform::Platform;
+use crate::switches::TokenClock;
+use crate::token::InstallKey;
+
+pub(crate) struct Shared {
+    pub(crate) app_key: String,
+    pub(crate) seed: u64,
+    pub(crate) url: String,
+    pub(crate) store_url: String,
+    pub(crate) store_key: hmac::Key,
+    pub(crate) http: reqwest::Client,
+    pub(crate) compressed: Compressed,
+    platform: Mutex<Platform>,
+    install_keys: Mutex<Vec<Arc<InstallKey>>>,
+}
+
+impl Shared {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the start")]
+    pub(crate) fn new(
+        app_key: String,
+        seed: u64,
+        url: String,
+        store_url: String,
+        store_key: hmac::Key,
+        http: reqwest::Client,
+        platform: Platform,
+        install_key: Arc<InstallKey>,
+    ) -> Self {
+        Self {
+            app_key,
+            seed,
+            url,
+            store_url,
+            store_key,
+            http,
+            compressed: Compressed::default(),
+            platform: Mutex::new(platform),
+            install_keys: Mutex::new(vec![install_key]),
+        }
+    }
+
+    /// The platform, with every timer that is due gone off.
+    pub(crate) fn platform(&self) -> MutexGuard<'_, Platform> {
+        // A panic in one handler must not stop the others: the state has no half-done invariants.
+        let mut platform = self.platform.lock().unwrap_or_else(PoisonError::into_inner);
+        platform.tick();
+        platform
+    }
+
+    /// The key that signs now, and all that the key server knows.
+    pub(crate) fn install_key(&self) -> Option<Arc<InstallKey>> {
+        self.keys().last().cloned()
+    }
+
+    pub(crate) fn find_install_key(&self, id: &str) -> Option<Arc<InstallKey>> {
+        self.keys().iter().find(|key| key.id == id).cloned()
+    }
+
+    pub(crate) fn add_install_key(&self, key: InstallKey) {
+        self.keys().push(Arc::new(key));
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Vec<Arc<InstallKey>>> {
+        self.install_keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Platform {
+    /// Epoch seconds on the clock that a token lives by.
+    pub(crate) fn token_now_s(&self, clock: TokenClock) -> i64 {
+        match clock {
+            TokenClock::Wall => wall_ms() / 1000,
+            TokenClock::Virtual => self.clock.now_ms() / 1000,
+        }
+    }
+}
