@@ -1,0 +1,61 @@
+# Every target sets up what it needs. Ports and the rest are variables: make run CLOUD_PORT=4567 (see `make help`).
+PYTHON ?= python3
+LOCAL := PYTHONPATH=tests/local .local/venv/bin/python -m landfall_local
+# Finds unused dependencies; pinned, so that a new release can't break the check.
+MACHETE_VERSION := 0.9.2
+
+.DEFAULT_GOAL := help
+.PHONY: help prepare run demo up down status logs sweep twin token check test package
+
+help: ## This list
+	@echo "make <target> [VARIABLE=value]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Variables: CLOUD_PORT=4566 (AWS), TWIN_PORT=9100 and STORE_PORT=9101 (the twin), CONFIG=path of your landfall.toml,"
+	@echo "           PYTHON=python3, TESTS=words that select end-to-end tests (pytest -k)"
+
+run: prepare ## Deploy locally, show a migration and a failed one that is re-run, stay up until Ctrl-C
+	@$(LOCAL) run
+
+demo: prepare ## The same as run, but leave when it is done
+	@$(LOCAL) demo
+
+up: prepare ## Deploy locally, without a demo, and keep running in the background; CONFIG=path takes your landfall.toml
+	@$(LOCAL) up
+
+down: prepare ## End what `make up` started (and what a killed run left)
+	@$(LOCAL) down
+
+status: prepare ## What is up, its URLs, its queues and its transfers
+	@$(LOCAL) status
+
+logs: prepare ## Follow the functions' logs
+	@$(LOCAL) logs
+
+sweep: prepare ## Run the sweeper now and print its answer
+	@$(LOCAL) sweep
+
+twin: prepare ## Start the twin (the platform's stand-in) until Ctrl-C
+	@$(LOCAL) twin
+
+token: prepare ## Print an Authorization header for an event of your own: SITE=name of a site of the twin
+	@$(LOCAL) token $(or $(SITE),harbour)
+
+check: prepare .local/tools/bin/cargo-machete ## Formatting, clippy, docs, template, unused dependencies
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	.local/venv/bin/cfn-lint infra/template.yaml
+	.local/tools/bin/cargo-machete
+
+test: prepare ## All tests: unit, protocol, contract, end-to-end on the local cloud; ends with the count
+	@$(LOCAL) test $(if $(TESTS),--select "$(TESTS)")
+
+package: prepare ## The three zips for AWS below .local/package; ARCHITECTURE=arm64 (default) or x86_64
+	@$(LOCAL) package --architecture $(or $(ARCHITECTURE),arm64)
+
+prepare:
+	@$(PYTHON) tests/local/prepare.py
+
+.local/tools/bin/cargo-machete: Makefile
+	cargo install --locked --root .local/tools --version $(MACHETE_VERSION) cargo-machete
+	@touch $@

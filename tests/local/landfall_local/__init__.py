@@ -1,0 +1,1 @@
+"""The local cloud: infra/template.yaml on MiniStack, with the same binaries that AWS gets."""

@@ -1,0 +1,95 @@
+"""`make test`: every test there is, and one line at the end that counts them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+
+from .build import PROGRAMS, TWIN
+from .settings import REPOSITORY, STATE
+
+_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed;")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Count:
+    """What one part came to."""
+
+    passed: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.passed + other.passed, self.failed + other.failed)
+
+
+def run(select: str | None) -> int:
+    """Runs all parts, whatever becomes of the earlier ones. `select` narrows the end-to-end tests and leaves the others out."""
+    total = Count()
+    if select is None:
+        total += _cargo()
+        total += _python("tests/local/unit", "the local cloud's own tools")
+    total += _end_to_end(select)
+    print(f"passed {total.passed}, failed {total.failed}", flush=True)
+    return 0 if total.failed == 0 and total.passed > 0 else 1
+
+
+def _cargo() -> Count:
+    _say("unit, protocol and contract tests (cargo test)")
+    process = subprocess.Popen(
+        ["cargo", "test", "--locked", "--workspace", "--no-fail-fast"],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    count = Count()
+    for line in process.stdout:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+        if result := _RESULT.match(_COLOURS.sub("", line)):
+            count += Count(int(result.group(1)), int(result.group(2)))
+    return _settled(count, process.wait(), "cargo test")
+
+
+def _end_to_end(select: str | None) -> Count:
+    _say("building the functions and the twin for the local cloud")
+    command = ["cargo", "build", "--locked", "--profile", "local"]
+    for package in (*PROGRAMS, TWIN):
+        command += ["--package", package]
+    if code := subprocess.run(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL).returncode:
+        return _settled(Count(), code, "the build for the local cloud")
+    return _python("tests/local/e2e", "end-to-end tests on the local cloud", *(["-k", select] if select else []))
+
+
+def _python(folder: str, title: str, *options: str) -> Count:
+    _say(title)
+    report = STATE / "reports" / f"{folder.rsplit('/', 1)[1]}.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.unlink(missing_ok=True)
+    code = subprocess.run(
+        [sys.executable, "-m", "pytest", folder, f"--junitxml={report}", *options], cwd=REPOSITORY, stdin=subprocess.DEVNULL
+    ).returncode
+    count = Count()
+    if report.exists():
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+            tests, bad, skipped = (int(suite.get(name, 0)) for name in ("tests", "failures", "skipped"))
+            bad += int(suite.get("errors", 0))
+            count += Count(max(tests - bad - skipped, 0), bad)
+    return _settled(count, code, folder)
+
+
+def _settled(count: Count, code: int, what: str) -> Count:
+    """A part that ended badly without a failed test of its own (it didn't compile, it was killed) is a failure too."""
+    if code != 0 and count.failed == 0:
+        print(f"{what} ended with code {code}", flush=True)
+        return count + Count(0, 1)
+    return count
+
+
+def _say(text: str) -> None:
+    print(f"\n== {text}", flush=True)

@@ -1,0 +1,109 @@
+"""What the template promises, read from the template: the emulator doesn't apply all of it, so it can't be asked."""
+
+from functools import cache
+
+import pytest
+from cfnlint.decode import decode_str
+
+from landfall_local.settings import TEMPLATE
+
+
+@cache
+def template() -> dict:
+    content, problems = decode_str(TEMPLATE.read_text())
+    assert not problems
+    return content
+
+
+def resources(kind: str) -> dict[str, dict]:
+    return {name: body["Properties"] for name, body in template()["Resources"].items() if body["Type"] == kind}
+
+
+def default(parameter: str):
+    return template()["Parameters"][parameter].get("Default")
+
+
+def test_a_message_comes_again_only_after_its_worker_must_have_ended():
+    for name in ("EventsVisibilityTimeout", "ImportsVisibilityTimeout"):
+        assert default(name) >= default("ProcessorTimeout")
+
+
+def test_every_queue_is_encrypted_standard_and_has_a_dead_letter_queue_that_keeps_14_days():
+    queues = resources("AWS::SQS::Queue")
+    dead = {name for name in queues if name.endswith("DeadLetterQueue")}
+    assert len(queues) == 4 and len(dead) == 2
+    for name, queue in queues.items():
+        assert queue["SqsManagedSseEnabled"] is True
+        assert not queue.get("FifoQueue")
+        if name in dead:
+            assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
+        else:
+            assert queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0] in dead
+            assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+
+
+def test_the_tables_can_be_restored_are_encrypted_and_survive_the_stack():
+    tables = {name: body for name, body in template()["Resources"].items() if body["Type"] == "AWS::DynamoDB::Table"}
+    assert len(tables) == 2
+    for table in tables.values():
+        assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+        assert table["Properties"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+        assert table["Properties"]["SSESpecification"]["SSEEnabled"] is True
+        assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+    tracking = tables["TrackingTable"]["Properties"]
+    assert tracking["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    index = tracking["GlobalSecondaryIndexes"][0]
+    assert index["IndexName"] == "due" and index["Projection"]["ProjectionType"] == "KEYS_ONLY"
+    assert default("DeletionProtection") == "true"
+
+
+def test_both_mappings_report_single_failures_and_bound_their_workers():
+    mappings = [
+        event["Properties"]
+        for function in resources("AWS::Serverless::Function").values()
+        for event in function.get("Events", {}).values()
+        if event["Type"] == "SQS"
+    ]
+    assert len(mappings) == 2
+    for mapping in mappings:
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert "MaximumConcurrency" in mapping["ScalingConfig"]
+
+
+def test_the_sweeper_runs_every_minute_with_an_input_of_its_own():
+    sweep = resources("AWS::Serverless::Function")["SweeperFunction"]["Events"]["Sweep"]
+    assert sweep["Type"] == "ScheduleV2"
+    assert sweep["Properties"]["Input"] == '{"kind":"sweep"}'
+    assert default("SweepSchedule") == "rate(1 minute)"
+
+
+def test_arm64_is_the_default_and_secrets_are_never_shown():
+    assert default("Architecture") == "arm64"
+    assert all(template()["Parameters"][name]["NoEcho"] is True for name in ("SecretKey", "SinkSecret"))
+
+
+def test_every_function_has_a_role_and_a_log_group_of_its_own():
+    functions = resources("AWS::Serverless::Function")
+    assert len(functions) == 3
+    roles = [function["Role"]["Fn::GetAtt"][0] for function in functions.values()]
+    groups = [function["LoggingConfig"]["LogGroup"]["Ref"] for function in functions.values()]
+    assert len(set(roles)) == len(set(groups)) == 3
+    for group in groups:
+        assert "RetentionInDays" in resources("AWS::Logs::LogGroup")[group]
+    for function in functions.values():
+        assert "Policies" not in function, "SAM would add managed policies that grant every resource"
+
+
+def statements(role: str):
+    for policy in resources("AWS::IAM::Role")[role]["Policies"]:
+        yield from policy["PolicyDocument"]["Statement"]
+
+
+@pytest.mark.parametrize("role", ["IntakeRole", "ProcessorRole", "SweeperRole"])
+def test_no_role_grants_a_star(role):
+    for statement in statements(role):
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        named = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        assert not any("*" in action for action in actions)
+        assert all(isinstance(resource, dict) for resource in named), "a resource of this stack, not a pattern"
+        assert "ManagedPolicyArns" not in resources("AWS::IAM::Role")[role]
