@@ -25,7 +25,10 @@ impl Answer {
 
     /// 405 with the one method that the path has.
     pub(crate) fn wrong_method(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::of(405, "method not allowed") }
+        Self {
+            allow: Some(allow),
+            ..Self::of(405, "method not allowed")
+        }
     }
 
     /// 503: not stored, send it again.
@@ -34,7 +37,11 @@ impl Answer {
     }
 
     pub(crate) fn of(status: u16, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into(), allow: None }
+        Self {
+            status,
+            reason: reason.into(),
+            allow: None,
+        }
     }
 }
 
@@ -45,7 +52,8 @@ impl From<Answer> for LambdaFunctionUrlResponse {
         } else {
             serde_json::json!({ "message": answer.reason }).to_string()
         };
-        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let mut headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         if let Some(allow) = answer.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }

@@ -31,7 +31,11 @@ impl Intake {
         let (token, claimed) = read(call).map_err(|refusal| refused(&refusal, None, &requests))?;
         let mut named = None;
         // By `iss`, else by the first audience (OPEN-QUESTIONS A4).
-        for id in [claimed.issuer, claimed.audience].into_iter().flatten().filter(|id| is_identity(id)) {
+        for id in [claimed.issuer, claimed.audience]
+            .into_iter()
+            .flatten()
+            .filter(|id| is_identity(id))
+        {
             let id = TenantId::new(id);
             let found = self.tenants.find(&id, call.now, call.deadline).await.map_err(|failure| {
                 tracing::error!(tenant.claimed = %id, error = %failure, metric = "tenant_unavailable", "could not read the tenant of a call");
@@ -43,12 +47,20 @@ impl Intake {
             }
         }
         let Some((id, found)) = named else {
-            return Err(doubted(&Doubt::NoTenant("the token names no known tenant"), None, &requests));
+            return Err(doubted(
+                &Doubt::NoTenant("the token names no known tenant"),
+                None,
+                &requests,
+            ));
         };
         let verify = |tenant: &Tenant| verify(token, &id, tenant, &requests, self, call);
         let mut proven = verify(&found.tenant);
         // The app may have been installed again, or another secret been set, since the row was read.
-        if matches!(proven, Err(Doubt::Refused(Refusal::Signature) | Doubt::NoTenant(_))) && !found.just_read {
+        if matches!(
+            proven,
+            Err(Doubt::Refused(Refusal::Signature) | Doubt::NoTenant(_))
+        ) && !found.just_read
+        {
             let again = self.tenants.read(&id, call.now, call.deadline).await.map_err(|failure| {
                 tracing::error!(tenant.claimed = %id, error = %failure, metric = "tenant_unavailable", "could not read a tenant again whose secret does not fit");
                 Answer::unavailable()
@@ -59,7 +71,10 @@ impl Intake {
             };
         }
         match proven {
-            Ok(reading) => Ok(Sender { tenant: id, reading }),
+            Ok(reading) => Ok(Sender {
+                tenant: id,
+                reading,
+            }),
             Err(doubt) => Err(doubted(&doubt, Some(&id), &requests)),
         }
     }
@@ -87,9 +102,15 @@ fn verify(
     if !tenant.installed {
         return Err(Doubt::NoTenant("the tenant has uninstalled the app"));
     }
-    token::verify_webhook(token, id.as_str(), &tenant.secrets(call.now), requests, intake.moment(call.now))
-        .map(|verified| verified.reading)
-        .map_err(Doubt::Refused)
+    token::verify_webhook(
+        token,
+        id.as_str(),
+        &tenant.secrets(call.now),
+        requests,
+        intake.moment(call.now),
+    )
+    .map(|verified| verified.reading)
+    .map_err(Doubt::Refused)
 }
 
 fn doubted(doubt: &Doubt, claimed: Option<&TenantId>, requests: &[Candidate]) -> Answer {
@@ -103,12 +124,22 @@ fn doubted(doubt: &Doubt, claimed: Option<&TenantId>, requests: &[Candidate]) ->
 }
 
 /// Logs why a token is refused, and answers what tells nothing of it.
-pub(crate) fn refused(refusal: &Refusal, claimed: Option<&TenantId>, requests: &[Candidate]) -> Answer {
+pub(crate) fn refused(
+    refusal: &Refusal,
+    claimed: Option<&TenantId>,
+    requests: &[Candidate],
+) -> Answer {
     let theirs = match refusal {
         Refusal::QueryHash { theirs, .. } => Some(theirs.as_str()),
         _ => None,
     };
-    log_refused(refusal.claim(), &refusal.to_string(), claimed, theirs, requests);
+    log_refused(
+        refusal.claim(),
+        &refusal.to_string(),
+        claimed,
+        theirs,
+        requests,
+    );
     Answer::unauthorized()
 }
 
@@ -119,7 +150,10 @@ fn log_refused(
     theirs: Option<&str>,
     requests: &[Candidate],
 ) {
-    let ours: Vec<&str> = requests.iter().map(|request| request.canonical.as_str()).collect();
+    let ours: Vec<&str> = requests
+        .iter()
+        .map(|request| request.canonical.as_str())
+        .collect();
     tracing::warn!(
         auth.claim = claim,
         auth.reason = reason,

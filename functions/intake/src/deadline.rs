@@ -35,7 +35,10 @@ impl std::fmt::Display for Failure {
 impl Deadline {
     /// `answer_within` after the request's arrival, which is now unless AWS plausibly says that it was before.
     pub(crate) fn new(arrived: Option<Timestamp>, now: Timestamp, answer_within: Duration) -> Self {
-        let age = arrived.map(|arrived| now.since(arrived)).filter(|age| *age <= OLDEST_ARRIVAL).unwrap_or_default();
+        let age = arrived
+            .map(|arrived| now.since(arrived))
+            .filter(|age| *age <= OLDEST_ARRIVAL)
+            .unwrap_or_default();
         Self(Instant::now() + answer_within.saturating_sub(age).max(LEAST))
     }
 
@@ -45,7 +48,9 @@ impl Deadline {
 
     /// The time left, at most `longest`.
     pub(crate) fn left(self, longest: Duration) -> Duration {
-        self.0.saturating_duration_since(Instant::now()).min(longest)
+        self.0
+            .saturating_duration_since(Instant::now())
+            .min(longest)
     }
 
     /// Runs a call for at most `longest`, and not beyond the deadline.
@@ -54,7 +59,7 @@ impl Deadline {
         longest: Duration,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failure> {
-        match tokio::time::timeout(self.left(longest), call).await {
+        match tokio::time::timeout(self.left(longest), Box::pin(call)).await {
             Ok(ended) => ended.map_err(Failure::Ended),
             Err(_) => Err(Failure::OutOfTime),
         }
@@ -78,7 +83,11 @@ mod tests {
     async fn the_time_counts_from_the_arrival_when_that_is_plausible() {
         assert_eq!(left(None), 4_500);
         assert_eq!(left(Some(1_000_000 - 1_200)), 3_300);
-        assert_eq!(left(Some(1_000_000 - 5_000)), 250, "late, but an attempt is left");
+        assert_eq!(
+            left(Some(1_000_000 - 5_000)),
+            250,
+            "late, but an attempt is left"
+        );
         assert_eq!(left(Some(1_000_000 - 60_000)), 4_500, "another clock's");
         assert_eq!(left(Some(1_000_000 + 60_000)), 4_500, "in the future");
         assert_eq!(left(Some(1_000)), 4_500, "in seconds");

@@ -35,7 +35,11 @@ pub(crate) async fn write_both<Row>(
     let patience = deadline.instant().min(Instant::now() + write_within);
     while row.is_none() || message.is_none() {
         let durable = matches!(row, Some(Ok(_))) || matches!(message, Some(Ok(())));
-        let until = if durable { patience } else { deadline.instant() };
+        let until = if durable {
+            patience
+        } else {
+            deadline.instant()
+        };
         tokio::select! {
             biased;
             ended = &mut put, if row.is_none() => row = Some(ended),
@@ -43,11 +47,16 @@ pub(crate) async fn write_both<Row>(
             () = sleep_until(until) => break,
         }
     }
-    Writes { row: outcome(row), message: outcome(message) }
+    Writes {
+        row: outcome(row),
+        message: outcome(message),
+    }
 }
 
 fn outcome<T>(ended: Option<Result<T, Error>>) -> Result<T, Failure> {
-    ended.map_or(Err(Failure::OutOfTime), |ended| ended.map_err(Failure::Ended))
+    ended.map_or(Err(Failure::OutOfTime), |ended| {
+        ended.map_err(Failure::Ended)
+    })
 }
 
 #[cfg(test)]
@@ -62,16 +71,37 @@ mod tests {
 
     async fn write(millis: u64, succeeds: bool) -> Result<(), Error> {
         sleep(Duration::from_millis(millis)).await;
-        if succeeds { Ok(()) } else { Err(Error::Unavailable("test".into())) }
+        if succeeds {
+            Ok(())
+        } else {
+            Err(Error::Unavailable("test".into()))
+        }
     }
 
     /// How the writes ended (durable or not) and after how many milliseconds.
     async fn both(put: (u64, bool), send: (u64, bool)) -> (bool, bool, u128) {
-        let deadline = Deadline::new(None, Timestamp::from_millis(0), Duration::from_millis(4_500));
+        let deadline = Deadline::new(
+            None,
+            Timestamp::from_millis(0),
+            Duration::from_millis(4_500),
+        );
         let began = Instant::now();
-        let writes = write_both(write(put.0, put.1), write(send.0, send.1), WRITE_WITHIN, deadline).await;
-        assert_eq!(writes.is_durable(), writes.row.is_ok() || writes.message.is_ok());
-        (writes.row.is_ok(), writes.message.is_ok(), began.elapsed().as_millis())
+        let writes = write_both(
+            write(put.0, put.1),
+            write(send.0, send.1),
+            WRITE_WITHIN,
+            deadline,
+        )
+        .await;
+        assert_eq!(
+            writes.is_durable(),
+            writes.row.is_ok() || writes.message.is_ok()
+        );
+        (
+            writes.row.is_ok(),
+            writes.message.is_ok(),
+            began.elapsed().as_millis(),
+        )
     }
 
     #[tokio::test(start_paused = true)]
@@ -93,12 +123,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_to_be_durable_late_ends_the_waiting() {
-        assert_eq!(both((2_000, true), (NEVER, true)).await, (true, false, 2_000));
+        assert_eq!(
+            both((2_000, true), (NEVER, true)).await,
+            (true, false, 2_000)
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn with_neither_the_answer_still_leaves_in_time() {
-        assert_eq!(both((NEVER, true), (NEVER, true)).await, (false, false, 4_500));
+        assert_eq!(
+            both((NEVER, true), (NEVER, true)).await,
+            (false, false, 4_500)
+        );
         assert_eq!(both((0, false), (5, false)).await, (false, false, 5));
         assert_eq!(both((0, false), (NEVER, true)).await, (false, false, 4_500));
     }

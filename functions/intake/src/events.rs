@@ -29,15 +29,19 @@ impl Intake {
             Err(error) => {
                 let (status, event_type) = match &error {
                     DecodeError::NotJson => (400, ""),
-                    DecodeError::MissingField { event_type, .. } | DecodeError::InvalidField { event_type, .. } => {
-                        (422, event_type.as_str())
-                    }
+                    DecodeError::MissingField { event_type, .. }
+                    | DecodeError::InvalidField { event_type, .. } => (422, event_type.as_str()),
                 };
-                return self.reject(call, &sender.tenant, status, event_type, &error.to_string()).await;
+                return self
+                    .reject(call, &sender.tenant, status, event_type, &error.to_string())
+                    .await;
             }
         };
         let foreign = !event.client_keys.is_empty()
-            && !event.client_keys.iter().any(|key| key == sender.tenant.as_str());
+            && !event
+                .client_keys
+                .iter()
+                .any(|key| key == sender.tenant.as_str());
         if foreign && self.foreign_client_keys == ForeignClientKeys::Refuse {
             self.note_foreign(call, &sender.tenant, &event).await;
             return Answer::of(403, "the body names another tenant than the token");
@@ -49,55 +53,93 @@ impl Intake {
         };
         let count_unknown = async {
             if !event.kind.is_known() {
-                self.aside(call, "count an event of an unknown type", self.store.count(&sender.tenant, "events_unknown")).await;
+                self.aside(
+                    call,
+                    "count an event of an unknown type",
+                    Box::pin(self.store.count(&sender.tenant, "events_unknown")),
+                )
+                .await;
             }
         };
-        let (writes, (), ()) = tokio::join!(self.store_event(call, &sender.tenant, &event), note_foreign, count_unknown);
+        // The AWS SDK's futures are tens of kilobytes each; on the heap they don't add up in this one.
+        let (writes, (), ()) = tokio::join!(
+            Box::pin(self.store_event(call, &sender.tenant, &event)),
+            Box::pin(note_foreign),
+            Box::pin(count_unknown),
+        );
         log_stored(&sender, &event, &writes);
-        if writes.is_durable() { Answer::ok() } else { Answer::unavailable() }
+        if writes.is_durable() {
+            Answer::ok()
+        } else {
+            Answer::unavailable()
+        }
     }
 
     /// Puts the row and sends the message at the same time. Each carries the whole event.
-    async fn store_event(&self, call: Call<'_>, tenant: &TenantId, event: &Event) -> Writes<Recorded> {
+    async fn store_event(
+        &self,
+        call: Call<'_>,
+        tenant: &TenantId,
+        event: &Event,
+    ) -> Writes<Recorded> {
         let body = sendable(event.raw.to_string());
         let transfer = event.transfer_id.as_deref().map(TransferId::new);
         let put = async {
-            match (&event.kind, &transfer) {
-                (Kind::AppDataUploaded { s3_key, label }, Some(transfer)) => {
-                    let file = NewFile {
-                        tenant: tenant.clone(),
-                        transfer: transfer.clone(),
-                        s3_key: s3_key.clone(),
-                        label: label.clone(),
-                        event: Some(body.clone()),
-                        message_id: Some(event.message_id.clone()),
-                        received_at: call.now,
-                    };
-                    self.store.announce(&file, self.message_grace).await
-                }
-                _ => {
-                    let row = EventRow {
-                        tenant: tenant.clone(),
-                        transfer: transfer.clone(),
-                        message_id: event.message_id.clone(),
-                        event_type: event.kind.event_type().to_owned(),
-                        body: body.clone(),
-                        received_at: call.now,
-                    };
-                    self.store.record_event(&row, self.message_grace).await
-                }
+            if let (Kind::AppDataUploaded { s3_key, label }, Some(transfer)) =
+                (&event.kind, &transfer)
+            {
+                let file = NewFile {
+                    tenant: tenant.clone(),
+                    transfer: transfer.clone(),
+                    s3_key: s3_key.clone(),
+                    label: label.clone(),
+                    event: Some(body.clone()),
+                    message_id: Some(event.message_id.clone()),
+                    received_at: call.now,
+                };
+                self.store.announce(&file, self.message_grace).await
+            } else {
+                let row = EventRow {
+                    tenant: tenant.clone(),
+                    transfer: transfer.clone(),
+                    message_id: event.message_id.clone(),
+                    event_type: event.kind.event_type().to_owned(),
+                    body: body.clone(),
+                    received_at: call.now,
+                };
+                self.store.record_event(&row, self.message_grace).await
             }
         };
         // Files have a queue of their own, so that a cancellation doesn't wait behind them.
-        let queue = if matches!(event.kind, Kind::AppDataUploaded { .. }) { &self.imports } else { &self.events };
-        let task = Task::Event { body: body.clone(), received_at: call.now };
+        let queue = if matches!(event.kind, Kind::AppDataUploaded { .. }) {
+            &self.imports
+        } else {
+            &self.events
+        };
+        let task = Task::Event {
+            body: body.clone(),
+            received_at: call.now,
+        };
         let message = Message::new(tenant.clone(), task);
         let send = queue.send(&message, Duration::ZERO);
-        write_both(put, send, self.clocks.write_within, call.deadline).await
+        write_both(
+            Box::pin(put),
+            Box::pin(send),
+            self.clocks.write_within,
+            call.deadline,
+        )
+        .await
     }
 
     /// Keeps what support needs of an event that can't be taken, and answers why.
-    async fn reject(&self, call: Call<'_>, tenant: &TenantId, status: u16, event_type: &str, reason: &str) -> Answer {
+    async fn reject(
+        &self,
+        call: Call<'_>,
+        tenant: &TenantId,
+        status: u16,
+        event_type: &str,
+        reason: &str,
+    ) -> Answer {
         let bytes = call.request.body.len();
         tracing::warn!(
             tenant.id = %tenant,
@@ -109,10 +151,16 @@ impl Intake {
             "rejected an event"
         );
         let digest = sha256_hex(&call.request.body);
-        let record = self.store.record_rejected(tenant, event_type, bytes, reason, &digest, call.now);
+        let record = self
+            .store
+            .record_rejected(tenant, event_type, bytes, reason, &digest, call.now);
         tokio::join!(
-            self.aside(call, "keep a rejected event's metadata", record),
-            self.aside(call, "count a rejected event", self.store.count(tenant, "events_rejected")),
+            self.aside(call, "keep a rejected event's metadata", Box::pin(record)),
+            self.aside(
+                call,
+                "count a rejected event",
+                Box::pin(self.store.count(tenant, "events_rejected"))
+            ),
         );
         Answer::of(status, reason)
     }
@@ -127,16 +175,30 @@ impl Intake {
             "the body of an event names another tenant than its token"
         );
         let transfer = event.transfer_id.as_deref();
-        let record =
-            self.store.record_security(tenant, "FOREIGN_CLIENT_KEY", transfer, &event.message_id, call.now);
+        let record = self.store.record_security(
+            tenant,
+            "FOREIGN_CLIENT_KEY",
+            transfer,
+            &event.message_id,
+            call.now,
+        );
         tokio::join!(
-            self.aside(call, "keep a security entry", record),
-            self.aside(call, "count a foreign client key", self.store.count(tenant, "events_foreign_client_key")),
+            self.aside(call, "keep a security entry", Box::pin(record)),
+            self.aside(
+                call,
+                "count a foreign client key",
+                Box::pin(self.store.count(tenant, "events_foreign_client_key"))
+            ),
         );
     }
 
     /// A write that the answer doesn't depend on.
-    async fn aside(&self, call: Call<'_>, what: &str, write: impl Future<Output = Result<(), Error>>) {
+    async fn aside(
+        &self,
+        call: Call<'_>,
+        what: &str,
+        write: impl Future<Output = Result<(), Error>>,
+    ) {
         if let Err(failure) = call.deadline.within(self.clocks.write_within, write).await {
             tracing::error!(error = %failure, "could not {what}");
         }
@@ -146,7 +208,8 @@ impl Intake {
 /// SQS takes the characters of XML 1.0. JSON has already escaped the control characters; these two it leaves as they are.
 fn sendable(json: String) -> String {
     if json.contains(['\u{fffe}', '\u{ffff}']) {
-        json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
+        json.replace('\u{fffe}', "\\ufffe")
+            .replace('\u{ffff}', "\\uffff")
     } else {
         json
     }
@@ -196,7 +259,13 @@ mod tests {
     fn what_sqs_refuses_is_escaped_and_means_the_same() {
         let json = serde_json::json!({ "label": "a\u{ffff}b\u{fffe}\u{1}" });
         let sent = sendable(json.to_string());
-        assert!(sent.chars().all(|character| !matches!(character, '\u{fffe}' | '\u{ffff}' | '\0'..' ')));
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&sent).unwrap(), json);
+        assert!(
+            sent.chars()
+                .all(|character| !matches!(character, '\u{fffe}' | '\u{ffff}' | '\0'..' '))
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&sent).unwrap(),
+            json
+        );
     }
 }

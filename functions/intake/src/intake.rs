@@ -20,7 +20,12 @@ const ATTEMPTS: u32 = 2;
 /// What intake grants an AWS call: two attempts within `clocks.write_within`, and a third where one failed at once.
 pub fn patience(clocks: IntakeClocks) -> Patience {
     let attempt = clocks.write_within / ATTEMPTS;
-    Patience { connect: attempt, attempt, operation: clocks.answer_within, attempts: ATTEMPTS + 1 }
+    Patience {
+        connect: attempt,
+        attempt,
+        operation: clocks.answer_within,
+        attempts: ATTEMPTS + 1,
+    }
 }
 
 /// Takes the platform's calls.
@@ -60,7 +65,11 @@ enum Route {
 
 impl Intake {
     /// Wires intake. Fails only when no TLS can be set up.
-    pub fn new(configuration: Configuration, clients: Clients, clock: Clock) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        configuration: Configuration,
+        clients: Clients,
+        clock: Clock,
+    ) -> Result<Self, reqwest::Error> {
         let clocks = configuration.intake;
         Ok(Self {
             app_key: configuration.app.key,
@@ -73,34 +82,52 @@ impl Intake {
             store: clients.store.clone(),
             events: clients.events,
             imports: clients.imports,
-            tenants: Tenants::new(clients.store, configuration.secret_key, clocks.tenant_cache, clocks.write_within),
+            tenants: Tenants::new(
+                clients.store,
+                configuration.secret_key,
+                clocks.tenant_cache,
+                clocks.write_within,
+            ),
             install_keys: InstallKeys::new(configuration.connect.install_key_server)?,
             clock,
         })
     }
 
-    /// Opens the connections while nobody waits. What can't be opened now is opened with the first event.
+    /// Opens the table's connection while nobody waits, but not for long: the platform's 5 s may already run. What can't be opened now
+    /// is opened with the first event.
     pub async fn warm_up(&self) {
-        if let Err(error) = self.store.warm_up().await {
-            tracing::warn!(error = %error, "could not warm the table's connection up");
-        }
+        let warm = tokio::time::timeout(self.clocks.write_within, self.store.warm_up()).await;
+        let problem = match warm {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => format!("failed to {error}"),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(error = problem, "could not warm the table's connection up");
     }
 
     /// Answers a call, always within `clocks.answer_within`.
     pub async fn answer(&self, request: &Request) -> Answer {
         let now = self.clock.now();
-        let call = Call { request, now, deadline: Deadline::new(request.accepted_at, now, self.clocks.answer_within) };
+        let call = Call {
+            request,
+            now,
+            deadline: Deadline::new(request.accepted_at, now, self.clocks.answer_within),
+        };
         let Some(route) = self.route(&request.path) else {
             return Answer::of(404, "not found");
         };
-        let allowed = if route == Route::Health { "GET" } else { "POST" };
+        let allowed = if route == Route::Health {
+            "GET"
+        } else {
+            "POST"
+        };
         if request.method != allowed {
             return Answer::wrong_method(allowed);
         }
         match route {
-            Route::Installed => self.installed(call).await,
-            Route::Uninstalled => self.uninstalled(call).await,
-            Route::Events => self.event(call).await,
+            Route::Installed => Box::pin(self.installed(call)).await,
+            Route::Uninstalled => Box::pin(self.uninstalled(call)).await,
+            Route::Events => Box::pin(self.event(call)).await,
             Route::Health => Answer::ok(),
         }
     }
@@ -108,21 +135,31 @@ impl Intake {
     /// The path may carry the base URL's path or not, depending on what stands in front of us.
     fn route(&self, path: &str) -> Option<Route> {
         let below = qsh::below_base(path, self.base_url.path());
-        [path, below].into_iter().find_map(|path| match path.strip_suffix('/').unwrap_or(path) {
-            "/connect/installed" => Some(Route::Installed),
-            "/connect/uninstalled" => Some(Route::Uninstalled),
-            "/connect/events" => Some(Route::Events),
-            "/health" => Some(Route::Health),
-            _ => None,
-        })
+        [path, below]
+            .into_iter()
+            .find_map(|path| match path.strip_suffix('/').unwrap_or(path) {
+                "/connect/installed" => Some(Route::Installed),
+                "/connect/uninstalled" => Some(Route::Uninstalled),
+                "/connect/events" => Some(Route::Events),
+                "/health" => Some(Route::Health),
+                _ => None,
+            })
     }
 
     /// The canonical requests that the caller's token may be bound to.
     pub(crate) fn candidates(&self, request: &Request) -> Vec<Candidate> {
-        qsh::candidates(&request.method, &request.path, &request.query, &self.base_url)
+        qsh::candidates(
+            &request.method,
+            &request.path,
+            &request.query,
+            &self.base_url,
+        )
     }
 
     pub(crate) fn moment(&self, now: Timestamp) -> Moment {
-        Moment { now_seconds: now.as_seconds(), leeway: self.clocks.jwt_leeway }
+        Moment {
+            now_seconds: now.as_seconds(),
+            leeway: self.clocks.jwt_leeway,
+        }
     }
 }

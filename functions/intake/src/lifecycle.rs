@@ -35,10 +35,20 @@ impl Intake {
                 return Answer::of(422, "baseUrl is not admitted");
             }
         };
-        let installed = Installed { tenant: tenant.clone(), base_url, product: callback.product_type, secret };
+        let installed = Installed {
+            tenant: tenant.clone(),
+            base_url,
+            product: callback.product_type,
+            secret,
+        };
         let mut races = 0;
         let stored = loop {
-            let install = self.store.install(&installed, self.tenants.key(), self.clocks.secret_overlap, call.now);
+            let install = self.store.install(
+                &installed,
+                self.tenants.key(),
+                self.clocks.secret_overlap,
+                call.now,
+            );
             match call.deadline.within(Duration::MAX, install).await {
                 // Another write was faster: the row is read anew, so that its secret is the one that overlaps.
                 Err(Failure::Ended(Error::Conflict)) if races < RACES_MAX => races += 1,
@@ -81,7 +91,8 @@ impl Intake {
         decode: fn(&[u8]) -> Result<Callback, CallbackError>,
     ) -> Result<Callback, Answer> {
         let requests = self.candidates(call.request);
-        let refuse = |refusal: Refusal, tenant: Option<&TenantId>| refused(&refusal, tenant, &requests);
+        let refuse =
+            |refusal: Refusal, tenant: Option<&TenantId>| refused(&refusal, tenant, &requests);
         let token = token::find(call.request.authorization.as_deref(), &call.request.query)
             .map_err(|refusal| refuse(refusal, None))?;
         let claimed = unverified::read(token).map_err(|refusal| refuse(refusal, None))?;
@@ -92,14 +103,22 @@ impl Intake {
             return Err(refuse(Refusal::KeyId, None));
         };
         let too_large = call.request.body.len() > self.body_bytes;
-        let decoded = if too_large { Err(CallbackError::NotJson) } else { decode(&call.request.body) };
+        let decoded = if too_large {
+            Err(CallbackError::NotJson)
+        } else {
+            decode(&call.request.body)
+        };
         // A body that can't be read is said so to the platform only, so its token has to hold by what it says of itself.
         let client_key = match &decoded {
             Ok(callback) => callback.client_key.clone(),
             Err(_) => claimed.issuer.unwrap_or_default(),
         };
         let timeout = call.deadline.left(KEY_WITHIN);
-        let public_key = match self.install_keys.key(&key_id, call.now.as_seconds(), timeout).await {
+        let public_key = match self
+            .install_keys
+            .key(&key_id, call.now.as_seconds(), timeout)
+            .await
+        {
             Ok(key) => key,
             Err(KeyError::NotFound) => return Err(refuse(Refusal::KeyId, None)),
             Err(error @ KeyError::Unavailable { .. }) => {
@@ -116,14 +135,21 @@ impl Intake {
         token::verify_lifecycle(token, expected, &requests, self.moment(call.now))
             .map_err(|refusal| refuse(refusal, Some(&tenant)))?;
         if too_large {
-            return Err(Answer::of(413, format!("the body is larger than {} bytes", self.body_bytes)));
+            return Err(Answer::of(
+                413,
+                format!("the body is larger than {} bytes", self.body_bytes),
+            ));
         }
         let callback = decoded.map_err(|error| {
             tracing::error!(tenant.id = %tenant, error = %error, metric = "callback_rejected", "rejected a lifecycle callback");
             let status = if error == CallbackError::NotJson { 400 } else { 422 };
             Answer::of(status, error.to_string())
         })?;
-        if callback.app_key.as_ref().is_some_and(|key| *key != self.app_key) {
+        if callback
+            .app_key
+            .as_ref()
+            .is_some_and(|key| *key != self.app_key)
+        {
             tracing::error!(tenant.id = %tenant, metric = "callback_rejected", "rejected a lifecycle callback of another app; see app.key");
             return Err(Answer::of(422, "the callback is for another app"));
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
+use aws_lambda_events::lambda_function_urls::{
+    LambdaFunctionUrlRequest, LambdaFunctionUrlResponse,
+};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use landfall_intake::{Intake, Request, patience};
 use landfall_runtime::{Clients, Clock, Configuration, telemetry};
@@ -10,9 +12,10 @@ use landfall_runtime::{Clients, Clock, Configuration, telemetry};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     telemetry::start();
-    let configuration =
-        Configuration::load().inspect_err(|error| tracing::error!(error = %error, "failed to {error}"))?;
-    let clients = Clients::connect(&configuration.environment, patience(configuration.intake)).await;
+    let configuration = Configuration::load()
+        .inspect_err(|error| tracing::error!(error = %error, "failed to {error}"))?;
+    let clients =
+        Clients::connect(&configuration.environment, patience(configuration.intake)).await;
     let intake = Arc::new(Intake::new(configuration, clients, Clock::system())?);
     intake.warm_up().await;
     let answer = service_fn(move |event: LambdaEvent<LambdaFunctionUrlRequest>| {
@@ -22,5 +25,7 @@ async fn main() -> anyhow::Result<()> {
             Ok::<LambdaFunctionUrlResponse, Error>(answer.into())
         }
     });
-    lambda_runtime::run(answer).await.map_err(|error| anyhow::anyhow!(error))
+    lambda_runtime::run(answer)
+        .await
+        .map_err(|error| anyhow::anyhow!(error))
 }

@@ -30,9 +30,17 @@ impl From<LambdaFunctionUrlRequest> for Request {
         } else {
             text.into_bytes()
         };
-        let authorization = given.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let authorization = given
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
         Self {
-            method: given.request_context.http.method.unwrap_or_default().to_ascii_uppercase(),
+            method: given
+                .request_context
+                .http
+                .method
+                .unwrap_or_default()
+                .to_ascii_uppercase(),
             path: given.raw_path.unwrap_or_default(),
             query: given.raw_query_string.unwrap_or_default(),
             authorization: authorization.map(str::to_owned),
@@ -63,18 +71,26 @@ mod tests {
 
     #[test]
     fn a_payload_of_the_function_url_is_read_as_it_arrived() {
-        let request = Request::from(serde_json::from_str::<LambdaFunctionUrlRequest>(PAYLOAD).unwrap());
-        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/connect/events"));
+        let request =
+            Request::from(serde_json::from_str::<LambdaFunctionUrlRequest>(PAYLOAD).unwrap());
+        assert_eq!(
+            (request.method.as_str(), request.path.as_str()),
+            ("POST", "/connect/events")
+        );
         assert_eq!(request.query, "version=1&a=%20");
         assert_eq!(request.authorization.as_deref(), Some("JWT a.b.c"));
         assert_eq!(request.body, br#"{"a":1}"#);
-        assert_eq!(request.accepted_at, Some(Timestamp::from_millis(1_583_348_638_390)));
+        assert_eq!(
+            request.accepted_at,
+            Some(Timestamp::from_millis(1_583_348_638_390))
+        );
     }
 
     #[test]
     fn a_body_that_is_no_base64_is_left_to_be_refused() {
         let payload = PAYLOAD.replace("eyJhIjoxfQ==", "%%%");
-        let request = Request::from(serde_json::from_str::<LambdaFunctionUrlRequest>(&payload).unwrap());
+        let request =
+            Request::from(serde_json::from_str::<LambdaFunctionUrlRequest>(&payload).unwrap());
         assert_eq!(request.body, b"%%%");
     }
 }

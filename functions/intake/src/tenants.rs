@@ -42,8 +42,19 @@ pub(crate) struct Found {
 }
 
 impl Tenants {
-    pub(crate) fn new(store: Store, key: Arc<SecretKey>, fresh: Duration, read_within: Duration) -> Self {
-        Self { store, key, fresh, read_within, known: Mutex::default() }
+    pub(crate) fn new(
+        store: Store,
+        key: Arc<SecretKey>,
+        fresh: Duration,
+        read_within: Duration,
+    ) -> Self {
+        Self {
+            store,
+            key,
+            fresh,
+            read_within,
+            known: Mutex::default(),
+        }
     }
 
     pub(crate) fn key(&self) -> &SecretKey {
@@ -58,7 +69,10 @@ impl Tenants {
         deadline: Deadline,
     ) -> Result<Option<Found>, Failure> {
         let known = self.known().get(id).cloned();
-        let remembered = |known: &Known| Found { tenant: Arc::clone(&known.tenant), just_read: false };
+        let remembered = |known: &Known| Found {
+            tenant: Arc::clone(&known.tenant),
+            just_read: false,
+        };
         if let Some(known) = &known
             && now < known.look_at
         {
@@ -69,7 +83,10 @@ impl Tenants {
             (Err(failure), Some(known)) if now.since(known.read_at) < BELIEVED => {
                 tracing::warn!(tenant.id = %id, error = %failure, metric = "tenant_believed", "took a tenant from memory, since its row can't be read");
                 // Don't spend the time of the next events on the same outage.
-                let next_look = Known { look_at: now + self.fresh, ..known.clone() };
+                let next_look = Known {
+                    look_at: now + self.fresh,
+                    ..known.clone()
+                };
                 self.known().insert(id.clone(), next_look);
                 Ok(Some(remembered(&known)))
             }
@@ -85,21 +102,33 @@ impl Tenants {
         deadline: Deadline,
     ) -> Result<Option<Found>, Failure> {
         // Consistent: an event may follow its installation at once.
-        let tenant = deadline.within(self.read_within, self.store.tenant(id, &self.key, true)).await?;
+        let tenant = deadline
+            .within(self.read_within, self.store.tenant(id, &self.key, true))
+            .await?;
         let mut known = self.known();
         let Some(tenant) = tenant.map(Arc::new) else {
             known.remove(id);
             return Ok(None);
         };
         if known.len() >= REMEMBERED_MAX && !known.contains_key(id) {
-            let oldest = known.iter().min_by_key(|(_, known)| known.read_at).map(|(id, _)| id.clone());
+            let oldest = known
+                .iter()
+                .min_by_key(|(_, known)| known.read_at)
+                .map(|(id, _)| id.clone());
             oldest.map(|oldest| known.remove(&oldest));
         }
         known.insert(
             id.clone(),
-            Known { tenant: Arc::clone(&tenant), read_at: now, look_at: now + self.fresh },
+            Known {
+                tenant: Arc::clone(&tenant),
+                read_at: now,
+                look_at: now + self.fresh,
+            },
         );
-        Ok(Some(Found { tenant, just_read: true }))
+        Ok(Some(Found {
+            tenant,
+            just_read: true,
+        }))
     }
 
     /// Drops what is remembered of a tenant whose row was changed.

@@ -32,7 +32,8 @@ pub trait Source: Sync {
     /// The stored bytes, as they come. A stalled connection must end as [`SourceError::Cut`]: the engine has no clock to notice it.
     type Stream: Stream<Item = Result<Bytes, SourceError>> + Send + Unpin;
 
-    /// Opens the file at a byte of the *stored* (perhaps compressed) bytes. `from` is never beyond the file's end, but may be the end.
+    /// Opens the file at a byte of the *stored* (perhaps compressed) bytes. `from` may be the file's end: that is an empty stream,
+    /// not an error (HTTP says 416 there).
     ///
     /// After [`SourceError::Expired`] the engine calls this again; the implementation must ask for a new URL then.
     fn open(

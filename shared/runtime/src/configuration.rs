@@ -476,8 +476,7 @@ fn own_clock_problems(intake: &IntakeClocks, work: &WorkClocks) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const MINIMAL: &str =
-        "version = 1\n[app]\nkey = \"com.example.app\"\nbase_url = \"https://app.example.com/x\"\n[[imports]]\nlabel = \"*\"\n";
+    const MINIMAL: &str = "version = 1\n[app]\nkey = \"com.example.app\"\nbase_url = \"https://app.example.com/x\"\n[[imports]]\nlabel = \"*\"\n";
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
         Environment::read(|name| {

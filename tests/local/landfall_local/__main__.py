@@ -12,7 +12,7 @@ import urllib.parse
 
 from . import build, demo, logs, processes, release, verify
 from .cloud import Cloud, Instance
-from .settings import CLOUD_PORT, STATE, STORE_PORT, TWIN_PORT, Problem, config_path
+from .settings import CLOUD_PORT, STATE, STORE_PORT, TWIN_PORT, Problem, config_path, config_text
 from .stack import Stack
 from .token import sign
 from .tracking import Tracking
@@ -89,7 +89,7 @@ def deploy(command: str, supervised: bool) -> Stack:
         print(f"Starting the local cloud on {cloud.endpoint} and deploying infra/template.yaml", flush=True)
         cloud.start()
         stack = Stack(cloud, STACK)
-        stack.deploy(config_path().read_bytes())
+        stack.deploy(config_text().encode())
         INSTANCE.update(endpoint=cloud.endpoint, port=port, base_url=stack.base_url, outputs=stack.outputs)
         return stack
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -18,11 +19,13 @@ from .tracking import COUNTS, Tracking
 from .twin import Twin
 
 SITE = "harbour"
-CONSOLE = Console(highlight=False)
+# Where nobody looks (a pipe, a log) the width is not eighty columns but what the table needs.
+CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 # What a transfer may take here before something must be wrong.
 _PATIENCE_SECONDS = 90
 _LOOK_SECONDS = 0.25
+_BYTES_PER_SECOND = 250_000
 
 # Both formats, plain and packed, and the manifest that says when all have come.
 FIRST_EXPORT = [
@@ -49,7 +52,9 @@ def run(stack: Stack, twin: Twin) -> None:
     tenant = installation["client_key"]
     CONSOLE.print(f"The app is installed on the twin's site [bold]{SITE}[/] ({installation['base_url']}).\n")
 
-    CONSOLE.print("[bold]1.[/] A migration: seven files in two formats, two of them packed, and a manifest.")
+    # Files come over a slow line, so that there is something to see.
+    twin.switch(store_bytes_per_second=_BYTES_PER_SECOND)
+    CONSOLE.print("[bold]1.[/] A migration: six files in two formats, two of them packed, and a manifest.")
     first = twin.migrate(SITE, FIRST_EXPORT, name="Wave 1", manifest=True, parallel=3, order="shuffled")
     _watch(stack, twin, tracking, tenant, first, expected="SUCCESS")
 
@@ -62,6 +67,7 @@ def run(stack: Stack, twin: Twin) -> None:
     _watch(stack, twin, tracking, tenant, again, expected="SUCCESS")
 
     _check_chain(tracking, tenant, second["transfer_id"], again["transfer_id"])
+    twin.switch(store_bytes_per_second=None)
     CONSOLE.print()
     print_transfers(tracking, twin)
 
@@ -134,8 +140,8 @@ def _check_chain(tracking: Tracking, tenant: str, original: str, rerun: str) -> 
 
 def print_transfers(tracking: Tracking, twin: Twin | None) -> None:
     """The table of all transfers."""
-    table = Table(title="Transfers", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("transfer", "original", "verdict", "by", "files"):
+    table = Table(title="Transfers", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("transfer", "original", "verdict", "files"):
         table.add_column(name, no_wrap=True)
     for name in COUNTS:
         table.add_column(name, justify="right", no_wrap=True)
@@ -147,7 +153,6 @@ def print_transfers(tracking: Tracking, twin: Twin | None) -> None:
             transfer.identifier[:8],
             (transfer.original or "")[:8] or "-",
             verdict,
-            transfer.settled_by or "-",
             f"{transfer.files_ended}/{transfer.files_known}",
             *(str(transfer.counts[name]) for name in COUNTS),
         )

@@ -50,3 +50,12 @@ def config_path() -> Path:
     if not path.is_file():
         raise Problem(f"CONFIG={given}: there is no such file")
     return path.resolve()
+
+
+def config_text() -> str:
+    """What goes into the zips. The default file names the twin's default port and follows it when it is moved."""
+    path = config_path()
+    text = path.read_text()
+    if path == DEFAULT_CONFIG:
+        text = text.replace(f"http://{HOST}:{TWIN_PORT.default}/", f"http://{HOST}:{TWIN_PORT.number()}/")
+    return text

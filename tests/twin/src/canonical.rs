@@ -106,6 +106,7 @@ mod tests {
 
     /// PROTOCOL 4.4, the table of vectors, in its order.
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn the_fifteen_vectors_of_the_protocol_hold() {
         let root = "c88caad15a1c1a900b8ac08aa9686f4e8184539bea1deda36e2f649430df3239";
         check("GET", "/", "", "", "GET&/&", root);

@@ -3,6 +3,10 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Epoch milliseconds of the machine. Tokens that go to the app use this one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the twin stands for the platform and has a clock of its own"
+)]
 pub(crate) fn wall_ms() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

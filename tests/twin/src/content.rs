@@ -384,12 +384,12 @@ pub(crate) fn user_key(product: Product, number: u64) -> String {
 /// The `count` first of `records` places in a seeded order (Floyd's sampling), in the order of drawing.
 fn distinct(seed: u64, records: u64, count: u64) -> Vec<u64> {
     let mut generator = Generator::new(derive(seed, &["odd records"]));
-    let mut seen = HashSet::new();
+    let mut taken = HashSet::new();
     let mut places = Vec::new();
     for last in records - count..records {
         let drawn = generator.below(last + 1);
-        let place = if seen.insert(drawn) { drawn } else { last };
-        seen.insert(place);
+        let place = if taken.insert(drawn) { drawn } else { last };
+        taken.insert(place);
         places.push(place);
     }
     generator.shuffle(&mut places);

@@ -1,12 +1,14 @@
 //! The control API: what a test, a demo or a curious person does to the platform.
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
+use bytes::Bytes;
 use http::StatusCode;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,8 +28,10 @@ use crate::seed::uuid;
 use crate::shared::Shared;
 use crate::token::{InstallKey, Signer, claims, sign};
 
+/// Files given as bytes make large requests.
+const MOST_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// How long one request may wait for a transfer.
-const MOST_WAIT: Duration = Duration::from_secs(60);
+const MOST_WAIT: Duration = Duration::from_mins(1);
 /// How long the app may take for a lifecycle callback or a raw event.
 const APP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -69,6 +73,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
             "/control/{*rest}",
             axum::routing::any(|| async { Failure::NotFound("control operation".into()) }),
         )
+        .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
 }
 
 /// What a caller of the control API did wrong, or what the platform's rules refuse.
@@ -99,13 +104,13 @@ impl From<JsonRejection> for Failure {
 type Answer = Result<Json<Value>, Failure>;
 type Body<T> = Result<Json<T>, JsonRejection>;
 
-/// A body that may be left out.
-fn optional<T: Default>(body: Body<T>) -> Result<T, Failure> {
-    match body {
-        Ok(Json(body)) => Ok(body),
-        Err(JsonRejection::MissingJsonContentType(_)) => Ok(T::default()),
-        Err(other) => Err(other.into()),
+/// A body that may be left out, whatever the content type says.
+fn optional<T: Default + DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
+    if body.is_empty() {
+        return Ok(T::default());
     }
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::BadRequest(format!("the body can't be read: {error}")))
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Json<Value> {
@@ -304,7 +309,9 @@ async fn call_installed(shared: &Shared, installation: Installation, token: &Tok
     if accepted {
         let old = platform.installations[index].secret.clone();
         let mut installation = installation.clone();
-        installation.webhooks = platform.installations[index].webhooks.clone();
+        installation
+            .webhooks
+            .clone_from(&platform.installations[index].webhooks);
         if !old.is_empty() {
             installation.previous_secret = Some(old);
         }
@@ -508,9 +515,9 @@ fn begin(
 async fn rerun(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
-    body: Body<Map<String, Value>>,
+    body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
-    let overrides = optional(body)?;
+    let overrides: Map<String, Value> = optional(&body)?;
     let (plan, contents) = {
         let platform = shared.platform();
         let transfer = find(&platform, &id)?;
@@ -557,12 +564,8 @@ struct Cancel {
     force: bool,
 }
 
-async fn cancel(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-    body: Body<Cancel>,
-) -> Answer {
-    let wish = optional(body)?;
+async fn cancel(State(shared): State<Arc<Shared>>, Path(id): Path<String>, body: Bytes) -> Answer {
+    let wish: Cancel = optional(&body)?;
     let mut platform = shared.platform();
     find(&platform, &id)?;
     let state = platform
@@ -624,12 +627,8 @@ struct Resend {
     copies: Option<u32>,
 }
 
-async fn resend(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-    body: Body<Resend>,
-) -> Answer {
-    let wish = optional(body)?;
+async fn resend(State(shared): State<Arc<Shared>>, Path(id): Path<String>, body: Bytes) -> Answer {
+    let wish: Resend = optional(&body)?;
     let platform = shared.platform();
     let transfer = find(&platform, &id)?;
     let mut sent = 0;

@@ -124,6 +124,8 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    // Before the ready line: whoever reads it may stop us at once.
+    let stop = stop_signal().context("listen for signals")?;
     let seed = arguments.seed.unwrap_or_else(fresh_seed);
     let app_key = arguments.app_key.clone();
     let twin = Twin::start(Options {
@@ -145,27 +147,37 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
     let mut output = std::io::stdout();
     writeln!(output, "{ready}")?;
     output.flush()?;
-    wait_for_stop().await.context("wait for a signal")?;
+    stop.await;
     Ok(())
 }
 
+/// Listens for Ctrl-C and, where it exists, for SIGTERM, from the call on; the future ends with the first.
 #[cfg(unix)]
-async fn wait_for_stop() -> std::io::Result<()> {
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        stopped = tokio::signal::ctrl_c() => stopped,
-        _ = terminate.recv() => Ok(()),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 #[cfg(not(unix))]
-async fn wait_for_stop() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 /// A seed that no earlier start had: an app that keeps its state must not meet old ids again.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a start without a seed is meant to differ from every other"
+)]
 fn fresh_seed() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

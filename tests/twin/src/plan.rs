@@ -71,6 +71,7 @@ fn three() -> usize {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "the words of the control API")]
 pub(crate) enum Order {
     #[default]
     InOrder,
@@ -235,19 +236,17 @@ impl Plan {
 
 impl FileWish {
     fn label_of(&self, number: u64, copy: u64, copies: u64) -> String {
-        match &self.label {
-            Some(label) => label
+        if let Some(label) = &self.label {
+            return label
                 .replace("{n}", &format!("{copy:04}"))
-                .replace("{of}", &format!("{copies:04}")),
-            None => {
-                let extension = match self.format {
-                    Format::Ndjson => "ndjson",
-                    Format::Json => "json",
-                };
-                let suffix = if self.gzip { ".gz" } else { "" };
-                format!("records-{number:04}.{extension}{suffix}")
-            }
+                .replace("{of}", &format!("{copies:04}"));
         }
+        let extension = match self.format {
+            Format::Ndjson => "ndjson",
+            Format::Json => "json",
+        };
+        let suffix = if self.gzip { ".gz" } else { "" };
+        format!("records-{number:04}.{extension}{suffix}")
     }
 
     fn prepare(

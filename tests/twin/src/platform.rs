@@ -183,6 +183,10 @@ pub(crate) struct Delivery {
 }
 
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "`eventType` is the platform's word"
+)]
 pub(crate) struct Event {
     pub(crate) event_type: String,
     pub(crate) body: Map<String, Value>,
@@ -659,7 +663,7 @@ impl Platform {
         match self.switches.message_id {
             MessageIds::Always => true,
             MessageIds::Never => false,
-            MessageIds::Sometimes => derive(self.seed, &["present", message_id]) % 2 == 0,
+            MessageIds::Sometimes => derive(self.seed, &["present", message_id]).is_multiple_of(2),
             MessageIds::AbsentInReruns => transfer.original_id.is_none(),
         }
     }

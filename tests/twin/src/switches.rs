@@ -63,7 +63,7 @@ choices! {
 choices! {
     /// Unit of `createdAt`.
     TimeUnit {
-        /// As in the OpenAPI description.
+        /// As the API's description says.
         #[default]
         Milliseconds,
         /// As in the samples of the prose.
@@ -110,7 +110,7 @@ choices! {
         /// Whoever settled.
         #[default]
         Always,
-        /// Only for TIMED_OUT and CANCELLED.
+        /// Only for `TIMED_OUT` and `CANCELLED`.
         PlatformOnly,
         /// Never.
         Never,

@@ -8,7 +8,8 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
+    ScalarAttributeType,
 };
 use axum::Router;
 use axum::body::Bytes;
@@ -27,8 +28,8 @@ use crate::platform::KeyServer;
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_763_769_600_000);
 pub(crate) const BASE_URL: &str = "https://app.example.com/prod/landfall";
 pub(crate) const APP_KEY: &str = "com.example.vault.cloud";
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(2_000);
-pub(crate) const WRITE_WITHIN: Duration = Duration::from_millis(400);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(2_500);
+pub(crate) const WRITE_WITHIN: Duration = Duration::from_millis(800);
 
 /// How a service behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,13 +63,16 @@ impl Switch {
     /// Notes a call; an answer when the service doesn't work.
     async fn pass(&self, headers: &HeaderMap) -> Option<Response> {
         let target = headers["x-amz-target"].to_str().unwrap();
-        self.calls.lock().unwrap().push(target.rsplit_once('.').unwrap().1.to_owned());
+        self.calls
+            .lock()
+            .unwrap()
+            .push(target.rsplit_once('.').unwrap().1.to_owned());
         let mode = *self.mode.lock().unwrap();
         match mode {
             Mode::Works => None,
             Mode::Fails => Some((StatusCode::INTERNAL_SERVER_ERROR, "{}").into_response()),
             Mode::Hangs => {
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_mins(1)).await;
                 Some(StatusCode::INTERNAL_SERVER_ERROR.into_response())
             }
             Mode::Cuts => Some(cut()),
@@ -128,7 +132,12 @@ async fn table(State(table): State<Table>, headers: HeaderMap, body: Bytes) -> R
         return answer;
     }
     let mut request = table.http.post(&table.url).body(body);
-    for name in ["x-amz-target", "content-type", "authorization", "x-amz-date"] {
+    for name in [
+        "x-amz-target",
+        "content-type",
+        "authorization",
+        "x-amz-date",
+    ] {
         if let Some(value) = headers.get(name) {
             request = request.header(name, value);
         }
@@ -191,8 +200,15 @@ impl Cloud {
         create_table(&direct).await;
         let (table_switch, queues_switch) = (Arc::<Switch>::default(), Arc::<Switch>::default());
         let sent = Arc::<Mutex<Vec<Sent>>>::default();
-        let table_state = Table { switch: Arc::clone(&table_switch), http: reqwest::Client::new(), url };
-        let queues_state = Queues { switch: Arc::clone(&queues_switch), sent: Arc::clone(&sent) };
+        let table_state = Table {
+            switch: Arc::clone(&table_switch),
+            http: reqwest::Client::new(),
+            url,
+        };
+        let queues_state = Queues {
+            switch: Arc::clone(&queues_switch),
+            sent: Arc::clone(&sent),
+        };
         Self {
             table: table_switch,
             queues: queues_switch,
@@ -219,7 +235,9 @@ impl Cloud {
         let environment = Environment::read(|name| {
             let value = match name {
                 "LANDFALL_SECRET_KEY" => "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
-                "LANDFALL_CONFIG" | "LANDFALL_APP_BASE_URL" | "LANDFALL_SINK_SECRET" => return None,
+                "LANDFALL_CONFIG" | "LANDFALL_APP_BASE_URL" | "LANDFALL_SINK_SECRET" => {
+                    return None;
+                }
                 _ => "set",
             };
             Some(value.to_owned())
@@ -250,9 +268,18 @@ impl Cloud {
             .endpoint_url(&self.queues_url)
             .build();
         let sqs = aws_sdk_sqs::Client::from_conf(sqs);
-        let queue = |name: &str| Queue::new(sqs.clone(), format!("{}/000000000000/{name}", self.queues_url));
+        let queue = |name: &str| {
+            Queue::new(
+                sqs.clone(),
+                format!("{}/000000000000/{name}", self.queues_url),
+            )
+        };
         let clients = Clients {
-            store: Store::new(aws_sdk_dynamodb::Client::from_conf(dynamodb), "landfall", "records"),
+            store: Store::new(
+                aws_sdk_dynamodb::Client::from_conf(dynamodb),
+                "landfall",
+                "records",
+            ),
             events: queue("events"),
             imports: queue("imports"),
             dead_letters: Vec::new(),
@@ -271,14 +298,23 @@ impl Cloud {
 
     /// All rows, whatever the switches say, by partition and sort key.
     pub(crate) async fn rows(&self) -> Vec<HashMap<String, AttributeValue>> {
-        let answer = self.direct.scan().table_name("landfall").consistent_read(true).send().await.unwrap();
+        let answer = self
+            .direct
+            .scan()
+            .table_name("landfall")
+            .consistent_read(true)
+            .send()
+            .await
+            .unwrap();
         answer.items.unwrap_or_default()
     }
 
     /// The rows whose sort key begins with `prefix`.
     pub(crate) async fn rows_of(&self, prefix: &str) -> Vec<HashMap<String, AttributeValue>> {
         let rows = self.rows().await;
-        rows.into_iter().filter(|row| text(row, "sk").starts_with(prefix)).collect()
+        rows.into_iter()
+            .filter(|row| text(row, "sk").starts_with(prefix))
+            .collect()
     }
 
     /// Forgets the calls and messages so far.
@@ -290,7 +326,9 @@ impl Cloud {
 }
 
 pub(crate) fn text<'a>(row: &'a HashMap<String, AttributeValue>, name: &str) -> &'a str {
-    row.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
+    row.get(name)
+        .and_then(|value| value.as_s().ok())
+        .map_or("", String::as_str)
 }
 
 /// The event that a message carries.
@@ -309,7 +347,11 @@ async fn create_table(client: &aws_sdk_dynamodb::Client) {
             .unwrap()
     };
     let key = |name: &str, kind: KeyType| {
-        KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap()
+        KeySchemaElement::builder()
+            .attribute_name(name)
+            .key_type(kind)
+            .build()
+            .unwrap()
     };
     client
         .create_table()

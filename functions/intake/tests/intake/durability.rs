@@ -10,13 +10,19 @@ use crate::platform::{SECRET, TENANT, event, install, upload, webhook};
 const BROKEN: [Mode; 3] = [Mode::Fails, Mode::Hangs, Mode::Cuts];
 
 /// What the machine may add to a wait under test.
-const SLACK: Duration = Duration::from_millis(500);
+const SLACK: Duration = Duration::from_secs(1);
 
 async fn warm() -> (Cloud, Intake) {
     let cloud = Cloud::start().await;
     let intake = cloud.intake();
     install(&intake, TENANT, SECRET).await;
-    assert_eq!(intake.answer(&webhook(&event("listener-triggered", "warm"))).await.status, 200);
+    assert_eq!(
+        intake
+            .answer(&webhook(&event("listener-triggered", "warm")))
+            .await
+            .status,
+        200
+    );
     cloud.forget();
     (cloud, intake)
 }
@@ -25,7 +31,11 @@ async fn warm() -> (Cloud, Intake) {
 async fn timed(intake: &Intake, request: &Request) -> u16 {
     let began = Instant::now();
     let status = intake.answer(request).await.status;
-    assert!(began.elapsed() < ANSWER_WITHIN + SLACK, "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < ANSWER_WITHIN + SLACK,
+        "{:?}",
+        began.elapsed()
+    );
     status
 }
 
@@ -34,13 +44,24 @@ async fn with_the_table_unreachable_a_known_tenants_event_is_in_the_queue() {
     for mode in BROKEN {
         let (cloud, intake) = warm().await;
         cloud.table.set(mode);
-        assert_eq!(timed(&intake, &webhook(&event("listener-triggered", "m-1"))).await, 200, "{mode:?}");
+        assert_eq!(
+            timed(&intake, &webhook(&event("listener-triggered", "m-1"))).await,
+            200,
+            "{mode:?}"
+        );
         assert_eq!(event_of(&cloud.sent()[0])["messageId"], "m-1");
         // Also when the tenant's row should be read again, which can't be.
-        cloud.clock.advance(Duration::from_secs(60));
-        assert_eq!(timed(&intake, &webhook(&upload("key-1", "m-2"))).await, 200, "{mode:?}");
+        cloud.clock.advance(Duration::from_mins(1));
+        assert_eq!(
+            timed(&intake, &webhook(&upload("key-1", "m-2"))).await,
+            200,
+            "{mode:?}"
+        );
         assert_eq!(event_of(&cloud.sent()[0])["s3Key"], "key-1");
-        assert_eq!(cloud.rows_of("EVENT#m").await.len() + cloud.rows_of("FILE#").await.len(), 0);
+        assert_eq!(
+            cloud.rows_of("EVENT#m").await.len() + cloud.rows_of("FILE#").await.len(),
+            0
+        );
     }
 }
 
@@ -49,9 +70,20 @@ async fn with_the_queues_unreachable_an_event_is_in_the_table() {
     for mode in BROKEN {
         let (cloud, intake) = warm().await;
         cloud.queues.set(mode);
-        assert_eq!(timed(&intake, &webhook(&event("listener-triggered", "m-1"))).await, 200, "{mode:?}");
-        assert_eq!(timed(&intake, &webhook(&upload("key-1", "m-2"))).await, 200, "{mode:?}");
-        assert_eq!(cloud.rows_of("EVENT#m").await.len() + cloud.rows_of("FILE#").await.len(), 2);
+        assert_eq!(
+            timed(&intake, &webhook(&event("listener-triggered", "m-1"))).await,
+            200,
+            "{mode:?}"
+        );
+        assert_eq!(
+            timed(&intake, &webhook(&upload("key-1", "m-2"))).await,
+            200,
+            "{mode:?}"
+        );
+        assert_eq!(
+            cloud.rows_of("EVENT#m").await.len() + cloud.rows_of("FILE#").await.len(),
+            2
+        );
         assert!(cloud.sent().is_empty());
     }
 }
@@ -67,12 +99,18 @@ async fn with_both_unreachable_the_answer_is_503_in_time() {
         let (cloud, intake) = warm().await;
         cloud.table.set(table);
         cloud.queues.set(queues);
-        for request in [webhook(&event("listener-triggered", "m-1")), webhook(&upload("key-1", "m-2"))] {
+        for request in [
+            webhook(&event("listener-triggered", "m-1")),
+            webhook(&upload("key-1", "m-2")),
+        ] {
             assert_eq!(timed(&intake, &request).await, 503, "{table:?} {queues:?}");
         }
         cloud.table.set(Mode::Works);
         cloud.queues.set(Mode::Works);
-        assert_eq!(timed(&intake, &webhook(&event("listener-triggered", "m-1"))).await, 200);
+        assert_eq!(
+            timed(&intake, &webhook(&event("listener-triggered", "m-1"))).await,
+            200
+        );
     }
 }
 
@@ -82,8 +120,15 @@ async fn a_tenant_that_can_not_be_read_for_the_first_time_is_503() {
         let (cloud, _) = warm().await;
         let cold = cloud.intake();
         cloud.table.set(mode);
-        assert_eq!(timed(&cold, &webhook(&event("listener-triggered", "m-1"))).await, 503, "{mode:?}");
-        assert!(cloud.sent().is_empty(), "nothing is stored for somebody unproven");
+        assert_eq!(
+            timed(&cold, &webhook(&event("listener-triggered", "m-1"))).await,
+            503,
+            "{mode:?}"
+        );
+        assert!(
+            cloud.sent().is_empty(),
+            "nothing is stored for somebody unproven"
+        );
     }
 }
 
@@ -92,7 +137,10 @@ async fn an_outage_of_hours_ends_the_belief_in_a_tenants_row() {
     let (cloud, intake) = warm().await;
     cloud.table.set(Mode::Fails);
     cloud.clock.advance(Duration::from_hours(7));
-    assert_eq!(timed(&intake, &webhook(&event("listener-triggered", "m-1"))).await, 503);
+    assert_eq!(
+        timed(&intake, &webhook(&event("listener-triggered", "m-1"))).await,
+        503
+    );
 }
 
 #[tokio::test]
@@ -104,7 +152,11 @@ async fn the_time_that_a_request_spent_before_it_reached_us_counts() {
     request.accepted_at = Some(NOW - Duration::from_millis(1_500));
     let began = Instant::now();
     assert_eq!(intake.answer(&request).await.status, 503);
-    assert!(began.elapsed() < ANSWER_WITHIN - Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() + Duration::from_secs(1) < ANSWER_WITHIN,
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]

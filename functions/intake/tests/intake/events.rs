@@ -13,10 +13,24 @@ async fn an_event_of_a_known_tenant_costs_one_put_and_one_send() {
     let intake = cloud.intake();
     install(&intake, TENANT, SECRET).await;
     cloud.forget();
-    assert_eq!(intake.answer(&webhook(&event("listener-triggered", "m-1"))).await.status, 200);
-    assert_eq!(cloud.table.calls(), ["GetItem", "PutItem"], "the first one reads the tenant");
+    assert_eq!(
+        intake
+            .answer(&webhook(&event("listener-triggered", "m-1")))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        cloud.table.calls(),
+        ["GetItem", "PutItem"],
+        "the first one reads the tenant"
+    );
     assert_eq!(cloud.queues.calls(), ["SendMessage"]);
-    for body in [event("listener-triggered", "m-2"), upload("key-1", "m-3"), event("transfer-settled", "m-4")] {
+    for body in [
+        event("listener-triggered", "m-2"),
+        upload("key-1", "m-3"),
+        event("transfer-settled", "m-4"),
+    ] {
         assert_eq!(intake.answer(&webhook(&body)).await.status, 200);
         assert_eq!(cloud.table.calls(), ["PutItem"]);
         assert_eq!(cloud.queues.calls(), ["SendMessage"]);
@@ -28,29 +42,54 @@ async fn all_five_types_are_stored_and_queued_whole_but_for_the_plans_name() {
     let cloud = Cloud::start().await;
     let intake = cloud.intake();
     install(&intake, TENANT, SECRET).await;
-    for (number, event_type) in
-        ["listener-triggered", "listener-errored", "transfer-cancellation-requested", "transfer-settled"]
-            .into_iter()
-            .enumerate()
+    for (number, event_type) in [
+        "listener-triggered",
+        "listener-errored",
+        "transfer-cancellation-requested",
+        "transfer-settled",
+    ]
+    .into_iter()
+    .enumerate()
     {
         cloud.forget();
         let body = event(event_type, &format!("m-{number}"));
         assert_eq!(intake.answer(&webhook(&body)).await.status, 200);
         let mut expected = body.clone();
-        expected["migrationDetails"].as_object_mut().unwrap().remove("name");
+        expected["migrationDetails"]
+            .as_object_mut()
+            .unwrap()
+            .remove("name");
         let sent = cloud.sent();
-        assert_eq!((sent[0].queue.as_str(), sent[0].group.as_str()), ("events", TENANT));
+        assert_eq!(
+            (sent[0].queue.as_str(), sent[0].group.as_str()),
+            ("events", TENANT)
+        );
         assert_eq!(event_of(&sent[0]), expected);
         let row = cloud.rows_of(&format!("EVENT#m-{number}")).await.remove(0);
-        assert_eq!(serde_json::from_str::<serde_json::Value>(text(&row, "event")).unwrap(), expected);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(text(&row, "event")).unwrap(),
+            expected
+        );
     }
     cloud.forget();
-    assert_eq!(intake.answer(&webhook(&upload("key-1", "m-9"))).await.status, 200);
+    assert_eq!(
+        intake
+            .answer(&webhook(&upload("key-1", "m-9")))
+            .await
+            .status,
+        200
+    );
     let sent = cloud.sent();
-    assert_eq!(sent[0].queue, "imports", "files don't stand in the way of a cancellation");
+    assert_eq!(
+        sent[0].queue, "imports",
+        "files don't stand in the way of a cancellation"
+    );
     assert_eq!(event_of(&sent[0])["label"], "attachments-0003-of-0007");
     let row = cloud.rows_of("FILE#").await.remove(0);
-    assert_eq!((text(&row, "s3_key"), text(&row, "label")), ("key-1", "attachments-0003-of-0007"));
+    assert_eq!(
+        (text(&row, "s3_key"), text(&row, "label")),
+        ("key-1", "attachments-0003-of-0007")
+    );
     assert!(!format!("{:?}{sent:?}", cloud.rows().await).contains("Jane"));
 }
 
@@ -74,7 +113,13 @@ async fn an_event_that_comes_twice_is_one_row_and_200_both_times() {
         }
     }
     // The same file, announced to two registered addresses with two ids.
-    assert_eq!(intake.answer(&webhook(&upload("key-1", "m-3"))).await.status, 200);
+    assert_eq!(
+        intake
+            .answer(&webhook(&upload("key-1", "m-3")))
+            .await
+            .status,
+        200
+    );
     assert_eq!(cloud.rows_of("EVENT#").await.len(), 2);
     assert_eq!(cloud.rows_of("FILE#").await.len(), 2);
 }
@@ -85,7 +130,11 @@ async fn unknown_types_and_shapes_are_stored_and_counted() {
     let intake = cloud.intake();
     install(&intake, TENANT, SECRET).await;
     cloud.forget();
-    for body in [json!({"eventType": "app-data-preloaded", "messageId": "m-1", "new": {"field": 1}}), json!({"a": 1}), json!([1])] {
+    for body in [
+        json!({"eventType": "app-data-preloaded", "messageId": "m-1", "new": {"field": 1}}),
+        json!({"a": 1}),
+        json!([1]),
+    ] {
         assert_eq!(intake.answer(&webhook(&body)).await.status, 200, "{body}");
         assert_eq!(event_of(&cloud.sent()[0]), body);
     }
@@ -102,7 +151,11 @@ async fn the_token_may_be_in_the_query_and_name_the_tenant_by_its_audience() {
     let mut claims = claims("the-platform", "/connect/events");
     claims["aud"] = json!([TENANT]);
     let token = hs256(&claims, SECRET);
-    let mut request = post("/connect/events", "", event("listener-triggered", "m-1").to_string());
+    let mut request = post(
+        "/connect/events",
+        "",
+        event("listener-triggered", "m-1").to_string(),
+    );
     request.authorization = None;
     request.query = format!("jwt={token}");
     assert_eq!(intake.answer(&request).await.status, 200);
@@ -114,15 +167,27 @@ async fn every_reading_of_the_path_that_the_platform_may_hash_is_accepted() {
     let cloud = Cloud::start().await;
     let intake = cloud.intake();
     install(&intake, TENANT, SECRET).await;
-    for seen in ["/connect/events", "/prod/landfall/connect/events", "/connect/events/"] {
-        for hashed in ["/connect/events", "/landfall/connect/events", "/prod/landfall/connect/events"] {
+    for seen in [
+        "/connect/events",
+        "/prod/landfall/connect/events",
+        "/connect/events/",
+    ] {
+        for hashed in [
+            "/connect/events",
+            "/landfall/connect/events",
+            "/prod/landfall/connect/events",
+        ] {
             let token = hs256(&claims(TENANT, hashed), SECRET);
             let request = post(seen, &token, event("listener-triggered", "m-1").to_string());
             assert_eq!(intake.answer(&request).await.status, 200, "{seen} {hashed}");
         }
     }
     let token = hs256(&claims(TENANT, "/prod/connect/events"), SECRET);
-    let request = post("/connect/events", &token, event("listener-triggered", "m-1").to_string());
+    let request = post(
+        "/connect/events",
+        &token,
+        event("listener-triggered", "m-1").to_string(),
+    );
     assert_eq!(intake.answer(&request).await.status, 401);
 }
 
@@ -135,7 +200,9 @@ async fn query_parameters_matter_to_the_hash_only() {
     request.query = "version=1".to_owned();
     assert_eq!(intake.answer(&request).await.status, 401);
     let mut claims = claims(TENANT, "/connect/events");
-    claims["qsh"] = json!(landfall_platform::connect::qsh::hash("POST&/connect/events&version=1"));
+    claims["qsh"] = json!(landfall_platform::connect::qsh::hash(
+        "POST&/connect/events&version=1"
+    ));
     request.authorization = Some(format!("JWT {}", hs256(&claims, SECRET)));
     assert_eq!(intake.answer(&request).await.status, 200);
 }
@@ -146,7 +213,12 @@ async fn a_body_that_names_another_tenant_is_handled_as_the_tokens_own() {
     let intake = cloud.intake();
     install(&intake, TENANT, SECRET).await;
     install(&intake, OTHER, "secret-of-the-other").await;
-    let other_before = cloud.rows().await.into_iter().find(|row| text(row, "pk").ends_with(OTHER)).unwrap();
+    let other_before = cloud
+        .rows()
+        .await
+        .into_iter()
+        .find(|row| text(row, "pk").ends_with(OTHER))
+        .unwrap();
     cloud.forget();
     let mut body = event("listener-triggered", "m-1");
     body["migrationDetails"]["confluenceClientKey"] = json!(OTHER);
@@ -156,9 +228,21 @@ async fn a_body_that_names_another_tenant_is_handled_as_the_tokens_own() {
     let entry = cloud.rows_of("SECURITY#").await.remove(0);
     assert_eq!(text(&entry, "pk"), format!("TENANT#{TENANT}"));
     assert_eq!(text(&entry, "what"), "FOREIGN_CLIENT_KEY");
-    assert_eq!(cloud.rows_of("COUNT#events_foreign_client_key").await.len(), 1);
-    let others: Vec<_> = cloud.rows().await.into_iter().filter(|row| text(row, "pk").ends_with(OTHER)).collect();
-    assert_eq!(others, [other_before], "nothing of the other tenant is changed");
+    assert_eq!(
+        cloud.rows_of("COUNT#events_foreign_client_key").await.len(),
+        1
+    );
+    let others: Vec<_> = cloud
+        .rows()
+        .await
+        .into_iter()
+        .filter(|row| text(row, "pk").ends_with(OTHER))
+        .collect();
+    assert_eq!(
+        others,
+        [other_before],
+        "nothing of the other tenant is changed"
+    );
 }
 
 #[tokio::test]
@@ -189,7 +273,19 @@ async fn two_tenants_on_one_site_are_two() {
     for (tenant, secret) in [(TENANT, SECRET), (OTHER, "secret-of-the-other")] {
         let mut body = event("listener-triggered", tenant);
         body["migrationDetails"]["confluenceClientKey"] = json!(tenant);
-        assert_eq!(intake.answer(&webhook_of(tenant, secret, &body)).await.status, 200);
+        assert_eq!(
+            intake
+                .answer(&webhook_of(tenant, secret, &body))
+                .await
+                .status,
+            200
+        );
     }
-    assert_eq!(intake.answer(&webhook_of(OTHER, SECRET, &json!({}))).await.status, 401);
+    assert_eq!(
+        intake
+            .answer(&webhook_of(OTHER, SECRET, &json!({})))
+            .await
+            .status,
+        401
+    );
 }

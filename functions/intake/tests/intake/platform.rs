@@ -36,16 +36,25 @@ impl KeyServer {
         let router = Router::new()
             .route(
                 "/keys/{id}",
-                get(async |State(status): State<Arc<Mutex<u16>>>, Path(id): Path<String>| {
-                    let status = *status.lock().unwrap();
-                    if status != 200 {
-                        return Err(StatusCode::from_u16(status).unwrap());
-                    }
-                    if id == KEY_ID { Ok(keys().1.clone()) } else { Err(StatusCode::NOT_FOUND) }
-                }),
+                get(
+                    async |State(status): State<Arc<Mutex<u16>>>, Path(id): Path<String>| {
+                        let status = *status.lock().unwrap();
+                        if status != 200 {
+                            return Err(StatusCode::from_u16(status).unwrap());
+                        }
+                        if id == KEY_ID {
+                            Ok(keys().1.clone())
+                        } else {
+                            Err(StatusCode::NOT_FOUND)
+                        }
+                    },
+                ),
             )
             .with_state(Arc::clone(&status));
-        Self { url: format!("{}/keys", serve(router).await), status }
+        Self {
+            url: format!("{}/keys", serve(router).await),
+            status,
+        }
     }
 
     pub(crate) fn set(&self, status: u16) {
@@ -61,10 +70,16 @@ fn keys() -> &'static (EncodingKey, String) {
         let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
         let pem = |tag: &str, der: &[u8]| {
-            format!("-----BEGIN {tag}-----\n{}\n-----END {tag}-----\n", STANDARD.encode(der))
+            format!(
+                "-----BEGIN {tag}-----\n{}\n-----END {tag}-----\n",
+                STANDARD.encode(der)
+            )
         };
         let private = pem("PRIVATE KEY", private.as_ref());
-        (EncodingKey::from_rsa_pem(private.as_bytes()).unwrap(), pem("PUBLIC KEY", public.as_ref()))
+        (
+            EncodingKey::from_rsa_pem(private.as_bytes()).unwrap(),
+            pem("PUBLIC KEY", public.as_ref()),
+        )
     })
 }
 
@@ -75,17 +90,21 @@ pub(crate) fn claims(tenant: &str, path: &str) -> Value {
 }
 
 pub(crate) fn hs256(claims: &Value, secret: &str) -> String {
-    signed(Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(secret.as_bytes()))
+    signed(
+        &Header::new(Algorithm::HS256),
+        claims,
+        &EncodingKey::from_secret(secret.as_bytes()),
+    )
 }
 
 pub(crate) fn rs256(claims: &Value, key_id: Option<&str>) -> String {
     let mut header = Header::new(Algorithm::RS256);
     header.kid = key_id.map(str::to_owned);
-    signed(header, claims, &keys().0)
+    signed(&header, claims, &keys().0)
 }
 
-pub(crate) fn signed(header: Header, claims: &Value, key: &EncodingKey) -> String {
-    jsonwebtoken::encode(&header, claims, key).unwrap()
+pub(crate) fn signed(header: &Header, claims: &Value, key: &EncodingKey) -> String {
+    jsonwebtoken::encode(header, claims, key).unwrap()
 }
 
 pub(crate) fn post(path: &str, token: &str, body: impl Into<Vec<u8>>) -> Request {
@@ -122,15 +141,31 @@ pub(crate) fn installation(tenant: &str, secret: &str) -> Value {
 }
 
 pub(crate) fn lifecycle(tenant: &str, path: &str, body: &Value) -> Request {
-    post(path, &rs256(&lifecycle_claims(tenant, path), Some(KEY_ID)), body.to_string())
+    post(
+        path,
+        &rs256(&lifecycle_claims(tenant, path), Some(KEY_ID)),
+        body.to_string(),
+    )
 }
 
 pub(crate) async fn install(intake: &Intake, tenant: &str, secret: &str) -> Answer {
-    intake.answer(&lifecycle(tenant, "/connect/installed", &installation(tenant, secret))).await
+    intake
+        .answer(&lifecycle(
+            tenant,
+            "/connect/installed",
+            &installation(tenant, secret),
+        ))
+        .await
 }
 
 pub(crate) async fn uninstall(intake: &Intake, tenant: &str) -> Answer {
-    intake.answer(&lifecycle(tenant, "/connect/uninstalled", &json!({"clientKey": tenant}))).await
+    intake
+        .answer(&lifecycle(
+            tenant,
+            "/connect/uninstalled",
+            &json!({"clientKey": tenant}),
+        ))
+        .await
 }
 
 /// An event with the envelope of PROTOCOL 3.5.

@@ -44,32 +44,57 @@ async fn a_call_whose_token_does_not_hold_is_401_whatever_the_reason_and_stores_
     // The header says RS256, the signature is the HMAC with the secret.
     let confused = {
         let genuine = hs256(&good, SECRET);
-        let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"RS256","kid":"0e50fccb-239d-4991-a5db-dc850ba3f236"}"#);
+        let header = URL_SAFE_NO_PAD
+            .encode(r#"{"typ":"JWT","alg":"RS256","kid":"0e50fccb-239d-4991-a5db-dc850ba3f236"}"#);
         format!("{header}.{}", genuine.split_once('.').unwrap().1)
     };
     let tokens = [
         ("bad signature", hs256(&good, "another secret")),
         ("alg none", unsigned),
         ("RS256 with the secret as key", confused),
-        ("HS512", signed(Header::new(Algorithm::HS512), &good, &key)),
-        ("wrong qsh", hs256(&claims(TENANT, "/connect/installed"), SECRET)),
+        ("HS512", signed(&Header::new(Algorithm::HS512), &good, &key)),
+        (
+            "wrong qsh",
+            hs256(&claims(TENANT, "/connect/installed"), SECRET),
+        ),
         ("no qsh", hs256(&without("qsh"), SECRET)),
         ("expired", hs256(&with("exp", json!(now - 61)), SECRET)),
         ("no exp", hs256(&without("exp"), SECRET)),
-        ("issued in the future", hs256(&with("iat", json!(now + 61)), SECRET)),
+        (
+            "issued in the future",
+            hs256(&with("iat", json!(now + 61)), SECRET),
+        ),
         ("no iss", hs256(&without("iss"), SECRET)),
-        ("unknown tenant", hs256(&claims("unknown", "/connect/events"), SECRET)),
-        ("impossible tenant", hs256(&claims("a#b", "/connect/events"), SECRET)),
-        ("uninstalled tenant", hs256(&claims("uninstalled-tenant", "/connect/events"), SECRET)),
+        (
+            "unknown tenant",
+            hs256(&claims("unknown", "/connect/events"), SECRET),
+        ),
+        (
+            "impossible tenant",
+            hs256(&claims("a#b", "/connect/events"), SECRET),
+        ),
+        (
+            "uninstalled tenant",
+            hs256(&claims("uninstalled-tenant", "/connect/events"), SECRET),
+        ),
         ("no token in the scheme", String::new()),
         ("no token at all", "x".to_owned()),
     ];
     let body = event("listener-triggered", "m-1").to_string();
     for (name, token) in tokens {
-        let answer = intake.answer(&post("/connect/events", &token, body.clone())).await;
-        assert_eq!((answer.status, answer.reason.as_str()), (401, "unauthorized"), "{name}");
+        let answer = intake
+            .answer(&post("/connect/events", &token, body.clone()))
+            .await;
+        assert_eq!(
+            (answer.status, answer.reason.as_str()),
+            (401, "unauthorized"),
+            "{name}"
+        );
     }
-    let bare = Request { authorization: None, ..post("/connect/events", "", body) };
+    let bare = Request {
+        authorization: None,
+        ..post("/connect/events", "", body)
+    };
     assert_eq!(intake.answer(&bare).await.reason, "unauthorized");
     // What is said of a body is said to the proven sender only.
     let too_large = post("/connect/events", "x", vec![b' '; 300_000]);
@@ -86,12 +111,21 @@ async fn a_token_is_good_within_the_leeway_of_sixty_seconds() {
     install(&intake, TENANT, SECRET).await;
     let now = NOW.as_seconds();
     for claims in [with("exp", json!(now - 59)), with("iat", json!(now + 59))] {
-        let request = post("/connect/events", &hs256(&claims, SECRET), event("listener-triggered", "m").to_string());
+        let request = post(
+            "/connect/events",
+            &hs256(&claims, SECRET),
+            event("listener-triggered", "m").to_string(),
+        );
         assert_eq!(intake.answer(&request).await.status, 200);
     }
 }
 
-async fn rejected(body: Vec<u8>) -> (Answer, Vec<std::collections::HashMap<String, AttributeValue>>) {
+async fn rejected(
+    body: Vec<u8>,
+) -> (
+    Answer,
+    Vec<std::collections::HashMap<String, AttributeValue>>,
+) {
     let cloud = Cloud::start().await;
     let intake = cloud.intake();
     install(&intake, TENANT, SECRET).await;
@@ -113,11 +147,26 @@ async fn a_body_that_can_not_be_taken_is_refused_with_its_reason_and_its_metadat
     let mut large = event("listener-triggered", "m-1");
     large["padding"] = json!("x".repeat(262_144));
     for (body, status, event_type, reason) in [
-        (large.to_string().into_bytes(), 413, "", "the body is larger than 262144 bytes"),
+        (
+            large.to_string().into_bytes(),
+            413,
+            "",
+            "the body is larger than 262144 bytes",
+        ),
         (b"{\"private\":".to_vec(), 400, "", "the body is not JSON"),
         (vec![0xff, 0xfe], 400, "", "the body is not JSON"),
-        (no_transfer.to_string().into_bytes(), 422, "listener-triggered", "listener-triggered without transferId"),
-        (no_key.to_string().into_bytes(), 422, "app-data-uploaded", "app-data-uploaded without s3Key"),
+        (
+            no_transfer.to_string().into_bytes(),
+            422,
+            "listener-triggered",
+            "listener-triggered without transferId",
+        ),
+        (
+            no_key.to_string().into_bytes(),
+            422,
+            "app-data-uploaded",
+            "app-data-uploaded without s3Key",
+        ),
     ] {
         let size = body.len();
         let (answer, kept) = rejected(body).await;
@@ -162,8 +211,16 @@ async fn another_method_or_path_is_refused_before_anything_is_read() {
         ("POST", "/connect/enabled", 404),
         ("GET", "/nothing", 404),
     ] {
-        let request = Request { method: method.to_owned(), path: path.to_owned(), ..Request::default() };
-        assert_eq!(intake.answer(&request).await.status, status, "{method} {path}");
+        let request = Request {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            ..Request::default()
+        };
+        assert_eq!(
+            intake.answer(&request).await.status,
+            status,
+            "{method} {path}"
+        );
     }
     assert!(cloud.table.calls().is_empty() && cloud.queues.calls().is_empty());
 }
@@ -174,6 +231,12 @@ async fn one_tenants_secret_opens_nothing_of_another() {
     let intake = cloud.intake();
     install(&intake, TENANT, SECRET).await;
     install(&intake, OTHER, "secret-of-the-other").await;
-    let answer = intake.answer(&webhook_of(TENANT, "secret-of-the-other", &event("listener-triggered", "m"))).await;
+    let answer = intake
+        .answer(&webhook_of(
+            TENANT,
+            "secret-of-the-other",
+            &event("listener-triggered", "m"),
+        ))
+        .await;
     assert_eq!(answer.status, 401);
 }

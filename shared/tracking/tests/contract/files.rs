@@ -5,7 +5,9 @@ use landfall_tracking::{
 use landfall_transfer::{Clocks, Counts, FileOutcome, Input, StopReason};
 use std::time::Duration;
 
-use crate::table::{LEASE, NOW, claim, claimed, id, later, open_transfer, store, tenant, upload};
+use landfall_embedded::store;
+
+use crate::table::{LEASE, NOW, claim, claimed, id, later, open_transfer, tenant, upload};
 
 fn batch(applied: u64, keys: &[&str]) -> Commit {
     Commit {

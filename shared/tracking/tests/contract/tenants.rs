@@ -4,7 +4,9 @@ use landfall_tracking::{Installed, SecretKey, Store};
 use landfall_transfer::TenantId;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::table::{NOW, client, later, tenant};
+use landfall_embedded::{RECORDS_TABLE, TABLE, store, tables};
+
+use crate::table::{NOW, later, tenant};
 
 const OVERLAP: Duration = Duration::from_secs(600);
 
@@ -26,8 +28,8 @@ fn installed(secret: &str) -> Installed {
 
 #[tokio::test]
 async fn a_reinstall_rotates_the_secret_and_the_old_one_stays_valid_for_a_while() {
-    let client = client().await;
-    let store = Store::new(client.clone(), "landfall", "records");
+    let client = tables().await;
+    let store = Store::new(client.clone(), TABLE, RECORDS_TABLE);
     store
         .install(&installed("first"), &key(), OVERLAP, NOW)
         .await
@@ -56,7 +58,7 @@ async fn a_reinstall_rotates_the_secret_and_the_old_one_stays_valid_for_a_while(
     assert_eq!(secrets(6), ["second", "first"]);
     assert_eq!(secrets(5 + 600), ["second"]);
 
-    let rows = client.scan().table_name("landfall").send().await.unwrap();
+    let rows = client.scan().table_name(TABLE).send().await.unwrap();
     assert!(
         !format!("{rows:?}").contains("second"),
         "a secret is stored in clear"
@@ -65,7 +67,7 @@ async fn a_reinstall_rotates_the_secret_and_the_old_one_stays_valid_for_a_while(
 
 #[tokio::test]
 async fn an_uninstalled_tenant_is_known_as_such_and_its_old_secret_never_comes_back() {
-    let store = Store::new(client().await, "landfall", "records");
+    let store = store().await;
     store
         .uninstall(&TenantId::new("stranger"), NOW)
         .await

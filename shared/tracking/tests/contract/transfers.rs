@@ -3,7 +3,9 @@ use std::time::Duration;
 use landfall_tracking::{DueItem, Error, EventRow, Recorded, Store};
 use landfall_transfer::{Clocks, Input, Transfer, TransferId};
 
-use crate::table::{NOW, id, later, open_transfer, store, tenant, upload};
+use landfall_embedded::store;
+
+use crate::table::{NOW, id, later, open_transfer, tenant, upload};
 
 #[tokio::test]
 async fn a_transfer_is_created_once_and_listed_under_its_chain() {

@@ -1,8 +1,9 @@
 use landfall_twin::query_string_hash;
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::time::Duration;
 
-use crate::harness::{APP_KEY, World, files, opened};
+use crate::harness::{APP_KEY, Received, World, files, opened};
 
 #[tokio::test]
 async fn an_event_has_the_documented_envelope_and_a_token_over_its_request() {
@@ -121,7 +122,7 @@ async fn the_trigger_can_come_last_and_the_manifest_lists_every_file() {
     plan["wait_for_ack"] = true.into();
     let id = world.migrate(plan).await;
     let events = world.app.events();
-    let types: Vec<&str> = events.iter().map(|one| one.event_type()).collect();
+    let types: Vec<&str> = events.iter().map(Received::event_type).collect();
     let upload = "app-data-uploaded";
     assert_eq!(types, [upload, upload, upload, "listener-triggered"]);
     assert_eq!(events[2].body["label"], "export-manifest");
@@ -264,26 +265,116 @@ async fn raw_events_carry_whatever_token_a_test_asks_for() {
     ] {
         send(token).await;
     }
-    let sent = world.app.events();
-    let open = |nth: usize| opened(&sent[nth].token(), None);
+    let got = world.app.events();
+    let open = |nth: usize| opened(&got[nth].token(), None);
     let secret = site["shared_secret"].as_str();
-    let (_, good) = opened(&sent[0].token(), secret);
+    let (_, good) = opened(&got[0].token(), secret);
     assert_eq!(
         good["qsh"],
         query_string_hash("POST&/connect/events&version=1")
     );
     assert_eq!(open(1).0["alg"], "none");
-    assert!(sent[1].token().ends_with('.'));
-    assert_eq!(opened(&sent[2].token(), secret).0["alg"], "RS256");
+    assert!(got[1].token().ends_with('.'));
+    assert_eq!(opened(&got[2].token(), secret).0["alg"], "RS256");
     assert!(open(3).0["kid"].is_string());
-    opened(&sent[4].token(), Some("other"));
+    opened(&got[4].token(), Some("other"));
     assert_eq!(open(5).1["iss"], "nobody");
     assert_ne!(open(5).1["qsh"], good["qsh"]);
     assert_eq!(
         open(6).1["exp"].as_i64().unwrap() - open(6).1["iat"].as_i64().unwrap(),
         200
     );
-    assert_eq!(sent[7].authorization, None);
-    assert_eq!(sent[7].query, "version=1");
-    assert!(sent[8].query.contains("&jwt="));
+    assert_eq!(got[7].authorization, None);
+    assert_eq!(got[7].query, "version=1");
+    assert!(got[8].query.contains("&jwt="));
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_no_acknowledgement() {
+    let world = World::installed().await;
+    world.switch(json!({ "acknowledge_timeout_ms": 40 })).await;
+    world.app.answer_after(Duration::from_millis(200));
+    let id = world.migrate(json!({ "files": [] })).await;
+    world
+        .until(2, |one| one.event_type() == "listener-triggered")
+        .await;
+    world.app.answer_after(Duration::ZERO);
+    let view = world.wait(&id, "delivered").await;
+    let attempts = &view["events"][0]["deliveries"][0]["attempts"];
+    assert_eq!(attempts[0]["status"], Value::Null);
+    assert_eq!(attempts[0]["error"], "timed out");
+    assert_eq!(attempts.as_array().unwrap().last().unwrap()["status"], 200);
+}
+
+#[tokio::test]
+async fn a_shuffled_export_sends_every_event_in_an_order_of_its_own() {
+    let world = World::installed().await;
+    let mut plan = files(20);
+    plan["order"] = "shuffled".into();
+    let id = world.migrate(plan).await;
+    let view = world.wait(&id, "delivered").await;
+    let events = view["events"].as_array().unwrap();
+    let labels: Vec<&str> = events
+        .iter()
+        .map(|event| event["body"]["label"].as_str().unwrap_or("trigger"))
+        .collect();
+    let mut sorted = labels.clone();
+    sorted.sort_unstable();
+    assert_eq!(labels.len(), 21);
+    assert_ne!(labels, sorted);
+    sorted.dedup();
+    assert_eq!(sorted.len(), 21);
+}
+
+#[tokio::test]
+async fn events_of_a_confluence_site_name_its_client_key_there() {
+    let world = World::bare().await.on("confluence");
+    let installed = world.install().await;
+    let tenant = &installed["installation"];
+    assert!(
+        tenant["base_url"]
+            .as_str()
+            .unwrap()
+            .ends_with("/sites/acme/wiki")
+    );
+    world.migrate(files(1)).await;
+    let event = world
+        .until(1, |one| one.event_type() == "app-data-uploaded")
+        .await
+        .remove(0);
+    let details = &event.body["migrationDetails"];
+    assert_eq!(details["confluenceClientKey"], tenant["client_key"]);
+    assert_eq!(details["jiraClientKey"], "unknown");
+    assert_eq!(
+        details["cloudUrl"],
+        format!("{}/sites/acme", world.twin.url())
+    );
+}
+
+#[tokio::test]
+async fn late_uploads_and_resent_events_reach_the_app() {
+    let world = World::installed().await;
+    let id = world.migrate(files(1)).await;
+    world
+        .done(
+            "POST",
+            &format!("transfers/{id}/upload"),
+            json!({ "label": "late", "records": 1 }),
+        )
+        .await;
+    let resend = json!({ "event": "listener-triggered", "copies": 3 });
+    world
+        .done("POST", &format!("transfers/{id}/resend"), resend)
+        .await;
+    let triggers = world
+        .until(4, |one| one.event_type() == "listener-triggered")
+        .await;
+    assert!(
+        triggers
+            .iter()
+            .all(|one| one.body["messageId"] == triggers[0].body["messageId"])
+    );
+    world.until(1, |one| one.body["label"] == "late").await;
+    let url = world.file_url(&id, 1).await;
+    assert_eq!(world.http.get(url).send().await.unwrap().status(), 200);
 }

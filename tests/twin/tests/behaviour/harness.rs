@@ -29,13 +29,11 @@ impl Received {
     }
 
     pub(crate) fn token(&self) -> String {
-        match &self.authorization {
-            Some(header) => header.strip_prefix("JWT ").unwrap().to_owned(),
-            None => {
-                let (_, token) = self.query.split_once("jwt=").unwrap();
-                token.split('&').next().unwrap().to_owned()
-            }
+        if let Some(header) = &self.authorization {
+            return header.strip_prefix("JWT ").unwrap().to_owned();
         }
+        let (_, token) = self.query.split_once("jwt=").unwrap();
+        token.split('&').next().unwrap().to_owned()
     }
 }
 
@@ -44,6 +42,7 @@ pub(crate) struct AppState {
     received: Vec<Received>,
     answers: VecDeque<u16>,
     always: Option<u16>,
+    delay: Duration,
 }
 
 /// The app under test, as the twin's own tests need it: it remembers and answers as told.
@@ -57,6 +56,10 @@ impl App {
 
     pub(crate) fn answer_always(&self, status: u16) {
         self.0.lock().unwrap().always = Some(status);
+    }
+
+    pub(crate) fn answer_after(&self, delay: Duration) {
+        self.0.lock().unwrap().delay = delay;
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
@@ -78,16 +81,20 @@ async fn take(
     body: Bytes,
 ) -> StatusCode {
     assert_eq!(method, Method::POST);
-    let mut state = app.0.lock().unwrap();
-    state.received.push(Received {
-        path: uri.path().to_owned(),
-        query: uri.query().unwrap_or("").to_owned(),
-        authorization: headers
-            .get("authorization")
-            .map(|value| value.to_str().unwrap().to_owned()),
-        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-    });
-    let status = state.answers.pop_front().or(state.always).unwrap_or(200);
+    let (status, delay) = {
+        let mut state = app.0.lock().unwrap();
+        state.received.push(Received {
+            path: uri.path().to_owned(),
+            query: uri.query().unwrap_or("").to_owned(),
+            authorization: headers
+                .get("authorization")
+                .map(|value| value.to_str().unwrap().to_owned()),
+            body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        });
+        let status = state.answers.pop_front().or(state.always).unwrap_or(200);
+        (status, state.delay)
+    };
+    tokio::time::sleep(delay).await;
     StatusCode::from_u16(status).unwrap()
 }
 

@@ -1,0 +1,166 @@
+use std::time::Duration;
+
+use landfall_tracking::{Claim, NewFile};
+use landfall_transfer::{Clocks, TransferId};
+use serde_json::json;
+
+use crate::world::{HOUR, MINUTE, World, records, tenant};
+
+const MANIFEST_OF_A: &str = r#"{"version":1,"files":[{"label":"a.ndjson"}]}"#;
+
+#[tokio::test]
+async fn a_file_whose_message_was_lost_is_queued_again() {
+    let world = World::start().await;
+    world.begin(
+        "t",
+        &[
+            ("k", "a.ndjson", &records(0..9)),
+            ("m", "export-manifest", MANIFEST_OF_A),
+        ],
+    );
+    // What intake wrote, without the message that it sent.
+    for (key, label) in [("k", "a.ndjson"), ("m", "export-manifest")] {
+        let event = json!({ "eventType": "app-data-uploaded", "transferId": "t", "s3Key": key, "label": label });
+        let file = NewFile {
+            tenant: tenant(),
+            transfer: TransferId::new("t"),
+            s3_key: key.to_owned(),
+            label: Some(label.to_owned()),
+            event: Some(event.to_string()),
+            message_id: None,
+            received_at: world.clock.now(),
+        };
+        world.store.announce(&file, 2 * MINUTE).await.unwrap();
+    }
+    world.pass(4 * MINUTE, MINUTE).await;
+    assert_eq!(world.platform.verdict().status, "SUCCESS");
+}
+
+#[tokio::test]
+async fn a_transfer_of_which_no_event_ever_came_is_adopted_with_its_files() {
+    let world = World::start().await;
+    world.begin(
+        "t",
+        &[
+            ("k", "a.ndjson", &records(0..9)),
+            ("m", "export-manifest", MANIFEST_OF_A),
+        ],
+    );
+    world.pass(10 * MINUTE, MINUTE).await;
+    assert_eq!(world.platform.verdict().status, "SUCCESS");
+    assert_eq!(world.target().await.len(), 9);
+}
+
+#[tokio::test]
+async fn a_file_that_was_never_announced_is_adopted_before_the_verdict() {
+    let world = World::start().await;
+    world.begin(
+        "t",
+        &[
+            ("k-a", "a.ndjson", &records(0..9)),
+            ("k-b", "b.ndjson", &records(0..4)),
+        ],
+    );
+    world.uploaded("t", "k-a", "a.ndjson").await;
+    world.work().await;
+    world.pass(3 * HOUR, 5 * MINUTE).await;
+    assert_eq!(world.platform.verdict().status, "SUCCESS");
+    assert_eq!(world.target().await.len(), 13);
+}
+
+#[tokio::test]
+async fn a_cancellation_whose_event_was_lost_is_found_in_the_platforms_list() {
+    let world = World::start().await;
+    world.begin("t", &[]);
+    world.event("listener-triggered", "t", json!({})).await;
+    world.work().await;
+    world
+        .platform
+        .knobs()
+        .active
+        .insert("t".to_owned(), "CANCELLATION_REQUESTED".to_owned());
+    world.pass(10 * MINUTE, MINUTE).await;
+    let verdict = world.platform.verdict();
+    assert_eq!(verdict.status, "FAILED");
+    assert!(
+        verdict.message.starts_with("Cancelled as requested."),
+        "{}",
+        verdict.message
+    );
+}
+
+#[tokio::test]
+async fn a_file_whose_worker_died_is_taken_over_and_finished() {
+    let world = World::start().await;
+    world.begin(
+        "t",
+        &[
+            ("k", "a.ndjson", &records(0..9)),
+            ("m", "export-manifest", MANIFEST_OF_A),
+        ],
+    );
+    world.uploaded("t", "m", "export-manifest").await;
+    world.work().await;
+    world.uploaded("t", "k", "a.ndjson").await;
+    let messages = world.queues.take("imports");
+    // A worker that takes the file up and is never heard of again, its message with it.
+    let file = NewFile {
+        tenant: tenant(),
+        transfer: TransferId::new("t"),
+        s3_key: "k".to_owned(),
+        label: Some("a.ndjson".to_owned()),
+        event: None,
+        message_id: None,
+        received_at: world.clock.now(),
+    };
+    world.store.announce(&file, 2 * MINUTE).await.unwrap();
+    let claim = world
+        .store
+        .claim(
+            &tenant(),
+            &TransferId::new("t"),
+            "k",
+            "dead worker",
+            Duration::from_secs(90),
+            world.clock.now(),
+            &Clocks::default(),
+        )
+        .await
+        .unwrap();
+    assert!(matches!(claim, Claim::Claimed(_)));
+    drop(messages);
+    world.pass(5 * MINUTE, MINUTE).await;
+    assert_eq!(world.platform.verdict().status, "SUCCESS");
+    assert_eq!(world.target().await.len(), 9);
+}
+
+#[tokio::test]
+async fn dead_lettered_work_becomes_a_verdict_with_a_reason() {
+    let world = World::start().await;
+    world.begin("t", &[("k", "a.ndjson", &records(0..9))]);
+    world.uploaded("t", "k", "a.ndjson").await;
+    for sent in world.queues.take("imports") {
+        world.queues.put("dead-imports", &sent.body);
+    }
+    world.pass(2 * MINUTE, MINUTE).await;
+    let verdict = world.platform.verdict();
+    assert_eq!(verdict.status, "FAILED");
+    assert!(verdict.message.contains("a.ndjson"), "{}", verdict.message);
+    assert!(world.queues.is_empty("dead-imports"));
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_nobody_can_read_stays_and_holds_nothing_up() {
+    let world = World::start().await;
+    world.queues.put("dead-imports", "not a message");
+    world.begin(
+        "t",
+        &[
+            ("k", "a.ndjson", &records(0..9)),
+            ("m", "export-manifest", MANIFEST_OF_A),
+        ],
+    );
+    world.pass(10 * MINUTE, MINUTE).await;
+    assert_eq!(world.platform.verdict().status, "SUCCESS");
+    assert_eq!(world.queues.len("dead-imports"), 1);
+}

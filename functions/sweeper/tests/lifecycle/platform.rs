@@ -1,0 +1,189 @@
+//! As much of the platform as a transfer meets on its way, with knobs for what it may do wrong.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use landfall_embedded::serve;
+use serde_json::{Value, json};
+
+/// A progress call and how it was answered.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Call {
+    pub(crate) transfer: String,
+    pub(crate) status: String,
+    pub(crate) percent: Option<u64>,
+    pub(crate) message: String,
+    pub(crate) answer: u16,
+}
+
+impl Call {
+    pub(crate) fn settles(&self) -> bool {
+        self.status != "IN_PROGRESS"
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Knobs {
+    /// Active transfers with their status.
+    pub(crate) active: BTreeMap<String, String>,
+    /// Files of each transfer: key and label.
+    pub(crate) files: HashMap<String, Vec<(String, String)>>,
+    /// Content of each file.
+    pub(crate) contents: HashMap<String, String>,
+    /// Statuses with which the next progress calls are answered; they take no effect.
+    pub(crate) next_answers: VecDeque<u16>,
+    /// The only percent with which a final status counts; others are answered 200 and ignored. None: all count.
+    pub(crate) counting_percent: Option<Option<u64>>,
+    /// The object store is down.
+    pub(crate) store_down: bool,
+    /// Every progress call so far.
+    pub(crate) calls: Vec<Call>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Platform {
+    knobs: Arc<Mutex<Knobs>>,
+    pub(crate) url: String,
+}
+
+impl Platform {
+    pub(crate) async fn start() -> Self {
+        let knobs = Arc::<Mutex<Knobs>>::default();
+        let api = "/site/rest/atlassian-connect/1/migration";
+        let router = Router::new()
+            .route(&format!("{api}/progress/{{id}}"), post(progress))
+            .route(&format!("{api}/transfer/recent"), get(recent))
+            .route(&format!("{api}/data/{{id}}/all"), get(list))
+            .route(&format!("{api}/data/{{key}}"), get(signed_url))
+            .route(&format!("{api}/mapping/{{id}}/find"), post(mappings))
+            .route(&format!("{api}/error/{{id}}"), get(listener_error))
+            .route("/store/{key}", get(content))
+            .with_state(Arc::clone(&knobs));
+        Self {
+            knobs,
+            url: serve(router).await,
+        }
+    }
+
+    pub(crate) fn knobs(&self) -> MutexGuard<'_, Knobs> {
+        self.knobs.lock().unwrap()
+    }
+
+    /// Progress calls that settle, in order.
+    pub(crate) fn settlements(&self) -> Vec<Call> {
+        self.knobs()
+            .calls
+            .iter()
+            .filter(|call| call.settles())
+            .cloned()
+            .collect()
+    }
+
+    /// The one settlement that took effect.
+    pub(crate) fn verdict(&self) -> Call {
+        let accepted: Vec<Call> = self
+            .settlements()
+            .into_iter()
+            .filter(|call| call.answer == 200)
+            .collect();
+        assert_eq!(accepted.len(), 1, "{accepted:#?}");
+        accepted[0].clone()
+    }
+}
+
+type Shared = State<Arc<Mutex<Knobs>>>;
+
+async fn progress(State(knobs): Shared, Path(id): Path<String>, body: String) -> Response {
+    let mut knobs = knobs.lock().unwrap();
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let status = body["status"].as_str().unwrap().to_owned();
+    let percent = body["percent"].as_u64();
+    let answer = match knobs.next_answers.pop_front() {
+        Some(answer) => answer,
+        None if !knobs.active.contains_key(&id) => 403,
+        None => 200,
+    };
+    let counts = knobs
+        .counting_percent
+        .is_none_or(|counting| counting == percent);
+    if answer == 200 && status != "IN_PROGRESS" && counts {
+        knobs.active.remove(&id);
+    }
+    let message = body["message"].as_str().unwrap_or_default().to_owned();
+    knobs.calls.push(Call {
+        transfer: id,
+        status,
+        percent,
+        message,
+        answer,
+    });
+    (StatusCode::from_u16(answer).unwrap(), body.to_string()).into_response()
+}
+
+async fn recent(State(knobs): Shared) -> Response {
+    let knobs = knobs.lock().unwrap();
+    let listed: Vec<Value> = knobs
+        .active
+        .iter()
+        .map(|(id, status)| json!({ "transferId": id, "status": status, "migrationDetails": {} }))
+        .collect();
+    axum::Json(listed).into_response()
+}
+
+async fn list(State(knobs): Shared, Path(id): Path<String>) -> Response {
+    let knobs = knobs.lock().unwrap();
+    if !knobs.active.contains_key(&id) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let files: Vec<Value> = knobs
+        .files
+        .get(&id)
+        .into_iter()
+        .flatten()
+        .map(|(key, label)| json!({ "s3Key": key, "label": label }))
+        .collect();
+    axum::Json(files).into_response()
+}
+
+async fn signed_url(
+    State(knobs): Shared,
+    Path(key): Path<String>,
+    headers: axum::http::HeaderMap,
+) -> Response {
+    if !knobs.lock().unwrap().contents.contains_key(&key) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let host = headers["host"].to_str().unwrap();
+    axum::Json(json!({ "url": format!("http://{host}/store/{key}?signature=canary") }))
+        .into_response()
+}
+
+async fn mappings(body: String) -> Response {
+    let keys: Vec<String> = serde_json::from_str(&body).unwrap();
+    let known = keys
+        .into_iter()
+        .filter(|key| !key.starts_with("hole"))
+        .map(|key| (key.clone(), format!("cloud-{key}")));
+    axum::Json(known.collect::<HashMap<_, _>>()).into_response()
+}
+
+async fn listener_error() -> Response {
+    axum::Json(json!({ "exceptionType": "java.lang.IllegalStateException", "safeStackTrace": "…" }))
+        .into_response()
+}
+
+async fn content(State(knobs): Shared, Path(key): Path<String>) -> Response {
+    let knobs = knobs.lock().unwrap();
+    if knobs.store_down {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    knobs.contents.get(&key).cloned().map_or_else(
+        || StatusCode::NOT_FOUND.into_response(),
+        IntoResponse::into_response,
+    )
+}

@@ -1,0 +1,130 @@
+use landfall_transfer::{ChainId, Phase, SettledBy, TransferId};
+use serde_json::json;
+
+use crate::world::{HOUR, World, records, tenant};
+
+const MANIFEST: &str = r#"{"version":1,"files":[{"label":"a.ndjson"},{"label":"b.ndjson"}]}"#;
+
+#[tokio::test]
+async fn a_rerun_applies_only_what_is_missing_or_changed_and_is_listed_under_its_chain() {
+    let world = World::start().await;
+    world.begin("t-1", &[("k-a", "a.ndjson", &records(0..200))]);
+    world.event("listener-triggered", "t-1", json!({})).await;
+    world.all_uploaded("t-1").await;
+    world.work().await;
+    // The manifest never comes, the object store never has the second file, and the server is silent.
+    world.uploaded("t-1", "nowhere", "b-1-of-2.ndjson").await;
+    world.work().await;
+    world.pass(80 * HOUR, HOUR).await;
+    assert_eq!(world.platform.verdict().status, "FAILED");
+
+    let changed = records(0..200).replacen("user-3", "user-4", 1);
+    world.begin(
+        "t-2",
+        &[
+            ("r-a", "a.ndjson", &changed),
+            ("r-b", "b.ndjson", &records(0..40)),
+            ("r-m", "export-manifest", MANIFEST),
+        ],
+    );
+    for (key, label) in [
+        ("r-b", "b.ndjson"),
+        ("r-m", "export-manifest"),
+        ("r-a", "a.ndjson"),
+    ] {
+        let more = json!({ "s3Key": key, "label": label, "originalTransferId": "t-1" });
+        world.event("app-data-uploaded", "t-2", more).await;
+    }
+    world.work().await;
+
+    let second = world.transfer("t-2").await;
+    let counts = second.work.counts;
+    assert_eq!(
+        (counts.read, counts.applied, counts.unchanged),
+        (240, 41, 199)
+    );
+    assert_eq!(second.original, Some(TransferId::new("t-1")));
+    let attempts = world
+        .store
+        .attempts(&tenant(), &ChainId::new("t-1"))
+        .await
+        .unwrap();
+    assert_eq!(
+        attempts
+            .iter()
+            .map(|attempt| attempt.transfer.as_str())
+            .collect::<Vec<_>>(),
+        ["t-1", "t-2"]
+    );
+    assert!(
+        world
+            .target()
+            .await
+            .keys()
+            .all(|key| key.starts_with("t-1 ")),
+        "the original names the chain"
+    );
+
+    // The target is as after one clean run of the second export.
+    let clean = World::start().await;
+    clean.begin(
+        "t-1",
+        &[
+            ("r-a", "a.ndjson", &changed),
+            ("r-b", "b.ndjson", &records(0..40)),
+            ("r-m", "export-manifest", MANIFEST),
+        ],
+    );
+    clean.all_uploaded("t-1").await;
+    clean.work().await;
+    assert_eq!(world.target().await, clean.target().await);
+}
+
+#[tokio::test]
+async fn once_a_rerun_has_begun_nothing_is_written_for_the_attempt_before() {
+    let world = World::start().await;
+    world.begin("t-1", &[("k-a", "a.ndjson", &records(0..20))]);
+    world.event("listener-triggered", "t-1", json!({})).await;
+    world.work().await;
+    world.uploaded("t-1", "k-a", "a.ndjson").await;
+    let late = world.queues.take("imports");
+    world.begin("t-2", &[]);
+    world
+        .event(
+            "listener-triggered",
+            "t-2",
+            json!({ "originalTransferId": "t-1" }),
+        )
+        .await;
+    world.work().await;
+    world.handle(late).await;
+    assert!(world.target().await.is_empty());
+    let Phase::Settled(settled) = world.transfer("t-1").await.phase else {
+        panic!("not over")
+    };
+    assert_eq!(settled.by, SettledBy::Rerun(TransferId::new("t-2")));
+}
+
+#[tokio::test]
+async fn an_event_of_the_first_attempt_that_comes_after_the_reruns_revives_nothing() {
+    let world = World::start().await;
+    world.begin("t-2", &[]);
+    world
+        .event(
+            "listener-triggered",
+            "t-2",
+            json!({ "originalTransferId": "t-1" }),
+        )
+        .await;
+    world.work().await;
+    world
+        .platform
+        .knobs()
+        .contents
+        .insert("k".to_owned(), records(0..5));
+    world.uploaded("t-1", "k", "a.ndjson").await;
+    world.work().await;
+    assert!(world.target().await.is_empty());
+    assert!(!world.transfer("t-1").await.is_open());
+    assert!(world.transfer("t-2").await.is_open());
+}

@@ -1,0 +1,255 @@
+//! Everything that Landfall is, in one process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::event::sqs::SqsEvent;
+use landfall_embedded::{Queues, RECORDS_TABLE, Sent, TABLE, tables};
+use landfall_lifecycle::Lifecycle;
+use landfall_processor::Processor;
+use landfall_runtime::{Clock, Configuration, Environment};
+use landfall_sweeper::{Summary, Sweeper};
+use landfall_tracking::{Installed, Message, Store, Task};
+use landfall_transfer::{TenantId, Timestamp, Transfer, TransferId};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::platform::Platform;
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+const START: Timestamp = Timestamp::from_millis(1_763_769_600_000);
+
+pub(crate) struct World {
+    pub(crate) platform: Platform,
+    pub(crate) queues: Queues,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    client: aws_sdk_dynamodb::Client,
+    configuration: Arc<Configuration>,
+    processor: Arc<Processor>,
+    pub(crate) sweeper: Arc<Sweeper>,
+}
+
+pub(crate) fn tenant() -> TenantId {
+    TenantId::new("tenant")
+}
+
+pub(crate) fn records(ids: std::ops::Range<u32>) -> String {
+    ids.map(|id| format!("{{\"id\":\"{id}\",\"author\":\"user-{}\"}}\n", id % 7))
+        .collect()
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        let platform = Platform::start().await;
+        let text = "version = 1\n[app]\nkey = \"app\"\nbase_url = \"https://app.example.com\"\n\
+             [connect]\ntenant_hosts = [\"127.0.0.1\"]\n[downloads]\nhosts = [\"127.0.0.1\"]\n\
+             [[imports]]\nlabel = \"*\"\nnatural_key = \"/id\"\n\
+             [[imports.mappings]]\npointer = \"/author\"\nnamespace = \"identity:user\"\non_miss = \"hold\"\n";
+        let environment = Environment::read(|name| match name {
+            "LANDFALL_SECRET_KEY" => {
+                Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned())
+            }
+            "LANDFALL_CONFIG"
+            | "LANDFALL_APP_BASE_URL"
+            | "LANDFALL_SINK_SECRET"
+            | "LAMBDA_TASK_ROOT" => None,
+            _ => Some("set".to_owned()),
+        })
+        .unwrap();
+        let configuration = Arc::new(Configuration::parse(text, environment).unwrap());
+        let client = tables().await;
+        let store = Store::new(client.clone(), TABLE, RECORDS_TABLE);
+        let queues = Queues::start().await;
+        let clock = Clock::manual(START);
+        let installed = Installed {
+            tenant: tenant(),
+            base_url: format!("{}/site", platform.url),
+            product: None,
+            secret: SecretString::from("shared secret"),
+        };
+        store
+            .install(&installed, &configuration.secret_key, HOUR, START)
+            .await
+            .unwrap();
+        let lifecycle = lifecycle(&configuration, &store, &queues, &clock);
+        let processor =
+            Arc::new(Processor::new(lifecycle.clone(), queues.queue("events")).unwrap());
+        let sweeper = sweeper(lifecycle, &queues);
+        Self {
+            platform,
+            queues,
+            store,
+            clock,
+            client,
+            configuration,
+            processor,
+            sweeper,
+        }
+    }
+
+    /// Another sweeper on the same table, as when two invocations overlap.
+    pub(crate) fn another_sweeper(&self) -> Arc<Sweeper> {
+        sweeper(
+            lifecycle(&self.configuration, &self.store, &self.queues, &self.clock),
+            &self.queues,
+        )
+    }
+
+    /// The platform starts a transfer with these files; nobody is told yet.
+    pub(crate) fn begin(&self, id: &str, files: &[(&str, &str, &str)]) {
+        let mut knobs = self.platform.knobs();
+        knobs.active.insert(id.to_owned(), "IN_PROGRESS".to_owned());
+        for (key, label, content) in files {
+            knobs
+                .files
+                .entry(id.to_owned())
+                .or_default()
+                .push(((*key).to_owned(), (*label).to_owned()));
+            knobs
+                .contents
+                .insert((*key).to_owned(), (*content).to_owned());
+        }
+    }
+
+    /// An event arrives, as intake would queue it.
+    pub(crate) async fn event(&self, event_type: &str, id: &str, more: Value) {
+        let mut event = json!({ "eventType": event_type, "cloudAppKey": "app", "transferId": id, "migrationDetails": {} });
+        for (name, value) in more.as_object().unwrap() {
+            event[name] = value.clone();
+        }
+        let queue = if event_type == "app-data-uploaded" {
+            "imports"
+        } else {
+            "events"
+        };
+        let task = Task::Event {
+            body: event.to_string(),
+            received_at: self.clock.now(),
+        };
+        self.queues
+            .queue(queue)
+            .send(&Message::new(tenant(), task), Duration::ZERO)
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn uploaded(&self, id: &str, key: &str, label: &str) {
+        self.event(
+            "app-data-uploaded",
+            id,
+            json!({ "s3Key": key, "label": label }),
+        )
+        .await;
+    }
+
+    /// Announces every file that the platform has of a transfer.
+    pub(crate) async fn all_uploaded(&self, id: &str) {
+        let files = self
+            .platform
+            .knobs()
+            .files
+            .get(id)
+            .cloned()
+            .unwrap_or_default();
+        for (key, label) in files {
+            self.uploaded(id, &key, &label).await;
+        }
+    }
+
+    /// The processor works until both queues are empty, or until it has had its chances.
+    pub(crate) async fn work(&self) {
+        for _ in 0..40 {
+            let mut messages = self.queues.take("events");
+            messages.extend(self.queues.take("imports"));
+            if messages.is_empty() {
+                return;
+            }
+            self.handle(messages).await;
+        }
+    }
+
+    /// The processor has one go at these messages; what fails is gone, as if its worker had died.
+    pub(crate) async fn handle(&self, messages: Vec<Sent>) -> usize {
+        let records: Vec<Value> = messages
+            .iter()
+            .enumerate()
+            .map(|(number, sent)| json!({ "messageId": number.to_string(), "body": sent.body }))
+            .collect();
+        let batch: SqsEvent = serde_json::from_value(json!({ "Records": records })).unwrap();
+        let deadline = self.clock.now() + 5 * MINUTE;
+        self.processor
+            .handle(batch, "invocation", deadline)
+            .await
+            .batch_item_failures
+            .len()
+    }
+
+    pub(crate) async fn sweep(&self) -> Summary {
+        self.sweeper.sweep(self.clock.now() + 5 * MINUTE).await
+    }
+
+    /// Time passes as it does in production: a sweep a minute, and the processor at work in between.
+    pub(crate) async fn pass(&self, time: Duration, step: Duration) {
+        let end = self.clock.now() + time;
+        while self.clock.now() < end {
+            self.clock.advance(step);
+            self.sweep().await;
+            self.work().await;
+        }
+    }
+
+    pub(crate) async fn transfer(&self, id: &str) -> Transfer {
+        self.store
+            .transfer(&tenant(), &TransferId::new(id))
+            .await
+            .unwrap()
+            .unwrap()
+            .transfer
+    }
+
+    /// The target: every record by its key.
+    pub(crate) async fn target(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        let mut pages = self
+            .client
+            .scan()
+            .table_name(RECORDS_TABLE)
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(item) = pages.next().await {
+            let item = item.unwrap();
+            let text = |name: &str| item[name].as_s().unwrap().clone();
+            found.insert(
+                format!("{} {} {}", text("chain"), text("label"), text("key")),
+                text("record"),
+            );
+        }
+        found
+    }
+}
+
+fn lifecycle(
+    configuration: &Arc<Configuration>,
+    store: &Store,
+    queues: &Queues,
+    clock: &Clock,
+) -> Lifecycle {
+    let platform = landfall_lifecycle::Platform::new(configuration, clock.clone()).unwrap();
+    Lifecycle::new(
+        store.clone(),
+        queues.queue("imports"),
+        platform,
+        Arc::clone(configuration),
+        clock.clone(),
+    )
+}
+
+fn sweeper(lifecycle: Lifecycle, queues: &Queues) -> Arc<Sweeper> {
+    let dead = vec![queues.queue("dead-events"), queues.queue("dead-imports")];
+    Arc::new(Sweeper::new(lifecycle, queues.queue("events"), dead).unwrap())
+}
