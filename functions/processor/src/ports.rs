@@ -22,7 +22,7 @@ use landfall_tracking::{
 use landfall_transfer::{TenantId, TransferId};
 
 /// How long a mapping is believed; one that was missing may come meanwhile.
-pub(crate) const MAPPINGS_BELIEVED_FOR: Duration = Duration::from_secs(600);
+pub(crate) const MAPPINGS_BELIEVED_FOR: Duration = Duration::from_mins(10);
 
 /// A file behind a signed URL that is asked for again when it dies.
 pub(crate) struct FileSource {

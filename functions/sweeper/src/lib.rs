@@ -65,10 +65,10 @@ pub struct Sweeper {
 const AT_ONCE: usize = 8;
 
 /// A row is hidden from other sweepers for this long while one works on it.
-const CLAIMED_FOR: Duration = Duration::from_secs(60);
+const CLAIMED_FOR: Duration = Duration::from_mins(1);
 
 /// A row that can't be read is looked at again after this long; until then it costs nothing.
-const UNREADABLE_FOR: Duration = Duration::from_secs(3_600);
+const UNREADABLE_FOR: Duration = Duration::from_hours(1);
 
 /// Time that is left of an invocation when no new row is begun: the longest call to the platform, and its writes.
 const INVOCATION_MARGIN: Duration = Duration::from_secs(20);
@@ -219,7 +219,7 @@ impl Sweeper {
             None => {
                 self.lifecycle
                     .queue_import(&file.tenant, &file.transfer, &file.s3_key, Duration::ZERO)
-                    .await?
+                    .await?;
             }
         }
         Ok(Swept::File)

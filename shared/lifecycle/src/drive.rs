@@ -178,7 +178,7 @@ impl Lifecycle {
                 let site = self.site(&transfer.tenant).await?;
                 Ok(Done::Input(match site.recent().await {
                     Ok(recent) => Input::Listed(listing(&recent, &transfer.id).0),
-                    Err(error) => self.unavailable(transfer, &error),
+                    Err(error) => unavailable(transfer, &error),
                 }))
             }
             Step::Reconcile => self.reconcile(transfer).await,
@@ -284,9 +284,9 @@ impl Lifecycle {
                     if self.look_whether_over(transfer, &site).await? {
                         return Ok(Done::Stop);
                     }
-                    return Ok(Done::Input(self.unavailable(transfer, &error)));
+                    return Ok(Done::Input(unavailable(transfer, &error)));
                 }
-                Err(error) => return Ok(Done::Input(self.unavailable(transfer, &error))),
+                Err(error) => return Ok(Done::Input(unavailable(transfer, &error))),
             }
         }
         let files = self.store.files(&transfer.tenant, &transfer.id).await?;
@@ -310,13 +310,6 @@ impl Lifecycle {
             }
             Completeness::Waiting(waiting_for) => Input::ExportIncomplete { waiting_for },
         }))
-    }
-
-    pub(crate) fn unavailable(&self, transfer: &Transfer, error: &CallError) -> Input {
-        tracing::warn!(transfer.id = %transfer.id, error = %error, "The platform could not be asked; it is asked again later.");
-        Input::PlatformUnavailable {
-            retry_after: error.retry_after(),
-        }
     }
 
     /// A worker that was fenced off has stopped. Whoever waited for its lease need not wait any longer.
@@ -404,6 +397,13 @@ impl Lifecycle {
         {
             tracing::warn!(transfer.id = %transfer.id, error = %error, "An entry of the timeline was lost.");
         }
+    }
+}
+
+pub(crate) fn unavailable(transfer: &Transfer, error: &CallError) -> Input {
+    tracing::warn!(transfer.id = %transfer.id, error = %error, "The platform could not be asked; it is asked again later.");
+    Input::PlatformUnavailable {
+        retry_after: error.retry_after(),
     }
 }
 

@@ -5,7 +5,7 @@ use landfall_platform::connect::client::ListedFile;
 use landfall_tracking::{NewFile, Recorded};
 use landfall_transfer::{Input, Step, TenantId, Timestamp, Transfer, TransferId};
 
-use crate::drive::Lifecycle;
+use crate::drive::{Done, Lifecycle, unavailable};
 use crate::error::Error;
 use crate::platform::listing;
 
@@ -15,12 +15,11 @@ const CANCELLATION_REQUESTED: &str = "CANCELLATION_REQUESTED";
 impl Lifecycle {
     /// Compares an open transfer with the platform's lists: is it still active, was it cancelled, are there files that
     /// nobody announced?
-    pub(crate) async fn reconcile(&self, transfer: &Transfer) -> Result<super::drive::Done, Error> {
-        use super::drive::Done;
+    pub(crate) async fn reconcile(&self, transfer: &Transfer) -> Result<Done, Error> {
         let site = self.site(&transfer.tenant).await?;
         let recent = match site.recent().await {
             Ok(recent) => recent,
-            Err(error) => return Ok(Done::Input(self.unavailable(transfer, &error))),
+            Err(error) => return Ok(Done::Input(unavailable(transfer, &error))),
         };
         let (listed, active) = listing(&recent, &transfer.id);
         if let Some(active) = active {
@@ -31,7 +30,7 @@ impl Lifecycle {
                 Ok(files) => {
                     self.adopt_files(transfer, &files).await?;
                 }
-                Err(error) => return Ok(Done::Input(self.unavailable(transfer, &error))),
+                Err(error) => return Ok(Done::Input(unavailable(transfer, &error))),
             }
         }
         Ok(Done::Input(Input::Listed(listed)))
@@ -124,7 +123,7 @@ impl Lifecycle {
                         self.adopt_files(&stored.transfer, &files).await?;
                         Input::Listed(landfall_transfer::Listing::Active)
                     }
-                    Err(error) => self.unavailable(&stored.transfer, &error),
+                    Err(error) => unavailable(&stored.transfer, &error),
                 }
             };
             self.apply(tenant, &id, &input).await?;

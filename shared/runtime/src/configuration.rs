@@ -263,7 +263,7 @@ impl Configuration {
             );
         }
         let base_url = base_url(
-            file.app.base_url,
+            file.app.base_url.as_deref(),
             environment.app_base_url.as_deref(),
             &mut problems,
         );
@@ -356,12 +356,12 @@ fn read(path: &Path) -> Result<String, Invalid> {
 
 /// The base URL stands in one place. In two places it must be the same, or nobody knows which is meant.
 fn base_url(
-    in_file: Option<String>,
+    in_file: Option<&str>,
     in_environment: Option<&str>,
     problems: &mut Vec<String>,
 ) -> Option<Url> {
     let trimmed = |url: &str| url.trim_end_matches('/').to_owned();
-    let url = match (in_file.as_deref().map(trimmed), in_environment.map(trimmed)) {
+    let url = match (in_file.map(trimmed), in_environment.map(trimmed)) {
         (Some(file), Some(environment)) if file != environment => {
             problems.push("app.base_url: differs from LANDFALL_APP_BASE_URL; state it once, in landfall.toml or as the template's parameter AppBaseUrl".to_owned());
             return None;
@@ -420,19 +420,19 @@ fn clocks(given: &ClocksSection, quiet_period: Duration) -> (Clocks, IntakeClock
         answer_within: given.answer_within.unwrap_or(Duration::from_millis(4_500)),
         write_within: given.write_within.unwrap_or(Duration::from_millis(1_500)),
         tenant_cache: given.tenant_cache.unwrap_or(Duration::from_secs(10)),
-        secret_overlap: given.secret_overlap.unwrap_or(Duration::from_secs(600)),
-        jwt_leeway: given.jwt_leeway.unwrap_or(Duration::from_secs(60)),
+        secret_overlap: given.secret_overlap.unwrap_or(Duration::from_mins(10)),
+        jwt_leeway: given.jwt_leeway.unwrap_or(Duration::from_mins(1)),
     };
     let work = WorkClocks {
-        slice: given.slice.unwrap_or(Duration::from_secs(60)),
+        slice: given.slice.unwrap_or(Duration::from_mins(1)),
         lease: given.lease.unwrap_or(Duration::from_secs(90)),
-        message_grace: given.message_grace.unwrap_or(Duration::from_secs(120)),
+        message_grace: given.message_grace.unwrap_or(Duration::from_mins(2)),
     };
     (clocks, intake, work)
 }
 
 /// Life of the tokens that the platform signs (PROTOCOL.md 4.3).
-const TOKEN_LIFE: Duration = Duration::from_secs(180);
+const TOKEN_LIFE: Duration = Duration::from_mins(3);
 
 fn own_clock_problems(intake: &IntakeClocks, work: &WorkClocks) -> Vec<String> {
     let mut problems = Vec::new();
@@ -454,7 +454,7 @@ fn own_clock_problems(intake: &IntakeClocks, work: &WorkClocks) -> Vec<String> {
         "clocks.secret_overlap: must be at least 3m plus clocks.jwt_leeway, or calls signed before a re-install would be dropped",
     );
     require(
-        intake.jwt_leeway <= Duration::from_secs(300),
+        intake.jwt_leeway <= Duration::from_mins(5),
         "clocks.jwt_leeway: must be at most 5m",
     );
     require(
@@ -466,7 +466,7 @@ fn own_clock_problems(intake: &IntakeClocks, work: &WorkClocks) -> Vec<String> {
         "clocks.lease: must be longer than clocks.slice",
     );
     require(
-        work.slice <= Duration::from_secs(600),
+        work.slice <= Duration::from_mins(10),
         "clocks.slice: must be at most 10m; a function lives 15m and recovery waits for a slice",
     );
     problems
@@ -509,7 +509,7 @@ mod tests {
     fn the_smallest_file_starts_with_the_documented_defaults() {
         let configuration = Configuration::parse(MINIMAL, environment(&[])).unwrap();
         assert_eq!(configuration.clocks, Clocks::default());
-        assert_eq!(configuration.work.slice, Duration::from_secs(60));
+        assert_eq!(configuration.work.slice, Duration::from_mins(1));
         assert_eq!(configuration.completeness.manifest_label, "export-manifest");
     }
 

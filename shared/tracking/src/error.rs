@@ -35,10 +35,10 @@ impl Error {
         matches!(self, Self::Contended | Self::Unavailable(_))
     }
 
-    pub(crate) fn unreadable(what: impl Into<String>, problem: impl ToString) -> Self {
+    pub(crate) fn unreadable(what: impl Into<String>, problem: impl std::fmt::Display) -> Self {
         Self::Unreadable {
             what: what.into(),
-            problem: problem.to_string(),
+            problem: format!("{problem}"),
         }
     }
 
@@ -48,16 +48,16 @@ impl Error {
             SdkError::ConstructionFailure(_) => {
                 Self::Refused("the request could not be built".to_owned())
             }
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Unknown,
-            // A connection that broke after the request left is reported as an input or output failure as well.
+            // A connection that broke after the request left is reported as an input or output failure, too.
             SdkError::DispatchFailure(failure)
-                if failure.is_io() && !failure.as_connector_error().is_some_and(refused) =>
+                if failure.is_timeout()
+                    || (failure.is_io() && !failure.as_connector_error().is_some_and(refused)) =>
             {
                 Self::Unknown
             }
             SdkError::DispatchFailure(_) => Self::Unavailable("no connection".to_owned()),
-            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Self::Unknown,
             SdkError::ServiceError(context) => Self::of_code(context.err().code()),
+            // A time-out after the request left, an answer that can't be read, and whatever the SDK adds.
             _ => Self::Unknown,
         }
     }

@@ -90,7 +90,7 @@ pub struct Queue {
 }
 
 /// Longest delay that SQS takes (AWS SQS limits).
-const DELAY_MAX: Duration = Duration::from_secs(900);
+const DELAY_MAX: Duration = Duration::from_mins(15);
 
 /// How long a dead letter stays hidden from other sweepers while one works on it. Longer than a sweep.
 const DEAD_LETTER_HIDDEN_SECONDS: i32 = 120;

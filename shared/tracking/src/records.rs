@@ -79,33 +79,32 @@ impl RecordKey {
     }
 }
 
-impl Store {
-    fn record_item_key(
-        &self,
-        target: LandedTarget,
-        tenant: &TenantId,
-        chain: &ChainId,
-        record: &RecordKey,
-    ) -> Item {
-        let sort = record.sort_key();
-        let first = digest(&SHA256, sort.as_bytes())
-            .as_ref()
-            .first()
-            .copied()
-            .unwrap_or_default();
-        let kind = match target {
-            LandedTarget::Records => "RECORD",
-            LandedTarget::Ledger => "LEDGER",
-        };
-        let partition = format!(
-            "{kind}#{}#{}#{:02}",
-            keys::part(tenant.as_str()),
-            keys::part(chain.as_str()),
-            first % RECORD_SHARDS
-        );
-        key(&partition, &sort)
-    }
+fn record_item_key(
+    target: LandedTarget,
+    tenant: &TenantId,
+    chain: &ChainId,
+    record: &RecordKey,
+) -> Item {
+    let sort = record.sort_key();
+    let first = digest(&SHA256, sort.as_bytes())
+        .as_ref()
+        .first()
+        .copied()
+        .unwrap_or_default();
+    let kind = match target {
+        LandedTarget::Records => "RECORD",
+        LandedTarget::Ledger => "LEDGER",
+    };
+    let partition = format!(
+        "{kind}#{}#{}#{:02}",
+        keys::part(tenant.as_str()),
+        keys::part(chain.as_str()),
+        first % RECORD_SHARDS
+    );
+    key(&partition, &sort)
+}
 
+impl Store {
     fn record_table(&self, target: LandedTarget) -> &str {
         match target {
             LandedTarget::Records => &self.records_table,
@@ -131,7 +130,7 @@ impl Store {
             let unique: HashSet<&RecordKey> = some.iter().collect();
             let mut wanted: Vec<Item> = unique
                 .into_iter()
-                .map(|record| self.record_item_key(target, tenant, chain, record))
+                .map(|record| record_item_key(target, tenant, chain, record))
                 .collect();
             while !wanted.is_empty() {
                 let request = KeysAndAttributes::builder()
@@ -178,7 +177,7 @@ impl Store {
         landed: &Landed,
         now: Timestamp,
     ) -> Result<TransactWriteItem, Error> {
-        let mut item = self.record_item_key(target, tenant, chain, &landed.key);
+        let mut item = record_item_key(target, tenant, chain, &landed.key);
         item.insert("content_hash".to_owned(), text(&landed.content_hash));
         if let Some(record) = &landed.record {
             // Nothing of the attempt goes in: after any number of re-runs the target is as after one clean run.

@@ -183,7 +183,7 @@ impl Store {
         digest: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut item = self.note(tenant, "REJECTED", digest, now);
+        let mut item = note(tenant, "REJECTED", digest, now);
         item.insert("event_type".to_owned(), text(event_type));
         item.insert("size_bytes".to_owned(), number(bytes));
         item.insert("reason".to_owned(), text(reason));
@@ -199,7 +199,7 @@ impl Store {
         digest: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut item = self.note(tenant, "SECURITY", digest, now);
+        let mut item = note(tenant, "SECURITY", digest, now);
         item.insert("what".to_owned(), text(what));
         if let Some(transfer) = transfer {
             item.insert("transfer_id".to_owned(), text(transfer));
@@ -225,18 +225,6 @@ impl Store {
         Ok(())
     }
 
-    fn note(&self, tenant: &TenantId, kind: &str, digest: &str, now: Timestamp) -> Item {
-        let sort = format!("{kind}#{:015}#{}", now.as_millis(), keys::part(digest));
-        let mut item = key(&keys::tenant(tenant), &sort);
-        item.insert("kind".to_owned(), text(kind.to_ascii_lowercase()));
-        item.insert("at".to_owned(), instant(now));
-        item.insert(
-            "expires_at".to_owned(),
-            number(now.as_seconds() + DEDUPE_LIFE_SECONDS),
-        );
-        item
-    }
-
     async fn put_note(&self, item: Item) -> Result<(), Error> {
         self.client
             .put_item()
@@ -247,6 +235,19 @@ impl Store {
             .map_err(|error| Error::of(&error))?;
         Ok(())
     }
+}
+
+/// A row beside a tenant's state: what happened, under when it happened.
+fn note(tenant: &TenantId, kind: &str, digest: &str, now: Timestamp) -> Item {
+    let sort = format!("{kind}#{:015}#{}", now.as_millis(), keys::part(digest));
+    let mut item = key(&keys::tenant(tenant), &sort);
+    item.insert("kind".to_owned(), text(kind.to_ascii_lowercase()));
+    item.insert("at".to_owned(), instant(now));
+    item.insert(
+        "expires_at".to_owned(),
+        number(now.as_seconds() + DEDUPE_LIFE_SECONDS),
+    );
+    item
 }
 
 fn read(item: &Item, id: &TenantId, key: &SecretKey) -> Result<Tenant, Error> {

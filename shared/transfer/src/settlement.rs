@@ -225,7 +225,7 @@ impl Settlement {
     /// probably given the transfer up (OPEN-QUESTIONS.md B14).
     fn backoff(&self, clocks: &Clocks, age: Duration, seed: u64) -> Duration {
         if age > PLATFORM_LIFE {
-            return Duration::from_secs(86_400);
+            return Duration::from_hours(24);
         }
         let doublings = self.attempts.saturating_sub(1).min(16);
         let ceiling = clocks

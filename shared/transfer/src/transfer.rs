@@ -317,10 +317,10 @@ pub struct Report {
 }
 
 /// A transfer that is not listed for this long is gone. Twice the platform's own lag that we assume (OPEN-QUESTIONS.md B16).
-const ABSENT_FOR: Duration = Duration::from_secs(120);
+const ABSENT_FOR: Duration = Duration::from_mins(2);
 
 /// A transfer that was only just made may not be listed yet.
-const LISTED_AFTER: Duration = Duration::from_secs(60);
+const LISTED_AFTER: Duration = Duration::from_mins(1);
 
 /// Pause after the platform could not be asked, when it named none.
 const HELD_BACK_FOR: Duration = Duration::from_secs(30);
@@ -710,7 +710,7 @@ impl Transfer {
     fn platform_settled(&mut self, status: Option<String>, now: Timestamp) {
         match &mut self.phase {
             Phase::Open | Phase::Stopping { .. } => {
-                self.stop(StopReason::SettledElsewhere { status }, now)
+                self.stop(StopReason::SettledElsewhere { status }, now);
             }
             Phase::Settling(settlement) => {
                 let ours = settlement.verdict.status.as_str();
@@ -805,22 +805,21 @@ impl Transfer {
             return;
         }
         let reason = reason.clone();
-        match Verdict::of_stop(self, &reason, clocks.work_stale_after, now) {
-            Some(verdict) => self.settle(verdict, now),
-            None => {
-                let (by, status) = match reason {
-                    StopReason::Superseded { by } => (SettledBy::Rerun(by), None),
-                    StopReason::SettledElsewhere { status } => (SettledBy::Platform, status),
-                    _ => (SettledBy::Platform, None),
-                };
-                self.phase = Phase::Settled(Settled {
-                    by,
-                    verdict: None,
-                    status,
-                    form: None,
-                    at: now,
-                });
-            }
+        if let Some(verdict) = Verdict::of_stop(self, &reason, clocks.work_stale_after, now) {
+            self.settle(verdict, now);
+        } else {
+            let (by, status) = match reason {
+                StopReason::Superseded { by } => (SettledBy::Rerun(by), None),
+                StopReason::SettledElsewhere { status } => (SettledBy::Platform, status),
+                _ => (SettledBy::Platform, None),
+            };
+            self.phase = Phase::Settled(Settled {
+                by,
+                verdict: None,
+                status,
+                form: None,
+                at: now,
+            });
         }
     }
 

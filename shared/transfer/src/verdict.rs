@@ -136,14 +136,16 @@ impl Verdict {
                 problem_of(transfer)
             ),
         };
-        let mut message = format!("{reason} {counts}; {files}");
-        if work.files_failed > 0 {
-            message.push_str(&format!(", {} unreadable", work.files_failed));
-        }
-        if !missing.is_empty() {
-            message.push_str(&format!(". Missing: {}", clip(&missing.join("; "), 300)));
-        }
-        message.push_str(&format!(". Complete {}.", evidence.as_words()));
+        let unreadable = match work.files_failed {
+            0 => String::new(),
+            failed => format!(", {failed} unreadable"),
+        };
+        let missing = match missing {
+            [] => String::new(),
+            some => format!(". Missing: {}", clip(&some.join("; "), 300)),
+        };
+        let by = evidence.as_words();
+        let message = format!("{reason} {counts}; {files}{unreadable}{missing}. Complete {by}.");
         Self {
             status,
             cause,

@@ -216,6 +216,17 @@ class App:
         calls = self.platform(identifier)["progress"]
         return {call["status"] for call in calls if call["status"] not in (None, "IN_PROGRESS")}
 
+    def quiet(self, identifier: str, still: float = 2.0, within: float = 20) -> dict:
+        """Waits until a transfer's row has not changed for `still` seconds, and returns it: late events may still be on their way."""
+        deadline = time.monotonic() + within
+        row, since = self.tracked(identifier).row, time.monotonic()
+        while time.monotonic() - since < still:
+            assert time.monotonic() < deadline, f"the row of {identifier} never comes to rest"
+            time.sleep(0.2)
+            if (now := self.tracked(identifier).row) != row:
+                row, since = now, time.monotonic()
+        return row
+
     # -- requests of our own
 
     def event(self, event_type: str = "listener-triggered", **fields) -> dict:

@@ -40,7 +40,7 @@ def test_our_own_work_without_progress_is_settled_failed(make_app):
 
 
 def test_a_transfer_that_is_too_old_is_settled_failed_whatever_happens(make_app):
-    app = make_app(Declaration().with_clocks(hard_deadline="8s"))
+    app = make_app(Declaration().with_clocks(hard_deadline="8s", export_silence="7s", work_stale_after="7s"))
     plan = app.migrate({"label": "endless-{n}-of-{of}.ndjson", "copies": 40, "records": 20}, manifest=True, interval_ms=1000)
     _, message = app.failed(plan["transfer_id"])
     assert "re-run" in message[:200].lower()
@@ -78,13 +78,16 @@ def test_a_dead_lettered_message_becomes_a_verdict(app):
     assert app.waiting("ImportJobsDeadLetter") == 0
 
 
-def test_a_dead_letter_that_nobody_can_read_is_taken_away_and_stops_no_sweep(app):
+def test_a_dead_letter_that_nobody_can_read_is_kept_for_a_person_and_stops_no_sweep(make_app):
+    app = make_app(parameters={"LogRetentionDays": "3"})
     queues = app.world.cloud.client("sqs")
     for name in ("TransferEventsDeadLetter", "ImportJobsDeadLetter"):
-        queues.send_message(QueueUrl=app.queue(name), MessageBody="{not ours")
+        queues.send_message(QueueUrl=app.queue(name), MessageBody='{"v":99,"tenant":"t","task":"unheard-of"}')
     plan = app.migrate(TWO_FILES, manifest=True)
     app.succeeded(plan["transfer_id"])
-    app.wait(lambda: app.sweep() is None or app.waiting("TransferEventsDeadLetter") + app.waiting("ImportJobsDeadLetter") == 0, 10, "it stays")
+    assert app.sweep()["failed"] == 0, "it is hidden from the next sweeps for a while"
+    assert app.waiting("TransferEventsDeadLetter") == app.waiting("ImportJobsDeadLetter") == 1
+    assert any("LF-UNREADABLE-LETTER" in line for line in app.log("sweeper"))
 
 
 def test_a_settlement_that_the_platform_could_not_take_is_repeated_unchanged(app):

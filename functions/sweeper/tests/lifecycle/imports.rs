@@ -39,7 +39,7 @@ async fn without_a_manifest_the_quiet_period_and_the_list_decide() {
     world.begin("t", &[("k-a", "a.ndjson", &records(0..5))]);
     world.all_uploaded("t").await;
     world.work().await;
-    world.pass(HOUR - MINUTE, MINUTE).await;
+    world.pass(HOUR.checked_sub(MINUTE).unwrap(), MINUTE).await;
     assert!(
         world.platform.settlements().is_empty(),
         "an hour of quiet is the default"

@@ -27,6 +27,27 @@ impl Call {
     }
 }
 
+/// Which percent a final status counts with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Counting {
+    #[default]
+    Any,
+    Only(u64),
+    Omitted,
+    Below100,
+}
+
+impl Counting {
+    fn admits(self, percent: Option<u64>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(counting) => percent == Some(counting),
+            Self::Omitted => percent.is_none(),
+            Self::Below100 => percent.is_some_and(|percent| (1..100).contains(&percent)),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Knobs {
     /// Active transfers with their status.
@@ -37,8 +58,8 @@ pub(crate) struct Knobs {
     pub(crate) contents: HashMap<String, String>,
     /// Statuses with which the next progress calls are answered; they take no effect.
     pub(crate) next_answers: VecDeque<u16>,
-    /// The only percent with which a final status counts; others are answered 200 and ignored. None: all count.
-    pub(crate) counting_percent: Option<Option<u64>>,
+    /// Which percent a final status counts with; others are answered 200 and ignored.
+    pub(crate) counting: Counting,
     /// The object store is down.
     pub(crate) store_down: bool,
     /// Every progress call so far.
@@ -108,9 +129,7 @@ async fn progress(State(knobs): Shared, Path(id): Path<String>, body: String) ->
         None if !knobs.active.contains_key(&id) => 403,
         None => 200,
     };
-    let counts = knobs
-        .counting_percent
-        .is_none_or(|counting| counting == percent);
+    let counts = knobs.counting.admits(percent);
     if answer == 200 && status != "IN_PROGRESS" && counts {
         knobs.active.remove(&id);
     }

@@ -2,9 +2,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::platform::Counting;
 use crate::world::{HOUR, MINUTE, World, records};
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 const MANIFEST_OF_A: &str = r#"{"version":1,"files":[{"label":"a.ndjson"}]}"#;
 
 async fn importable() -> World {
@@ -123,10 +124,9 @@ async fn a_settlement_whose_answer_was_lost_is_repeated_and_never_changed() {
 
 #[tokio::test]
 async fn a_platform_that_counts_only_another_percent_gets_the_next_form_of_the_same_verdict() {
-    for counting in [Some(100), None, Some(50)] {
+    for counting in [Counting::Only(100), Counting::Omitted, Counting::Below100] {
         let world = importable().await;
-        world.platform.knobs().counting_percent =
-            Some(if counting == Some(50) { None } else { counting });
+        world.platform.knobs().counting = counting;
         world.work().await;
         world.pass(10 * MINUTE, MINUTE).await;
         let settlements = world.platform.settlements();

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 use crate::platform::Platform;
 
-pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
-pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 const START: Timestamp = Timestamp::from_millis(1_763_769_600_000);
 
 pub(crate) struct World {
@@ -37,8 +37,10 @@ pub(crate) fn tenant() -> TenantId {
 }
 
 pub(crate) fn records(ids: std::ops::Range<u32>) -> String {
-    ids.map(|id| format!("{{\"id\":\"{id}\",\"author\":\"user-{}\"}}\n", id % 7))
-        .collect()
+    let lines: Vec<String> = ids
+        .map(|id| format!("{{\"id\":\"{id}\",\"author\":\"user-{}\"}}\n", id % 7))
+        .collect();
+    lines.concat()
 }
 
 impl World {

@@ -38,7 +38,7 @@ async fn prepared() -> Store {
     let store = store().await;
     open_transfer(&store).await;
     store
-        .announce(&upload("k"), Duration::from_secs(120))
+        .announce(&upload("k"), Duration::from_mins(2))
         .await
         .unwrap();
     store

@@ -8,7 +8,7 @@ use landfall_embedded::{RECORDS_TABLE, TABLE, store, tables};
 
 use crate::table::{NOW, later, tenant};
 
-const OVERLAP: Duration = Duration::from_secs(600);
+const OVERLAP: Duration = Duration::from_mins(10);
 
 fn key() -> SecretKey {
     SecretKey::from_base64(&SecretString::from(

@@ -58,7 +58,7 @@ async fn an_event_is_stored_once_and_found_by_the_sweeper_until_it_is_handled() 
         body: "{}".to_owned(),
         received_at: NOW,
     };
-    let grace = Duration::from_secs(120);
+    let grace = Duration::from_mins(2);
     assert_eq!(
         store.record_event(&event, grace).await.unwrap(),
         Recorded::New

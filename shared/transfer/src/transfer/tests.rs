@@ -245,7 +245,7 @@ fn retries_of_a_settlement_pause_longer_and_longer_and_obey_the_platform() {
         longest = longest.max(pause);
     }
     assert!(longest >= clocks().settle_retry_max / 2);
-    let asked = Duration::from_secs(3_600);
+    let asked = Duration::from_hours(1);
     transfer.apply(
         Input::SettlementAnswered(Answer::NotTaken {
             retry_after: Some(asked),
