@@ -355,6 +355,18 @@ class App:
         return "\n".join(lines)
 
 
+def changes(before: dict, after: dict) -> dict:
+    """What differs between two readings of a row, with the state inside it spelled out."""
+    found = {}
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if name == "state" and old != new:
+            found |= {f"state.{key}": change for key, change in changes(json.loads(old)["transfer"], json.loads(new)["transfer"]).items()}
+        elif old != new:
+            found[name] = (old, new)
+    return found
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a request met."""
