@@ -115,7 +115,9 @@ impl Verdict {
         } else {
             (Status::Incomplete, Cause::Gaps)
         };
-        let files = count_of(work.files_known, "file");
+        // The manifest is a file for us, not for the admin.
+        let exported = work.files_known.saturating_sub(u64::from(transfer.exporter.manifest));
+        let files = count_of(exported, "file");
         let reason = match cause {
             Cause::Complete => format!(
                 "Migration complete: {} from {files} arrived.",

@@ -85,9 +85,11 @@ def test_messages_that_the_queues_lost_are_revived_from_their_rows(app):
 
 
 def test_a_platform_that_stumbles_is_asked_again(app):
-    app.twin.fault(target="rest", kind="status", status=503, probability=0.2)
-    app.twin.fault(target="rest", kind="status", status=429, retry_after_s=1, probability=0.1)
-    app.twin.fault(target="store", kind="cut", after_bytes=20_000, next=6)
+    app.twin.fault(target="rest", kind="status", status=503, next=4)
+    app.twin.fault(target="rest", kind="status", status=429, retry_after_s=1, skip=8, next=3)
+    app.twin.fault(target="rest", kind="status", status=429, skip=14, next=2)
+    app.twin.fault(target="rest", kind="cut", skip=20, next=2)
+    app.twin.fault(target="store", kind="cut", after_bytes=20_000, next=4)
     plan = app.migrate(FILES, manifest=True)
     transfer = app.succeeded(plan["transfer_id"], within=120)
     assert transfer.counts["applied"] + transfer.counts["unchanged"] == 1200
