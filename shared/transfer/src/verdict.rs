@@ -116,7 +116,9 @@ impl Verdict {
             (Status::Incomplete, Cause::Gaps)
         };
         // The manifest is a file for us, not for the admin.
-        let exported = work.files_known.saturating_sub(u64::from(transfer.exporter.manifest));
+        let exported = work
+            .files_known
+            .saturating_sub(u64::from(transfer.exporter.manifest));
         let files = count_of(exported, "file");
         let reason = match cause {
             Cause::Complete => format!(

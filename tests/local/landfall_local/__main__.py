@@ -34,15 +34,22 @@ def main() -> int:
     commands.add_parser("package").add_argument("--architecture", choices=sorted(release.TRIPLES), default="arm64")
     arguments = parser.parse_args()
     # Whoever ends us ends what we started as well: SIGTERM and a closed terminal take the same way out as Ctrl-C.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    # A background job begins with SIGINT ignored, and takes it nevertheless; nohup's ignored SIGHUP is meant as it is.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         return _run(arguments)
     except Problem as problem:
         print(f"{arguments.command}: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        # Following the logs has no other end.
+        return 0 if arguments.command == "logs" else 130
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough.
+        sys.stdout = None
+        return 0
 
 
 def _interrupt(number, _frame):

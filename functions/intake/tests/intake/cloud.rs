@@ -6,22 +6,20 @@ use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
-    ScalarAttributeType,
-};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
+use aws_sdk_dynamodb::types::AttributeValue;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use dynoxide::Database;
+use landfall_embedded::{
+    RECORDS_TABLE, TABLE, create_tables, credentials, dynamodb, dynamodb_client, serve,
+};
 use landfall_intake::{Intake, patience};
 use landfall_runtime::{Clients, Clock, Configuration, Environment};
 use landfall_tracking::{Message, Queue, Store};
 use landfall_transfer::Timestamp;
-use tokio::net::TcpListener;
 
 use crate::platform::KeyServer;
 
@@ -169,35 +167,11 @@ async fn queues(State(queues): State<Queues>, headers: HeaderMap, body: Bytes) -
     (kind, r#"{"MessageId":"message-1","MD5OfMessageBody":""}"#).into_response()
 }
 
-pub(crate) async fn serve(router: Router) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    url
-}
-
-fn credentials() -> Credentials {
-    Credentials::new("test", "test", None, None, "test")
-}
-
 impl Cloud {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(dynoxide::server::serve_with_shutdown(
-            listener,
-            Database::memory().unwrap(),
-            std::future::pending::<()>(),
-        ));
-        let direct = aws_sdk_dynamodb::Client::from_conf(
-            aws_sdk_dynamodb::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("eu-central-1"))
-                .credentials_provider(credentials())
-                .endpoint_url(&url)
-                .build(),
-        );
-        create_table(&direct).await;
+        let url = dynamodb().await;
+        let direct = dynamodb_client(&url);
+        create_tables(&direct).await;
         let (table_switch, queues_switch) = (Arc::<Switch>::default(), Arc::<Switch>::default());
         let sent = Arc::<Mutex<Vec<Sent>>>::default();
         let table_state = Table {
@@ -277,8 +251,8 @@ impl Cloud {
         let clients = Clients {
             store: Store::new(
                 aws_sdk_dynamodb::Client::from_conf(dynamodb),
-                "landfall",
-                "records",
+                TABLE,
+                RECORDS_TABLE,
             ),
             events: queue("events"),
             imports: queue("imports"),
@@ -301,7 +275,7 @@ impl Cloud {
         let answer = self
             .direct
             .scan()
-            .table_name("landfall")
+            .table_name(TABLE)
             .consistent_read(true)
             .send()
             .await
@@ -336,32 +310,4 @@ pub(crate) fn event_of(sent: &Sent) -> serde_json::Value {
     Message::decode(&sent.body).unwrap();
     let message: serde_json::Value = serde_json::from_str(&sent.body).unwrap();
     serde_json::from_str(message["task"]["event"]["body"].as_str().unwrap()).unwrap()
-}
-
-async fn create_table(client: &aws_sdk_dynamodb::Client) {
-    let attribute = |name: &str| {
-        AttributeDefinition::builder()
-            .attribute_name(name)
-            .attribute_type(ScalarAttributeType::S)
-            .build()
-            .unwrap()
-    };
-    let key = |name: &str, kind: KeyType| {
-        KeySchemaElement::builder()
-            .attribute_name(name)
-            .key_type(kind)
-            .build()
-            .unwrap()
-    };
-    client
-        .create_table()
-        .table_name("landfall")
-        .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute("pk"))
-        .attribute_definitions(attribute("sk"))
-        .key_schema(key("pk", KeyType::Hash))
-        .key_schema(key("sk", KeyType::Range))
-        .send()
-        .await
-        .unwrap();
 }

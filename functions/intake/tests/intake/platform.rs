@@ -16,7 +16,9 @@ use landfall_intake::{Answer, Intake, Request};
 use landfall_platform::connect::qsh;
 use serde_json::{Value, json};
 
-use crate::cloud::{BASE_URL, NOW, serve};
+use landfall_embedded::serve;
+
+use crate::cloud::{BASE_URL, NOW};
 
 pub(crate) const TENANT: &str = "7f0c2f7e-55e1-3b14-9f0d-3a40a9d54001";
 pub(crate) const OTHER: &str = "another-tenant-0002";
