@@ -334,12 +334,15 @@ impl Transfer {
         created_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Self {
-        // A creation time that can't be one (before our oldest concern, or in the future) would settle at once, or never.
-        let created_at = created_at
-            .filter(|created| *created <= now && now.since(*created) <= PLATFORM_LIFE)
-            .unwrap_or(now);
         // Some re-run samples repeat the own id as the original: then it is no re-run.
         let original = original.filter(|original| *original != id);
+        // A creation time that can't be one (long ago, or in the future) would settle at once, or never. Of a re-run it may
+        // be the first attempt's, whose age must not end the new one.
+        let created_at = created_at
+            .filter(|created| {
+                original.is_none() && *created <= now && now.since(*created) <= PLATFORM_LIFE
+            })
+            .unwrap_or(now);
         Self {
             tenant,
             id,
@@ -396,6 +399,9 @@ impl Transfer {
 
     /// Takes in what happened. Returns whether anything changed; an input that comes too late changes nothing.
     pub fn apply(&mut self, input: Input, now: Timestamp, clocks: &Clocks) -> bool {
+        if self.is_settled() && !matches!(input, Input::PlatformSettled { .. }) {
+            return false;
+        }
         let before = self.clone();
         match input {
             Input::ListenerTriggered => {

@@ -466,6 +466,9 @@ fn a_settled_transfer_takes_nothing_in_any_more() {
         imported(1, 0),
         Input::CancelRequested,
         complete(),
+        Input::WorkMoved,
+        Input::ListenerTriggered,
+        Input::Reporting { percent: 50 },
         Input::Stop(StopReason::Deadline),
     ] {
         assert!(!transfer.apply(late, at(9), &clocks()));
@@ -523,6 +526,19 @@ fn a_creation_time_that_can_not_be_one_is_not_believed() {
     );
     assert_eq!(seen(START.as_millis() + 1_000), START);
     assert_eq!(seen(0), START);
+}
+
+#[test]
+fn the_age_of_the_first_attempt_does_not_end_a_rerun() {
+    let created = Timestamp::from_millis(START.as_millis() - 11 * 86_400_000);
+    let rerun = Transfer::first_seen(
+        TenantId::new("t"),
+        TransferId::new("x"),
+        Some(TransferId::new("o")),
+        Some(created),
+        START,
+    );
+    assert_eq!(rerun.next_step(START, &clocks()), Step::Wait);
 }
 
 #[test]
