@@ -146,14 +146,15 @@ impl Sweeper {
 
     /// Does what is owed for one row. Failing is told and counted here: the next rows don't suffer from it.
     async fn row(&self, due: &Due, now: Timestamp) -> Swept {
-        match self.try_row(due, now).await {
+        let mut due = due.clone();
+        match self.try_row(&mut due, now).await {
             Ok(swept) => swept,
             Err(Error::Tracking(landfall_tracking::Error::Unreadable { what, problem })) => {
                 tracing::error!(error.code = "LF-UNREADABLE-ROW", row.what = %what, error = %problem, "A due row can't be read by this release; it is left as it is.");
                 let _ = self
                     .lifecycle
                     .store()
-                    .postpone(due, now + UNREADABLE_FOR)
+                    .postpone(&due, now + UNREADABLE_FOR)
                     .await;
                 Swept::Failed
             }
@@ -164,7 +165,7 @@ impl Sweeper {
         }
     }
 
-    async fn try_row(&self, due: &Due, now: Timestamp) -> Result<Swept, Error> {
+    async fn try_row(&self, due: &mut Due, now: Timestamp) -> Result<Swept, Error> {
         let store = self.lifecycle.store();
         let item = store.due_item(due, now).await?;
         let grace = self.lifecycle.configuration().work.message_grace;
@@ -181,6 +182,7 @@ impl Sweeper {
         if !store.postpone(due, hidden_until).await? {
             return Ok(Swept::Nothing);
         }
+        due.at = hidden_until;
         match item {
             DueItem::Gone => Ok(Swept::Nothing),
             DueItem::Transfer(tenant, id) => {

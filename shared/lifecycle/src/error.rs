@@ -24,11 +24,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the cause lies outside of this piece of work and passes by itself: an outage, a race, an answer that got lost.
+    /// Whether the cause lies outside of this piece of work and passes without it: an outage, a race, an answer that got
+    /// lost, a tenant or a host that the configuration has yet to admit. Such work is never poison.
     pub const fn is_passing(&self) -> bool {
         matches!(
             self,
             Self::Raced
+                | Self::NoTenant
+                | Self::NotAdmitted(_)
                 | Self::Tracking(
                     Tracking::Conflict
                         | Tracking::Contended

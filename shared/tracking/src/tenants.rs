@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use landfall_transfer::{TenantId, Timestamp};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::Error;
 use crate::item::{Item, Reader, instant, key, number, text};
@@ -77,16 +77,18 @@ impl Store {
     ) -> Result<(), Error> {
         let pk = keys::tenant(&installed.tenant);
         let owner = installed.tenant.as_str();
-        let known = self.tenant(&installed.tenant, key, true).await?;
+        let known = match self.tenant(&installed.tenant, key, true).await {
+            // Sealed with another key: nobody can open it again, and this installation replaces it.
+            Err(Error::Unreadable { .. }) => None,
+            known => known?,
+        };
+        let version = self
+            .get(&pk, keys::STATE, true)
+            .await?
+            .and_then(|item| Reader::new(&item, "a tenant's row").optional_number("version"));
         let mut previous = None;
-        let mut version = None;
         if let Some(known) = &known {
-            version = self
-                .get(&pk, keys::STATE, true)
-                .await?
-                .and_then(|item| Reader::new(&item, "a tenant's row").optional_number("version"));
-            let same = secrecy::ExposeSecret::expose_secret(&known.secret)
-                == secrecy::ExposeSecret::expose_secret(&installed.secret);
+            let same = known.secret.expose_secret() == installed.secret.expose_secret();
             previous = if same {
                 known.previous_secret.clone()
             } else if known.installed {

@@ -267,7 +267,7 @@ fn waiting_of(transfer: &Transfer) -> String {
         .waiting_for
         .as_ref()
         .map_or_else(String::new, |what| {
-            format!(" (waiting for {})", clip(what, 60))
+            format!(" (waiting for {})", clip(what, 40))
         })
 }
 

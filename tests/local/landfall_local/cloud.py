@@ -67,6 +67,8 @@ class Cloud:
             "AWS_REGION": REGION,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
+            # Each function calls AWS with its own role, and may do what the template grants it, and no more. We are root.
+            "AUTH": "true",
             # The zips are unpacked below TMPDIR: inside our folder, so that a left-over function is known by its path.
             "TMPDIR": str(scratch),
             # No Docker: MiniStack would look for containers of its own and remove them.

@@ -104,3 +104,27 @@ async fn an_uninstalled_tenant_is_known_as_such_and_its_old_secret_never_comes_b
     assert!(found.installed);
     assert_eq!(found.secrets(later(2)).len(), 1);
 }
+
+#[tokio::test]
+async fn a_tenant_whose_secret_was_sealed_with_a_lost_key_is_healed_by_installing_again() {
+    let store = store().await;
+    let lost = SecretKey::from_base64(&SecretString::from(
+        "/////wQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    ))
+    .unwrap();
+    store
+        .install(&installed("first"), &lost, OVERLAP, NOW)
+        .await
+        .unwrap();
+    assert!(store.tenant(&tenant(), &key(), true).await.is_err());
+    store
+        .install(&installed("second"), &key(), OVERLAP, later(1))
+        .await
+        .unwrap();
+    let found = store
+        .tenant(&tenant(), &key(), true)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.secrets(later(1)).len(), 1);
+}
