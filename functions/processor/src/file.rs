@@ -4,15 +4,13 @@ use landfall_import::declaration::SinkKind;
 use landfall_import::sink::http::HttpSink;
 use landfall_import::{Checkpoint, Interruption, Ports, SliceOutcome, Target, import_slice};
 use landfall_lifecycle::{Error, Site};
-use landfall_tracking::{Claim, Claimed, Error as Tracking, LandedTarget};
+use landfall_platform::event::bounded_label;
+use landfall_tracking::{Claim, Claimed, Error as Tracking, LandedTarget, pack_manifest};
 use landfall_transfer::{Counts, FileOutcome, Input, Manifest, TenantId, Timestamp, TransferId};
 use serde::Deserialize;
 
 use crate::Processor;
 use crate::ports::{FileLedger, FileSource, SiteMappings};
-
-/// Pause before an interrupted file is taken up again, when nobody named one.
-const INTERRUPTED_FOR: Duration = Duration::from_secs(10);
 
 /// Time that is left of an invocation after a slice, for what ends it.
 const INVOCATION_MARGIN: Duration = Duration::from_secs(8);
@@ -85,8 +83,9 @@ impl Processor {
         let site = match self.lifecycle.site(&file.tenant).await {
             Ok(site) => site,
             Err(error) => {
-                self.give_back(claimed, None).await?;
-                return Err(error);
+                // Not the file's fault, so no delivery of its message is used up.
+                tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %error, "The file's site can't be called; it is tried again later.");
+                return self.give_back(claimed, self.retry_pause()).await;
             }
         };
         let source = FileSource::new(site.clone(), file.transfer.clone(), file.s3_key.clone());
@@ -235,9 +234,13 @@ impl Processor {
             records.read = checkpoint.counts.read,
             "A slice of a file is imported."
         );
-        self.moved(claimed, source.share_done(checkpoint.offset))
-            .await?;
-        self.give_back(claimed, Some(Duration::ZERO)).await
+        self.moved(
+            claimed,
+            checkpoint.counts,
+            source.share_done(checkpoint.offset),
+        )
+        .await?;
+        self.give_back(claimed, Duration::ZERO).await
     }
 
     async fn interrupted(
@@ -252,11 +255,21 @@ impl Processor {
         let file = &claimed.file;
         tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %reason, "The import of a file was interrupted; it goes on later.");
         if checkpoint.counts.read > file.counts.read {
-            self.moved(claimed, source.share_done(checkpoint.offset))
-                .await?;
-        }
-        self.give_back(claimed, Some(retry_after.unwrap_or(INTERRUPTED_FOR)))
+            self.moved(
+                claimed,
+                checkpoint.counts,
+                source.share_done(checkpoint.offset),
+            )
             .await?;
+        }
+        let stalled = Input::WorkStalled {
+            reason: reason.to_string(),
+        };
+        self.lifecycle
+            .apply(&file.tenant, &file.transfer, &stalled)
+            .await?;
+        let pause = retry_after.unwrap_or_default().max(self.retry_pause());
+        self.give_back(claimed, pause).await?;
         if source.was_refused() {
             self.lifecycle
                 .look_whether_over(&claimed.transfer, site)
@@ -267,11 +280,15 @@ impl Processor {
     }
 
     /// Work has moved: the transfer is not stuck, and the admin may be told.
-    async fn moved(&self, claimed: &Claimed, in_flight: u32) -> Result<(), Error> {
+    async fn moved(&self, claimed: &Claimed, counts: Counts, in_flight: u32) -> Result<(), Error> {
         let file = &claimed.file;
+        let moved = Input::WorkMoved {
+            file: file.s3_key.clone(),
+            counts,
+        };
         let moved = self
             .lifecycle
-            .apply(&file.tenant, &file.transfer, &Input::WorkMoved)
+            .apply(&file.tenant, &file.transfer, &moved)
             .await?;
         if let Some(stored) = moved {
             self.lifecycle.report(&stored, in_flight).await?;
@@ -279,12 +296,14 @@ impl Processor {
         Ok(())
     }
 
-    /// Gives the file back and, with a pause, queues it again. Whichever of the two a crash leaves out, the due index makes good.
-    async fn give_back(&self, claimed: &Claimed, pause: Option<Duration>) -> Result<(), Error> {
+    fn retry_pause(&self) -> Duration {
+        self.lifecycle.configuration().clocks.retry_pause
+    }
+
+    /// Gives the file back and queues it again, with a pause. Whichever of the two a crash leaves out, the due index makes good.
+    async fn give_back(&self, claimed: &Claimed, pause: Duration) -> Result<(), Error> {
         let (file, lease) = (&claimed.file, &claimed.lease);
-        let due = self.lifecycle.now()
-            + pause.unwrap_or_default()
-            + self.lifecycle.configuration().work.message_grace;
+        let due = self.lifecycle.now() + pause + self.lifecycle.configuration().work.message_grace;
         match self.lifecycle.store().release(lease, due, true).await {
             Ok(()) => {}
             Err(Tracking::Conflict) => {
@@ -295,14 +314,9 @@ impl Processor {
             }
             Err(error) => return Err(error.into()),
         }
-        match pause {
-            Some(pause) => {
-                self.lifecycle
-                    .queue_import(&file.tenant, &file.transfer, &file.s3_key, pause)
-                    .await
-            }
-            None => Ok(()),
-        }
+        self.lifecycle
+            .queue_import(&file.tenant, &file.transfer, &file.s3_key, pause)
+            .await
     }
 
     /// The file has ended: counts it for its transfer and does what that makes due.
@@ -374,7 +388,7 @@ impl Processor {
             }
             Err(error) => {
                 tracing::warn!(transfer.id = %file.transfer, error = %error, "The manifest could not be fetched; it is fetched again later.");
-                return self.give_back(claimed, Some(INTERRUPTED_FOR)).await;
+                return self.give_back(claimed, self.retry_pause()).await;
             }
         };
         match parse_manifest(&bytes) {
@@ -433,11 +447,16 @@ fn parse_manifest(bytes: &[u8]) -> Result<Manifest, String> {
             error.column()
         )
     })?;
+    // Bounded as the labels of events and lists are, so that a very long one is still the same.
     let files = written
         .files
         .into_iter()
-        .map(|file| (file.label, file.records));
-    Manifest::new(written.version, files).map_err(|error| format!("failed to {error}"))
+        .map(|file| (bounded_label(&file.label).into_owned(), file.records));
+    let manifest =
+        Manifest::new(written.version, files).map_err(|error| format!("failed to {error}"))?;
+    pack_manifest(&manifest)
+        .map_err(|_| "the manifest's labels are too long to be kept".to_owned())?;
+    Ok(manifest)
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ mod file;
 mod ports;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures_util::future::join_all;
@@ -18,9 +17,6 @@ use landfall_import::{Imports, MappingCache};
 use landfall_lifecycle::{Error, Lifecycle, Taken};
 use landfall_tracking::{Message, Queue, Task};
 use landfall_transfer::{Timestamp, TransferId};
-
-/// Pause before a message that an outage interrupted is seen again.
-const QUEUED_ANEW_AFTER: Duration = Duration::from_secs(15);
 
 /// Imports files and takes in events.
 #[derive(Debug)]
@@ -151,7 +147,8 @@ impl Processor {
         } else {
             self.lifecycle.imports()
         };
-        Ok(queue.send(message, QUEUED_ANEW_AFTER).await?)
+        let pause = self.lifecycle.configuration().clocks.retry_pause;
+        Ok(queue.send(message, pause).await?)
     }
 
     /// The mappings that are known of a transfer.

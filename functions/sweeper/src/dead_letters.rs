@@ -1,6 +1,7 @@
+use futures_util::future::join_all;
 use landfall_lifecycle::{Error, Taken};
 use landfall_tracking::{Claim, DeadLetter, Queue, Task};
-use landfall_transfer::{FileOutcome, TenantId, TransferId};
+use landfall_transfer::{FileOutcome, TenantId, Timestamp, TransferId};
 
 use crate::{Summary, Sweeper};
 
@@ -9,10 +10,15 @@ const ROUNDS_MAX: u32 = 20;
 
 impl Sweeper {
     /// Turns work that every worker failed on into a verdict. A letter is deleted once its consequence is written.
-    pub(crate) async fn sweep_dead_letters(&self, summary: &mut Summary) {
+    pub(crate) async fn sweep_dead_letters(&self, end: Timestamp) -> Summary {
+        let mut summary = Summary::default();
         for queue in &self.dead_letters {
             for _ in 0..ROUNDS_MAX {
-                let letters = match queue.dead_letters().await {
+                if self.lifecycle.now() >= end {
+                    summary.cut_short = true;
+                    return summary;
+                }
+                let letters = match queue.dead_letters(self.claimed_for()).await {
                     Ok(letters) if letters.is_empty() => break,
                     Ok(letters) => letters,
                     Err(error) => {
@@ -21,9 +27,12 @@ impl Sweeper {
                         break;
                     }
                 };
-                for letter in &letters {
-                    match self.dead_letter(queue, letter).await {
-                        Ok(true) => summary.dead_letters += 1,
+                let done =
+                    join_all(letters.iter().map(|letter| self.dead_letter(queue, letter))).await;
+                let mut dealt_with = 0;
+                for (letter, outcome) in letters.iter().zip(done) {
+                    match outcome {
+                        Ok(true) => dealt_with += 1,
                         Ok(false) => summary.failed += 1,
                         Err(error) => {
                             tracing::warn!(message.id = %letter.id, error = %error, "A dead letter could not be dealt with; the next sweep tries again.");
@@ -31,8 +40,14 @@ impl Sweeper {
                         }
                     }
                 }
+                summary.dead_letters += dealt_with;
+                if dealt_with == 0 {
+                    // Only letters that must wait are left, or they are all that was shown.
+                    break;
+                }
             }
         }
+        summary
     }
 
     /// Returns whether the letter was dealt with.

@@ -61,17 +61,11 @@ pub struct Sweeper {
     dead_letters: Vec<Queue>,
 }
 
-/// Rows that are worked on at once.
-const AT_ONCE: usize = 8;
-
-/// A row is hidden from other sweepers for this long while one works on it.
-const CLAIMED_FOR: Duration = Duration::from_mins(1);
+/// Rows of a partition that are worked on at once.
+const AT_ONCE: usize = 4;
 
 /// A row that can't be read is looked at again after this long; until then it costs nothing.
 const UNREADABLE_FOR: Duration = Duration::from_hours(1);
-
-/// Time that is left of an invocation when no new row is begun: the longest call to the platform, and its writes.
-const INVOCATION_MARGIN: Duration = Duration::from_secs(20);
 
 impl Sweeper {
     /// Sweeps with these.
@@ -90,47 +84,24 @@ impl Sweeper {
         })
     }
 
-    /// Sees to everything that is due, or to as much as the invocation's time allows.
+    /// Sees to everything that is due, or to as much as the invocation's time allows. What is left is the longest due at the
+    /// next sweep, so it comes first then.
     pub async fn sweep(&self, deadline: Timestamp) -> Summary {
+        let end = deadline - self.margin();
         let mut summary = Summary::default();
-        // Dead letters first: their consequence may make a transfer due.
-        self.sweep_dead_letters(&mut summary).await;
-        let now = self.lifecycle.now();
-        for shard in Store::due_shards() {
-            let mut page = None;
-            loop {
-                if self.lifecycle.now() + INVOCATION_MARGIN >= deadline {
-                    summary.cut_short = true;
-                    tracing::warn!(
-                        "The sweep's time is up before everything due was seen; the next one goes on."
-                    );
-                    return self.told(summary);
-                }
-                let found = match self.lifecycle.store().due(shard, now, page).await {
-                    Ok(found) => found,
-                    Err(error) => {
-                        tracing::error!(error = %error, "What is due could not be read; the next sweep reads it again.");
-                        summary.failed += 1;
-                        break;
-                    }
-                };
-                for some in found.rows.chunks(AT_ONCE) {
-                    let done = join_all(some.iter().map(|due| self.row(due, now))).await;
-                    for outcome in done {
-                        summary.add(outcome);
-                    }
-                }
-                if !found.has_next() {
-                    break;
-                }
-                page = Some(found);
-            }
+        let (letters, shards) = tokio::join!(
+            self.sweep_dead_letters(end),
+            join_all(Store::due_shards().map(|shard| self.sweep_shard(shard, end)))
+        );
+        summary.merge(&letters);
+        for shard in &shards {
+            summary.merge(shard);
         }
-        self.told(summary)
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as the end of a sweep")]
-    fn told(&self, summary: Summary) -> Summary {
+        if summary.cut_short {
+            tracing::warn!(
+                "The sweep's time is up before everything due was seen; the next one goes on."
+            );
+        }
         tracing::info!(
             sweep.transfers = summary.transfers,
             sweep.files_revived = summary.files_revived,
@@ -142,6 +113,47 @@ impl Sweeper {
             "Swept."
         );
         summary
+    }
+
+    /// Everything that is due in one partition of the index.
+    async fn sweep_shard(&self, shard: u64, end: Timestamp) -> Summary {
+        let mut summary = Summary::default();
+        let now = self.lifecycle.now();
+        let mut page = None;
+        loop {
+            let found = match self.lifecycle.store().due(shard, now, page).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::error!(error = %error, "What is due could not be read; the next sweep reads it again.");
+                    summary.failed += 1;
+                    return summary;
+                }
+            };
+            for some in found.rows.chunks(AT_ONCE) {
+                if self.lifecycle.now() >= end {
+                    summary.cut_short = true;
+                    return summary;
+                }
+                for outcome in join_all(some.iter().map(|due| self.row(due, now))).await {
+                    summary.add(outcome);
+                }
+            }
+            if !found.has_next() {
+                return summary;
+            }
+            page = Some(found);
+        }
+    }
+
+    /// How long a row or letter is hidden from other sweepers while one works on it: six retries' pauses, a minute by default.
+    fn claimed_for(&self) -> Duration {
+        self.lifecycle.configuration().clocks.retry_pause * 6
+    }
+
+    /// Time that is left of an invocation when no new row is begun: what a row may take, which is two calls to the platform
+    /// and their writes.
+    fn margin(&self) -> Duration {
+        self.lifecycle.configuration().clocks.call_timeout * 2
     }
 
     /// Does what is owed for one row. Failing is told and counted here: the next rows don't suffer from it.
@@ -171,7 +183,7 @@ impl Sweeper {
         let grace = self.lifecycle.configuration().work.message_grace;
         let hidden_until = match &item {
             DueItem::Gone => return Ok(Swept::Nothing),
-            DueItem::Transfer(..) => now + CLAIMED_FOR,
+            DueItem::Transfer(..) => now + self.claimed_for(),
             DueItem::Event(_) => now + grace,
             DueItem::File(file) => file
                 .leased_until
@@ -252,6 +264,17 @@ enum Swept {
 }
 
 impl Summary {
+    const fn merge(&mut self, other: &Self) {
+        self.transfers += other.transfers;
+        self.files_revived += other.files_revived;
+        self.events_revived += other.events_revived;
+        self.tenants += other.tenants;
+        self.transfers_adopted += other.transfers_adopted;
+        self.dead_letters += other.dead_letters;
+        self.failed += other.failed;
+        self.cut_short |= other.cut_short;
+    }
+
     fn add(&mut self, swept: Swept) {
         match swept {
             Swept::Nothing => {}

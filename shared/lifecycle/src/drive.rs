@@ -151,6 +151,15 @@ impl Lifecycle {
                     };
                     stored = next;
                 }
+                // Nobody to ask, until a person has mended the configuration: the transfer's other clocks go on meanwhile.
+                Err(error @ (Error::NoTenant | Error::NotAdmitted(_))) => {
+                    tracing::error!(error.code = "LF-NO-SITE", transfer.id = %id, tenant.id = %tenant, error = %error, "The transfer's site can't be called.");
+                    let held_back = Input::PlatformUnavailable { retry_after: None };
+                    let Some(next) = self.apply(tenant, id, &held_back).await? else {
+                        return Ok(None);
+                    };
+                    stored = next;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -178,7 +187,7 @@ impl Lifecycle {
                 let site = self.site(&transfer.tenant).await?;
                 Ok(Done::Input(match site.recent().await {
                     Ok(recent) => Input::Listed(listing(&recent, &transfer.id).0),
-                    Err(error) => unavailable(transfer, &error),
+                    Err(error) => unavailable(transfer, &site, &error),
                 }))
             }
             Step::Reconcile => self.reconcile(transfer).await,
@@ -245,9 +254,13 @@ impl Lifecycle {
         };
         let transfer = &begun.transfer;
         let percent = settlement.form.percent(transfer.last_percent);
-        let answer = site
+        let answer = match site
             .settle(&transfer.id, &settlement.verdict, percent)
-            .await;
+            .await
+        {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
+        };
         tracing::info!(
             transfer.id = %transfer.id,
             transfer.verdict = settlement.verdict.status.as_str(),
@@ -284,9 +297,9 @@ impl Lifecycle {
                     if self.look_whether_over(transfer, &site).await? {
                         return Ok(Done::Stop);
                     }
-                    return Ok(Done::Input(unavailable(transfer, &error)));
+                    return Ok(Done::Input(unavailable(transfer, &site, &error)));
                 }
-                Err(error) => return Ok(Done::Input(unavailable(transfer, &error))),
+                Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
             }
         }
         let files = self.store.files(&transfer.tenant, &transfer.id).await?;
@@ -296,6 +309,10 @@ impl Lifecycle {
             .filter(|file| counts_for_completeness(file))
             .map(facts)
             .collect();
+        let files_ended = files
+            .iter()
+            .filter(|file| file.state == FileState::Ended)
+            .count() as u64;
         let quiet = transfer.is_quiet(self.now(), &self.configuration.clocks);
         let found = evaluate(
             &facts,
@@ -308,7 +325,10 @@ impl Lifecycle {
             Completeness::Complete { evidence, missing } => {
                 Input::ExportComplete { evidence, missing }
             }
-            Completeness::Waiting(waiting_for) => Input::ExportIncomplete { waiting_for },
+            Completeness::Waiting(waiting_for) => Input::ExportIncomplete {
+                waiting_for,
+                files_ended,
+            },
         }))
     }
 
@@ -400,7 +420,12 @@ impl Lifecycle {
     }
 }
 
-pub(crate) fn unavailable(transfer: &Transfer, error: &CallError) -> Input {
+/// What an answer that says nothing about the transfer means for it: ask again later, or never, when the app is gone from the site.
+pub(crate) fn unavailable(transfer: &Transfer, site: &Site, error: &CallError) -> Input {
+    if site.is_lost(error) {
+        tracing::warn!(transfer.id = %transfer.id, "The app was uninstalled and its token is not accepted; the transfer is closed.");
+        return Input::PlatformSettled { status: None };
+    }
     tracing::warn!(transfer.id = %transfer.id, error = %error, "The platform could not be asked; it is asked again later.");
     Input::PlatformUnavailable {
         retry_after: error.retry_after(),

@@ -6,7 +6,7 @@ pub enum Error {
     /// The table or a queue.
     #[error(transparent)]
     Tracking(#[from] Tracking),
-    /// The tenant's row is not there, so nobody can speak to its site.
+    /// The tenant's row is not there or can't be read, so nobody can speak to its site.
     #[error("find the tenant's installation")]
     NoTenant,
     /// The tenant's base URL is not admitted by the configuration any more.

@@ -57,7 +57,10 @@ impl Lifecycle {
         self.note(&stored.transfer, "event", event.kind.event_type())
             .await;
         self.apply(tenant, &id, &input).await?;
-        self.drive(tenant, &id).await?;
+        if let Err(error) = self.drive(tenant, &id).await {
+            // The event is taken in; what the transfer is owed stays due in its own row.
+            tracing::warn!(transfer.id = %id, error = %error, "What an event made due could not be done; the sweeper does it.");
+        }
         self.store.event_handled(&row, self.now()).await?;
         Ok(Taken::Done)
     }
@@ -110,11 +113,11 @@ impl Lifecycle {
     async fn input(&self, stored: &Stored, event: &Event) -> Result<Input, Error> {
         Ok(match &event.kind {
             Kind::ListenerErrored if stored.transfer.is_open() => Input::ListenerErrored {
-                exception: self
-                    .site(&stored.transfer.tenant)
-                    .await?
-                    .listener_exception(&stored.transfer.id)
-                    .await,
+                exception: match self.site(&stored.transfer.tenant).await {
+                    Ok(site) => site.listener_exception(&stored.transfer.id).await,
+                    Err(Error::NoTenant | Error::NotAdmitted(_)) => None,
+                    Err(error) => return Err(error),
+                },
             },
             Kind::ListenerErrored => Input::ListenerErrored { exception: None },
             Kind::CancellationRequested => Input::CancelRequested,
@@ -187,8 +190,16 @@ impl Lifecycle {
                 .iter()
                 .filter(|attempt| attempt.transfer != transfer.id)
         };
-        if !transfer.is_rerun() {
-            return Ok(others().next_back().map(|newest| newest.transfer.clone()));
+        let newer = others().rfind(|other| {
+            // The first attempt is older than every other, whenever it was seen.
+            let first = other.transfer.as_str() == chain.as_str();
+            !transfer.is_rerun()
+                || (!first
+                    && (other.first_seen_at, &other.transfer)
+                        > (transfer.first_seen_at, &transfer.id))
+        });
+        if let Some(newer) = newer {
+            return Ok(Some(newer.transfer.clone()));
         }
         for older in others() {
             let by = Input::Superseded {

@@ -8,7 +8,7 @@ use landfall_platform::connect::client::{
 use landfall_platform::downloads::Downloads;
 use landfall_platform::hosts::Hosts;
 use landfall_runtime::{Clock, Configuration};
-use landfall_tracking::{SecretKey, Store};
+use landfall_tracking::{Error as Tracking, SecretKey, Store};
 use landfall_transfer::{Answer, Listing, Report, Status, TenantId, TransferId, Verdict};
 
 use crate::error::Error;
@@ -28,7 +28,11 @@ pub struct Site {
     client: Client,
     downloads: Downloads,
     tenant: Tenant,
+    installed: bool,
 }
+
+/// Time to connect to a site.
+const CONNECT: Duration = Duration::from_secs(3);
 
 /// Time to connect to the object store.
 const DOWNLOAD_CONNECT: Duration = Duration::from_secs(5);
@@ -39,9 +43,12 @@ const DOWNLOAD_IDLE: Duration = Duration::from_secs(15);
 impl Platform {
     /// Calls as the configured app; downloads only from the configured hosts.
     pub fn new(configuration: &Configuration, clock: Clock) -> Result<Self, Error> {
-        let settings = Settings::new(&configuration.app.key);
-        // An attempt to settle must be over before another may begin.
-        debug_assert!(settings.call_timeout < landfall_transfer::SEND_LEASE);
+        let call_timeout = configuration.clocks.call_timeout;
+        let settings = Settings {
+            call_timeout,
+            connect_timeout: CONNECT.min(call_timeout),
+            ..Settings::new(&configuration.app.key)
+        };
         Ok(Self {
             client: Client::new(settings, Arc::new(move || clock.now().as_seconds()))?,
             downloads: Downloads::new(
@@ -56,11 +63,15 @@ impl Platform {
 
     /// A tenant's site. The tenant is read each time, so that a rotated secret is never used for long.
     pub async fn site(&self, store: &Store, id: &TenantId) -> Result<Site, Error> {
-        let tenant = store
-            .tenant(id, &self.secret_key, true)
-            .await?
-            .ok_or(Error::NoTenant)?;
+        let tenant = match store.tenant(id, &self.secret_key, true).await {
+            Err(Tracking::Unreadable { problem, .. }) => {
+                tracing::error!(error.code = "LF-NO-SITE", tenant.id = %id, error = %problem, "A tenant's row can't be read.");
+                return Err(Error::NoTenant);
+            }
+            tenant => tenant?.ok_or(Error::NoTenant)?,
+        };
         Ok(Site {
+            installed: tenant.installed,
             client: self.client.clone(),
             downloads: self.downloads.clone(),
             tenant: Tenant {
@@ -88,13 +99,19 @@ impl Site {
         &self.tenant
     }
 
+    /// Whether an answer means that nobody will ever speak to this site again: it accepts no token and the app is not
+    /// installed there any more.
+    pub(crate) fn is_lost(&self, error: &CallError) -> bool {
+        !self.installed && *error == CallError::Unauthorized
+    }
+
     /// Sends a verdict.
     pub(crate) async fn settle(
         &self,
         id: &TransferId,
         verdict: &Verdict,
         percent: Option<u8>,
-    ) -> Answer {
+    ) -> Result<Answer, CallError> {
         let status = match verdict.status {
             Status::Success => Sent::Success,
             Status::Incomplete => Sent::Incomplete,
@@ -112,16 +129,25 @@ impl Site {
         if let Err(error) = &outcome {
             tracing::warn!(transfer.id = %id, error = %error, "The platform did not simply take the settlement.");
         }
-        match outcome {
+        if let Err(error) = &outcome
+            && self.is_lost(error)
+        {
+            return Err(error.clone());
+        }
+        Ok(match outcome {
             Ok(()) | Err(CallError::Malformed { .. }) => Answer::Accepted,
             Err(CallError::Unknown { .. }) => Answer::Unknown { retry_after: None },
             // A gateway's 5xx says nothing about what stands behind it.
             Err(CallError::Server { retry_after, .. }) => Answer::Unknown { retry_after },
             Err(CallError::Throttled { retry_after }) => Answer::NotTaken { retry_after },
             Err(CallError::Refused {
-                kind: Refusal::Gone | Refusal::Expired,
+                kind: Refusal::Gone,
                 ..
             }) => Answer::SuspectGone,
+            Err(CallError::Refused {
+                kind: Refusal::Expired,
+                ..
+            }) => Answer::SuspectExpired,
             Err(CallError::Refused {
                 kind: Refusal::BadRequest | Refusal::TooLarge,
                 ..
@@ -129,7 +155,7 @@ impl Site {
             Err(
                 CallError::Refused { .. } | CallError::NotSent { .. } | CallError::Unauthorized,
             ) => Answer::NotTaken { retry_after: None },
-        }
+        })
     }
 
     /// Sends a progress update. Lost updates are not repeated; the next one says more.

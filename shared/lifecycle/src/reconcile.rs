@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use landfall_platform::connect::client::ListedFile;
 use landfall_tracking::{NewFile, Recorded};
-use landfall_transfer::{Input, Step, TenantId, Timestamp, Transfer, TransferId};
+use landfall_transfer::{Input, Listing, Step, TenantId, Timestamp, Transfer, TransferId};
 
 use crate::drive::{Done, Lifecycle, unavailable};
 use crate::error::Error;
@@ -19,7 +19,7 @@ impl Lifecycle {
         let site = self.site(&transfer.tenant).await?;
         let recent = match site.recent().await {
             Ok(recent) => recent,
-            Err(error) => return Ok(Done::Input(unavailable(transfer, &error))),
+            Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
         };
         let (listed, active) = listing(&recent, &transfer.id);
         if let Some(active) = active {
@@ -30,7 +30,15 @@ impl Lifecycle {
                 Ok(files) => {
                     self.adopt_files(transfer, &files).await?;
                 }
-                Err(error) => return Ok(Done::Input(unavailable(transfer, &error))),
+                Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
+            }
+        }
+        if listed == Listing::Absent {
+            // A list that is empty by mistake must not end a transfer: the files of one that is over can't be listed.
+            match site.files(&transfer.id).await {
+                Ok(_) => return Ok(Done::Input(Input::Listed(Listing::Full))),
+                Err(error) if error.may_be_over() => {}
+                Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
             }
         }
         Ok(Done::Input(Input::Listed(listed)))
@@ -95,7 +103,12 @@ impl Lifecycle {
             }
         };
         let mut adopted = Vec::new();
-        for active in &recent.transfers {
+        // One list may cover all products of a site, each a tenant of its own (OPEN-QUESTIONS.md B15).
+        let ours = recent.transfers.iter().filter(|active| {
+            active.client_keys.is_empty()
+                || active.client_keys.iter().any(|key| key == tenant.as_str())
+        });
+        for active in ours {
             let id = TransferId::new(&active.transfer_id);
             let cancelled = active.status == CANCELLATION_REQUESTED;
             if self.store.transfer(tenant, &id).await?.is_some() {
@@ -103,6 +116,15 @@ impl Lifecycle {
                     self.apply(tenant, &id, &Input::CancelRequested).await?;
                     self.drive(tenant, &id).await?;
                 }
+                continue;
+            }
+            let now = self.now();
+            let since = self
+                .store
+                .listed_unannounced_since(tenant, &id, now)
+                .await?;
+            if now.since(since) < self.configuration.work.message_grace {
+                // Its events are probably on their way, and only they tell which chain it belongs to.
                 continue;
             }
             let original = active.original_transfer_id.as_ref().map(TransferId::new);
@@ -121,9 +143,9 @@ impl Lifecycle {
                 match site.files(&id).await {
                     Ok(files) => {
                         self.adopt_files(&stored.transfer, &files).await?;
-                        Input::Listed(landfall_transfer::Listing::Active)
+                        Input::Listed(Listing::Active)
                     }
-                    Err(error) => unavailable(&stored.transfer, &error),
+                    Err(error) => unavailable(&stored.transfer, &site, &error),
                 }
             };
             self.apply(tenant, &id, &input).await?;

@@ -203,6 +203,8 @@ clocks!(
     settle_confirm_after,
     settle_retry_first,
     settle_retry_max,
+    call_timeout,
+    retry_pause,
 );
 
 impl Default for Completeness {
@@ -415,6 +417,8 @@ fn clocks(given: &ClocksSection, quiet_period: Duration) -> (Clocks, IntakeClock
             .settle_retry_first
             .unwrap_or(default.settle_retry_first),
         settle_retry_max: given.settle_retry_max.unwrap_or(default.settle_retry_max),
+        call_timeout: given.call_timeout.unwrap_or(default.call_timeout),
+        retry_pause: given.retry_pause.unwrap_or(default.retry_pause),
     };
     let intake = IntakeClocks {
         answer_within: given.answer_within.unwrap_or(Duration::from_millis(4_500)),

@@ -1,6 +1,11 @@
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{ConditionCheck, TransactWriteItem, Update};
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem, Update};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use futures_util::future::try_join_all;
 use landfall_transfer::{
     ChainId, Clocks, Counts, FileOutcome, FileTotals, Input, Manifest, TenantId, Timestamp,
@@ -178,6 +183,42 @@ pub struct Commit {
     pub rejected: Vec<Rejected>,
     /// Until when the lease now holds.
     pub leased_until: Timestamp,
+}
+
+/// Largest manifest that is stored, packed, in bytes; an item holds 400 KB (AWS DynamoDB limits). 10,000 labels that count
+/// themselves take a tenth of it.
+pub const PACKED_MANIFEST_MAX: usize = 300_000;
+
+/// Largest manifest that is unpacked, in bytes: 10,000 labels of 1 KB.
+const MANIFEST_MAX: u64 = 16 * 1024 * 1024;
+
+/// A manifest as it is stored. [`Error::Refused`] when it is larger than [`PACKED_MANIFEST_MAX`].
+pub fn pack_manifest(manifest: &Manifest) -> Result<Vec<u8>, Error> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::default());
+    packer
+        .write_all(encode(manifest)?.as_bytes())
+        .and_then(|()| packer.finish())
+        .map_err(|error| Error::unreadable("a manifest", error))
+        .and_then(|packed| {
+            if packed.len() > PACKED_MANIFEST_MAX {
+                return Err(Error::Refused(format!(
+                    "a manifest of {} packed bytes",
+                    packed.len()
+                )));
+            }
+            Ok(packed)
+        })
+}
+
+fn unpack_manifest(stored: &AttributeValue) -> Result<Manifest, Error> {
+    let unreadable = || Error::unreadable("a file's row", "its manifest is not what was stored");
+    let packed = stored.as_b().map_err(|_| unreadable())?;
+    let mut json = String::new();
+    GzDecoder::new(packed.as_ref())
+        .take(MANIFEST_MAX)
+        .read_to_string(&mut json)
+        .map_err(|_| unreadable())?;
+    serde_json::from_str(&json).map_err(|_| unreadable())
 }
 
 /// Times that a write is repeated when another was faster, before the message is left to its next delivery.
@@ -485,6 +526,7 @@ impl Store {
             let mut transfer = stored.transfer.clone();
             transfer.apply(
                 Input::FileEnded {
+                    file: lease.s3_key.clone(),
                     outcome: outcome.clone(),
                     counts,
                     manifest: manifest.is_some(),
@@ -508,9 +550,10 @@ impl Store {
                 .expression_attribute_values(":counts", text(encode(&counts)?))
                 .expression_attribute_values(":now", instant(now));
             let ended = match manifest {
-                Some(manifest) => {
-                    ended.expression_attribute_values(":manifest", text(encode(manifest)?))
-                }
+                Some(manifest) => ended.expression_attribute_values(
+                    ":manifest",
+                    AttributeValue::B(Blob::new(pack_manifest(manifest)?)),
+                ),
                 None => ended,
             };
             match self.transact(vec![update(ended)?, transfer_write]).await {
@@ -664,7 +707,7 @@ pub(crate) fn read_file(item: &Item) -> Result<File, Error> {
         checkpoint: reader.optional_text("checkpoint").map(str::to_owned),
         counts: decode(reader.optional_text("counts"))?.unwrap_or_default(),
         outcome: decode(reader.optional_text("outcome"))?,
-        manifest: decode(reader.optional_text("manifest"))?,
+        manifest: item.get("manifest").map(unpack_manifest).transpose()?,
     })
 }
 

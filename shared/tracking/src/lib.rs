@@ -24,7 +24,9 @@ mod transfers;
 pub use due::{Due, DueItem, DuePage};
 pub use error::Error;
 pub use events::{EventRow, Recorded};
-pub use files::{Claim, Claimed, Commit, File, FileState, Lease, NewFile};
+pub use files::{
+    Claim, Claimed, Commit, File, FileState, Lease, NewFile, PACKED_MANIFEST_MAX, pack_manifest,
+};
 pub use queue::{DeadLetter, Message, Queue, Task};
 pub use records::{Landed, LandedTarget, RecordKey, Rejected};
 pub use secrets::{SealError, SecretKey};

@@ -92,9 +92,6 @@ pub struct Queue {
 /// Longest delay that SQS takes (AWS SQS limits).
 const DELAY_MAX: Duration = Duration::from_mins(15);
 
-/// How long a dead letter stays hidden from other sweepers while one works on it. Longer than a sweep.
-const DEAD_LETTER_HIDDEN_SECONDS: i32 = 120;
-
 impl Queue {
     /// Works on the queue at `url`.
     pub fn new(client: Client, url: impl Into<String>) -> Self {
@@ -125,14 +122,15 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes up to ten dead letters; each comes back unless it is deleted.
-    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, Error> {
+    /// Takes up to ten dead letters; each comes back after `hidden_for` (whole seconds, at least one) unless it is deleted.
+    pub async fn dead_letters(&self, hidden_for: Duration) -> Result<Vec<DeadLetter>, Error> {
+        let hidden_for = i32::try_from(hidden_for.as_secs().max(1)).unwrap_or(60);
         let answer = self
             .client
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(10)
-            .visibility_timeout(DEAD_LETTER_HIDDEN_SECONDS)
+            .visibility_timeout(hidden_for)
             .wait_time_seconds(0)
             .send()
             .await

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use landfall_transfer::{TenantId, Timestamp};
+use landfall_transfer::{TenantId, Timestamp, TransferId};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::Error;
+use crate::events::Recorded;
 use crate::item::{Item, Reader, instant, key, number, text};
 use crate::keys;
 use crate::secrets::{SealError, SecretKey};
@@ -207,6 +208,32 @@ impl Store {
             item.insert("transfer_id".to_owned(), text(transfer));
         }
         self.put_note(item).await
+    }
+
+    /// Since when the platform lists a transfer that nobody announced. The first call notes it.
+    pub async fn listed_unannounced_since(
+        &self,
+        tenant: &TenantId,
+        transfer: &TransferId,
+        now: Timestamp,
+    ) -> Result<Timestamp, Error> {
+        let (pk, sk) = (
+            keys::tenant(tenant),
+            format!("UNANNOUNCED#{}", keys::part(transfer.as_str())),
+        );
+        let mut item = key(&pk, &sk);
+        item.insert("kind".to_owned(), text("unannounced"));
+        item.insert("at".to_owned(), instant(now));
+        item.insert(
+            "expires_at".to_owned(),
+            number(now.as_seconds() + DEDUPE_LIFE_SECONDS),
+        );
+        if self.put_once(item).await? == Recorded::New {
+            return Ok(now);
+        }
+        let noted = self.get(&pk, &sk, true).await?;
+        let since = noted.and_then(|item| Reader::new(&item, "a note").optional_instant("at"));
+        Ok(since.unwrap_or(now))
     }
 
     /// Adds one to a counter of the tenant.

@@ -13,10 +13,6 @@ pub const PLATFORM_RERUN_WINDOW: Duration = Duration::from_secs(12 * DAY);
 /// The platform settles a cancelled transfer itself 60 minutes after the request (PROTOCOL.md 2.4).
 pub const PLATFORM_CANCELLATION_GRACE: Duration = Duration::from_secs(HOUR);
 
-/// How long one attempt to settle may be under way before another may begin. Longer than the REST client's time-out
-/// of 10 s, so that two attempts never overlap while their processes live.
-pub const SEND_LEASE: Duration = Duration::from_secs(30);
-
 /// Every clock of a transfer's life. The defaults are those of OPEN-QUESTIONS.md F; all are configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clocks {
@@ -44,6 +40,10 @@ pub struct Clocks {
     pub settle_retry_first: Duration,
     /// Longest pause before a settlement is repeated.
     pub settle_retry_max: Duration,
+    /// Longest time for one call to the platform.
+    pub call_timeout: Duration,
+    /// Pause before something that was interrupted is tried again, when nobody named one.
+    pub retry_pause: Duration,
 }
 
 impl Default for Clocks {
@@ -57,15 +57,23 @@ impl Default for Clocks {
             progress_interval: Duration::from_secs(MINUTE),
             waiting_report_interval: Duration::from_secs(10 * MINUTE),
             reconcile_interval: Duration::from_secs(5 * MINUTE),
-            quiet_period: Duration::from_secs(HOUR),
+            quiet_period: Duration::from_secs(DAY),
             settle_confirm_after: Duration::from_secs(MINUTE),
             settle_retry_first: Duration::from_secs(1),
             settle_retry_max: Duration::from_secs(5 * MINUTE),
+            call_timeout: Duration::from_secs(10),
+            retry_pause: Duration::from_secs(10),
         }
     }
 }
 
 impl Clocks {
+    /// How long one attempt to settle may be under way before another may begin: three calls long, so that two attempts
+    /// never overlap while their processes live.
+    pub fn send_lease(&self) -> Duration {
+        self.call_timeout * 3
+    }
+
     /// The inequalities that must hold between the clocks, each broken one as a sentence that names its keys.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -111,6 +119,8 @@ impl Clocks {
             (self.reconcile_interval, "clocks.reconcile_interval"),
             (self.settle_confirm_after, "clocks.settle_confirm_after"),
             (self.settle_retry_first, "clocks.settle_retry_first"),
+            (self.call_timeout, "clocks.call_timeout"),
+            (self.retry_pause, "clocks.retry_pause"),
         ] {
             require(
                 !clock.is_zero(),

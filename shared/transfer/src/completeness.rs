@@ -222,8 +222,8 @@ fn label_gaps(files: &[FileFacts]) -> Vec<String> {
 
 /// Reads `group-3-of-7` with any extension; numbers that make no sense are no count.
 fn counted(label: &str) -> Option<(&str, u64, u64)> {
-    let stem = label.split_once('.').map_or(label, |(stem, _)| stem);
-    let (front, of) = stem.rsplit_once("-of-")?;
+    let (front, back) = label.rsplit_once("-of-")?;
+    let of = back.split_once('.').map_or(back, |(of, _extension)| of);
     let (group, number) = front.rsplit_once('-')?;
     let (number, of) = (number.parse::<u64>().ok()?, of.parse::<u64>().ok()?);
     let sensible = of >= 1 && of <= Manifest::FILES_MAX as u64 && number <= of;
@@ -362,5 +362,9 @@ mod tests {
         assert_eq!(counted("a-9-of-3"), None);
         assert_eq!(counted("a-0-of-0"), None);
         assert_eq!(counted("page-of-4-of-7"), Some(("page-of", 4, 7)));
+        assert_eq!(
+            counted("v1.2-issues-1-of-7.ndjson.gz"),
+            Some(("v1.2-issues", 1, 7))
+        );
     }
 }

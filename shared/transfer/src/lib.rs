@@ -17,9 +17,7 @@ mod timestamp;
 mod transfer;
 mod verdict;
 
-pub use clocks::{
-    Clocks, PLATFORM_CANCELLATION_GRACE, PLATFORM_LIFE, PLATFORM_RERUN_WINDOW, SEND_LEASE,
-};
+pub use clocks::{Clocks, PLATFORM_CANCELLATION_GRACE, PLATFORM_LIFE, PLATFORM_RERUN_WINDOW};
 pub use completeness::{Completeness, Evidence, FileFacts, Manifest, ManifestError, evaluate};
 pub use counts::Counts;
 pub use identity::{ChainId, TenantId, TransferId};

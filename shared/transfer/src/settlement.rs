@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clocks::{Clocks, PLATFORM_LIFE, SEND_LEASE};
+use crate::clocks::{Clocks, PLATFORM_LIFE};
 use crate::timestamp::Timestamp;
 use crate::verdict::Verdict;
 
@@ -45,8 +45,10 @@ pub enum Answer {
     Accepted,
     /// 400 that speaks of no time limit: this form is not taken.
     FormRefused,
-    /// 403, 404, 409, or a 400 about the time limit: settled, expired, unknown, or our credentials are wrong.
+    /// 403, 404 or 409: settled, unknown, or our credentials are wrong.
     SuspectGone,
+    /// 400 whose text speaks of a time limit or a settlement: over, or this form is not taken.
+    SuspectExpired,
     /// 429, 401 or a connection that never stood: nothing happened.
     NotTaken {
         /// What the platform asked us to wait.
@@ -83,8 +85,10 @@ pub struct Settlement {
     pub sending_until: Option<Timestamp>,
     /// When the platform answered 200 to the form that is tried now.
     pub accepted_at: Option<Timestamp>,
-    /// When the platform answered as if the transfer were gone.
+    /// When the platform answered as if the transfer were gone, or when every form had been given up.
     pub suspect_at: Option<Timestamp>,
+    /// Whether that answer may have been about the form.
+    pub suspect_form: bool,
     /// Whether some attempt may have been taken: a 200, or an outcome that nobody knows.
     pub may_have_arrived: bool,
     /// When the next attempt, or the next look at the platform's list, is due.
@@ -102,6 +106,9 @@ pub(crate) enum Confirmed {
     Open,
 }
 
+/// A 200 is believed without the list after this many times the usual wait for its confirmation.
+const UNCONTRADICTED: u32 = 10;
+
 impl Settlement {
     pub(crate) const fn new(verdict: Verdict, now: Timestamp) -> Self {
         Self {
@@ -111,9 +118,15 @@ impl Settlement {
             sending_until: None,
             accepted_at: None,
             suspect_at: None,
+            suspect_form: false,
             may_have_arrived: false,
             next_at: now,
         }
+    }
+
+    /// Whether some attempt may have been taken, the one that is under way included.
+    pub(crate) const fn may_have_arrived(&self) -> bool {
+        self.may_have_arrived || self.sending_until.is_some()
     }
 
     /// When something is due, and whether that is a look at the list rather than an attempt.
@@ -128,11 +141,11 @@ impl Settlement {
         }
     }
 
-    pub(crate) fn begin(&mut self, now: Timestamp) {
+    pub(crate) fn begin(&mut self, now: Timestamp, clocks: &Clocks) {
         // A lease that ran out without an answer is an attempt whose outcome nobody knows.
         self.may_have_arrived |= self.sending_until.is_some();
         self.attempts += 1;
-        self.sending_until = Some(now + SEND_LEASE);
+        self.sending_until = Some(now + clocks.send_lease());
     }
 
     pub(crate) fn answered(
@@ -152,8 +165,9 @@ impl Settlement {
                 self.next_at = now;
             }
             Answer::FormRefused => self.take_next_form(now, clocks),
-            Answer::SuspectGone => {
+            Answer::SuspectGone | Answer::SuspectExpired => {
                 self.suspect_at = Some(now);
+                self.suspect_form = answer == Answer::SuspectExpired;
                 self.next_at = now;
             }
             Answer::NotTaken { retry_after } | Answer::Unknown { retry_after } => {
@@ -185,8 +199,12 @@ impl Settlement {
                 }
                 Confirmed::Open
             }
-            (Listing::Absent, None, Some(_)) if self.may_have_arrived => Confirmed::Settled,
+            (Listing::Absent, None, _) if self.may_have_arrived() => Confirmed::Settled,
             (Listing::Absent, None, _) => Confirmed::Elsewhere,
+            (Listing::Active, None, Some(_)) if self.suspect_form => {
+                self.take_next_form(now, clocks);
+                Confirmed::Open
+            }
             // Still active, or nobody can tell: then the 403 was about our credentials, and the same verdict is repeated.
             (Listing::Active | Listing::Full, None, _) => {
                 self.suspect_at = None;
@@ -196,27 +214,38 @@ impl Settlement {
         }
     }
 
-    /// The list could not be read: look again later.
+    /// The list could not be read: look again later. A 200 that nothing contradicted for long enough stands.
     pub(crate) fn look_failed(
         &mut self,
+        retry_after: Option<Duration>,
         now: Timestamp,
         clocks: &Clocks,
         age: Duration,
         seed: u64,
-    ) {
-        self.sending_until = None;
-        self.next_at = now + self.backoff(clocks, age, seed);
+    ) -> Confirmed {
+        if self
+            .accepted_at
+            .is_some_and(|accepted| now >= accepted + clocks.settle_confirm_after * UNCONTRADICTED)
+        {
+            return Confirmed::Settled;
+        }
+        let pause = self.backoff(clocks, age, seed);
+        self.next_at = now + retry_after.map_or(pause, |asked| asked.max(pause));
+        Confirmed::Open
     }
 
     fn take_next_form(&mut self, now: Timestamp, clocks: &Clocks) {
         self.accepted_at = None;
         self.suspect_at = None;
+        self.suspect_form = false;
         if let Some(form) = self.form.next() {
             self.form = form;
             self.next_at = now;
         } else {
-            // Every form was given up. The verdict stands, so the ladder starts again, slowly.
+            // Every form was given up. The verdict stands, so the ladder starts again, slowly; first the list is asked
+            // whether there is anything left to settle.
             self.form = Form::Hundred;
+            self.suspect_at = Some(now);
             self.next_at = now + clocks.settle_retry_max;
         }
     }

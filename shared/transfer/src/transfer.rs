@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -172,12 +173,25 @@ pub struct Work {
     pub last_moved_at: Timestamp,
     /// The first problem of a file, as the admin may read it.
     pub first_problem: Option<String>,
+    /// Records of files that are being imported, by file; of so many at once that their row stays small.
+    #[serde(default)]
+    pub in_flight: BTreeMap<String, Counts>,
+    /// Why nothing moves although a file is open, as the admin may read it.
+    #[serde(default)]
+    pub stalled_by: Option<String>,
 }
 
 impl Work {
     /// Files whose import has not ended.
     pub const fn files_open(&self) -> u64 {
         self.files_known.saturating_sub(self.files_ended)
+    }
+
+    /// Records of ended files and of those in flight.
+    pub fn counts_so_far(&self) -> Counts {
+        self.in_flight
+            .values()
+            .fold(self.counts, |sum, counts| sum + *counts)
     }
 }
 
@@ -221,6 +235,8 @@ pub enum Input {
     FileSeen,
     /// The import of a file ended. Given once a file.
     FileEnded {
+        /// Its key.
+        file: String,
         /// How.
         outcome: FileOutcome,
         /// Its records.
@@ -229,7 +245,17 @@ pub enum Input {
         manifest: bool,
     },
     /// The import moved: a slice committed something.
-    WorkMoved,
+    WorkMoved {
+        /// The file's key.
+        file: String,
+        /// The file's records so far.
+        counts: Counts,
+    },
+    /// The import of a file can't go on for now.
+    WorkStalled {
+        /// Why, as the admin may read it.
+        reason: String,
+    },
     /// A progress report is about to be sent.
     Reporting {
         /// Its percent.
@@ -265,6 +291,8 @@ pub enum Input {
     ExportIncomplete {
         /// Reads after "waiting for".
         waiting_for: String,
+        /// Number of ended files that were looked at.
+        files_ended: u64,
     },
     /// What [`Step::Stop`] asked for.
     Stop(StopReason),
@@ -322,8 +350,8 @@ const ABSENT_FOR: Duration = Duration::from_mins(2);
 /// A transfer that was only just made may not be listed yet.
 const LISTED_AFTER: Duration = Duration::from_mins(1);
 
-/// Pause after the platform could not be asked, when it named none.
-const HELD_BACK_FOR: Duration = Duration::from_secs(30);
+/// Files in flight whose records a transfer's row tells; a Lambda account works on fewer at once.
+const IN_FLIGHT_MAX: usize = 200;
 
 impl Transfer {
     /// A transfer that is seen for the first time, whichever event or list showed it.
@@ -368,6 +396,8 @@ impl Transfer {
                 counts: Counts::default(),
                 last_moved_at: now,
                 first_problem: None,
+                in_flight: BTreeMap::new(),
+                stalled_by: None,
             },
             last_percent: 0,
             last_reported_at: None,
@@ -416,15 +446,25 @@ impl Transfer {
                 }
             }
             Input::FileEnded {
+                file,
                 outcome,
                 counts,
                 manifest,
             } => {
                 if self.is_open() {
+                    self.work.in_flight.remove(&file);
                     self.file_ended(outcome, counts, manifest, now);
                 }
             }
-            Input::WorkMoved => self.work.last_moved_at = now,
+            Input::WorkMoved { file, counts } => {
+                let work = &mut self.work;
+                work.last_moved_at = now;
+                work.stalled_by = None;
+                if work.in_flight.len() < IN_FLIGHT_MAX || work.in_flight.contains_key(&file) {
+                    work.in_flight.insert(file, counts);
+                }
+            }
+            Input::WorkStalled { reason } => self.work.stalled_by = Some(clip(&reason, 120)),
             Input::Reporting { percent } => {
                 self.last_percent = self.last_percent.max(percent);
                 self.last_reported_at = Some(now);
@@ -447,9 +487,12 @@ impl Transfer {
                     self.settle(verdict, now);
                 }
             }
-            Input::ExportIncomplete { waiting_for } => {
+            Input::ExportIncomplete {
+                waiting_for,
+                files_ended,
+            } => {
                 self.exporter.checked_at = Some(now);
-                self.exporter.checked_files = self.work.files_ended;
+                self.exporter.checked_files = files_ended;
                 self.exporter.waiting_for = Some(clip(&waiting_for, 300));
             }
             Input::FilesFenced {
@@ -460,7 +503,7 @@ impl Transfer {
             }
             Input::SettlementBegun => {
                 if let Phase::Settling(settlement) = &mut self.phase {
-                    settlement.begin(now);
+                    settlement.begin(now, clocks);
                 }
             }
             Input::SettlementAnswered(answer) => {
@@ -470,13 +513,7 @@ impl Transfer {
                 }
             }
             Input::PlatformUnavailable { retry_after } => {
-                let (age, seed) = (now.since(self.created_at), self.seed());
-                if let Phase::Settling(settlement) = &mut self.phase {
-                    settlement.look_failed(now, clocks, age, seed);
-                } else {
-                    let pause = retry_after.unwrap_or(HELD_BACK_FOR.min(clocks.reconcile_interval));
-                    self.held_back_until = Some(now + pause);
-                }
+                self.platform_unavailable(retry_after, now, clocks);
             }
         }
         *self != before
@@ -513,19 +550,22 @@ impl Transfer {
             "{} of {} done, {}",
             self.work.files_ended,
             count_of(self.work.files_known, "file"),
-            self.work.counts
+            self.work.counts_so_far()
         );
-        let message = if self.work.files_open() > 0 {
-            format!("Importing: {files}.")
-        } else {
-            format!(
+        let message = match (&self.work.stalled_by, self.work.files_open()) {
+            (Some(reason), 1..) => {
+                let since = self.work.last_moved_at.for_admin();
+                format!("Waiting since {since}, because {reason}: {files}.")
+            }
+            (None, 1..) => format!("Importing: {files}."),
+            (_, 0) => format!(
                 "Waiting for {} since {}: {files}.",
                 self.exporter
                     .waiting_for
                     .as_deref()
                     .unwrap_or("the server app"),
                 self.quiet_since().for_admin()
-            )
+            ),
         };
         Report {
             percent,
@@ -551,6 +591,8 @@ impl Transfer {
         let joins = self.original.is_none() && original != self.id;
         if joins {
             self.original = Some(original);
+            // The platform's list may have told the first attempt's age.
+            self.created_at = self.first_seen_at;
         }
         joins
     }
@@ -595,6 +637,14 @@ impl Transfer {
             self.created_at + clocks.hard_deadline,
             Step::Stop(StopReason::Deadline),
         ));
+        if let Some(errored) = exporter.errored_at.filter(|_| idle) {
+            // The platform's list can't be had, or nothing would be owed any more: what came is what there is.
+            let since = errored.max(self.work.last_moved_at);
+            owed.push((
+                since + clocks.listener_error_drain,
+                Step::Stop(StopReason::ListenerError),
+            ));
+        }
         if idle {
             owed.push((
                 self.quiet_since() + clocks.export_silence,
@@ -663,6 +713,7 @@ impl Transfer {
         work.files_ended += 1;
         work.counts += counts;
         work.last_moved_at = now;
+        work.stalled_by = None;
         self.exporter.manifest |= manifest;
         let problem = match outcome {
             FileOutcome::Imported | FileOutcome::Stopped => return,
@@ -723,7 +774,7 @@ impl Transfer {
                 // Where the platform says no word of its own, our verdict is what it has, if it can have it at all.
                 let taken = match &status {
                     Some(status) => status == ours && settlement.attempts > 0,
-                    None => settlement.attempts > 0,
+                    None => settlement.may_have_arrived(),
                 };
                 self.phase = Phase::Settled(Settled {
                     by: if taken {
@@ -770,21 +821,50 @@ impl Transfer {
                 }
             }
             Phase::Settling(settlement) => {
-                let (by, taken) = match settlement.looked(listing, now, clocks, age, seed) {
-                    Confirmed::Open => return,
-                    Confirmed::Settled => (SettledBy::App, true),
-                    Confirmed::Elsewhere => (SettledBy::Platform, false),
-                };
-                self.phase = Phase::Settled(Settled {
-                    by,
-                    verdict: Some(settlement.verdict.clone()),
-                    status: taken.then(|| settlement.verdict.status.as_str().to_owned()),
-                    form: (taken && settlement.accepted_at.is_some()).then_some(settlement.form),
-                    at: now,
-                });
+                let looked = settlement.looked(listing, now, clocks, age, seed);
+                self.confirmed(looked, now);
             }
             Phase::Stopping { .. } | Phase::Settled(_) => {}
         }
+    }
+
+    fn platform_unavailable(
+        &mut self,
+        retry_after: Option<Duration>,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) {
+        let (age, seed) = (now.since(self.created_at), self.seed());
+        if let Phase::Settling(settlement) = &mut self.phase {
+            let looked = settlement.look_failed(retry_after, now, clocks, age, seed);
+            self.confirmed(looked, now);
+        } else {
+            let pause = retry_after.unwrap_or_default().max(clocks.retry_pause);
+            self.held_back_until = Some(now + pause);
+        }
+    }
+
+    /// A settlement's fate, once it is known.
+    fn confirmed(&mut self, looked: Confirmed, now: Timestamp) {
+        let Phase::Settling(settlement) = &self.phase else {
+            return;
+        };
+        let taken = match looked {
+            Confirmed::Open => return,
+            Confirmed::Settled => true,
+            Confirmed::Elsewhere => false,
+        };
+        self.phase = Phase::Settled(Settled {
+            by: if taken {
+                SettledBy::App
+            } else {
+                SettledBy::Platform
+            },
+            verdict: Some(settlement.verdict.clone()),
+            status: taken.then(|| settlement.verdict.status.as_str().to_owned()),
+            form: (taken && settlement.accepted_at.is_some()).then_some(settlement.form),
+            at: now,
+        });
     }
 
     fn files_fenced(
@@ -805,6 +885,7 @@ impl Transfer {
         self.work.files_known = totals.known;
         self.work.files_ended = totals.ended;
         self.work.counts = totals.counts;
+        self.work.in_flight.clear();
         let overdue = *reason == StopReason::Cancelled && now >= *since + clocks.cancel_settle_by;
         if let Some(until) = leased_until.filter(|until| *until > now && !overdue) {
             *waiting = Some(until);

@@ -256,8 +256,9 @@ fn exception_of(transfer: &Transfer) -> String {
 fn problem_of(transfer: &Transfer) -> String {
     transfer
         .work
-        .first_problem
+        .stalled_by
         .as_ref()
+        .or(transfer.work.first_problem.as_ref())
         .map_or_else(String::new, |problem| format!(" ({})", clip(problem, 80)))
 }
 

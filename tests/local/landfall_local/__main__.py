@@ -97,7 +97,13 @@ def deploy(command: str, supervised: bool) -> Stack:
         cloud.start()
         stack = Stack(cloud, STACK)
         stack.deploy(config_text().encode())
-        INSTANCE.update(endpoint=cloud.endpoint, port=port, base_url=stack.base_url, outputs=stack.outputs)
+        INSTANCE.update(
+            endpoint=cloud.endpoint,
+            port=port,
+            base_url=stack.base_url,
+            app_key=demo.app_key(config_path()),
+            outputs=stack.outputs,
+        )
         return stack
     except BaseException:
         INSTANCE.release()
@@ -123,7 +129,7 @@ def up() -> int:
         f"\nThe app's base URL   {stack.base_url}\n"
         f"  lifecycle          {stack.base_url}/connect/installed, {stack.base_url}/connect/uninstalled\n"
         f"  webhook            {stack.base_url}/connect/events\n"
-        f"AWS endpoint         {stack.cloud.endpoint} (region eu-central-1, any credentials)\n"
+        f"AWS endpoint         {stack.cloud.endpoint} (region eu-central-1, access key and secret: test)\n"
         f"Configuration        {config}\n"
         f"Names of all parts   {INSTANCE.state_file}\n\n"
         "make logs follows the functions, make sweep runs the sweeper now, make status looks, make down ends it."
@@ -162,7 +168,8 @@ def twin() -> int:
     build.build(build.TWIN)
     processes.end_all_in(TWIN_DIRECTORY)
     platform = _new_twin("twin")
-    app_key = demo.app_key(config_path())
+    # The app that is up, whatever CONFIG it was given; without one, the app of the configuration.
+    app_key = (INSTANCE.read() or {}).get("app_key") or demo.app_key(config_path())
     try:
         platform.start(app_key)
         print(f"The twin: {platform.url} (control API in tests/twin/README.md), files on {platform.store_url}. Ctrl-C ends it.")

@@ -167,7 +167,7 @@ def explain(stack: Stack, twin: Twin) -> None:
   the app          {stack.base_url}
   the twin         {twin.url}   (control API: tests/twin/README.md)
   its files        {twin.store_url}
-  AWS              {stack.cloud.endpoint}   (region eu-central-1, any credentials)
+  AWS              {stack.cloud.endpoint}   (region eu-central-1, access key and secret: test)
   logs             make logs          transfers   make status          the sweeper, now   make sweep
 
 [bold]A migration of your own[/], by the twin:

@@ -1,11 +1,12 @@
 """What the template promises, read from the template: the emulator doesn't apply all of it, so it can't be asked."""
 
+import re
 from functools import cache
 
 import pytest
 from cfnlint.decode import decode_str
 
-from landfall_local.settings import TEMPLATE
+from landfall_local.settings import REPOSITORY, TEMPLATE
 
 
 @cache
@@ -107,3 +108,38 @@ def test_no_role_grants_a_star(role):
         assert not any("*" in action for action in actions)
         assert all(isinstance(resource, dict) for resource in named), "a resource of this stack, not a pattern"
         assert "ManagedPolicyArns" not in resources("AWS::IAM::Role")[role]
+
+
+def test_a_chain_of_slices_is_not_stopped_as_a_runaway_loop():
+    assert resources("AWS::Serverless::Function")["ProcessorFunction"]["RecursiveLoop"] == "Allow"
+
+
+# What the code calls, found by its name in the SDK, and what a role needs for it.
+_CALLS = {
+    r"\.get_item\(\)": "dynamodb:GetItem",
+    r"\.put_item\(\)|\bPut::builder\(\)": "dynamodb:PutItem",
+    r"\.update_item\(\)|\bUpdate::builder\(\)": "dynamodb:UpdateItem",
+    r"\.delete_item\(\)|\bDelete::builder\(\)": "dynamodb:DeleteItem",
+    r"\bConditionCheck::builder\(\)": "dynamodb:ConditionCheckItem",
+    r"\.query\(\)": "dynamodb:Query",
+    r"\.scan\(\)": "dynamodb:Scan",
+    r"\.batch_get_item\(\)": "dynamodb:BatchGetItem",
+    r"\.batch_write_item\(\)": "dynamodb:BatchWriteItem",
+    r"\.send_message\(\)": "sqs:SendMessage",
+    r"\.receive_message\(\)": "sqs:ReceiveMessage",
+    r"\.delete_message\(\)": "sqs:DeleteMessage",
+    r"\.change_message_visibility\(\)": "sqs:ChangeMessageVisibility",
+}
+
+
+def test_the_roles_together_grant_what_the_code_calls_and_nothing_more():
+    sources = [path for folder in ("shared", "functions") for path in REPOSITORY.glob(f"{folder}/*/src/**/*.rs")]
+    code = "\n".join(path.read_text() for path in sources)
+    called = {action for pattern, action in _CALLS.items() if re.search(pattern, code)}
+    granted = set()
+    for role in ("IntakeRole", "ProcessorRole", "SweeperRole"):
+        for statement in statements(role):
+            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+            granted |= {action for action in actions if not action.startswith("logs:")}
+    # Lambda itself asks how long the queue is, with the role of the function behind the mapping.
+    assert granted == called | {"sqs:GetQueueAttributes"}

@@ -63,7 +63,7 @@ async fn a_file_that_was_never_announced_is_adopted_before_the_verdict() {
     );
     world.uploaded("t", "k-a", "a.ndjson").await;
     world.work().await;
-    world.pass(3 * HOUR, 5 * MINUTE).await;
+    world.pass(26 * HOUR, HOUR).await;
     assert_eq!(world.platform.verdict().status, "SUCCESS");
     assert_eq!(world.target().await.len(), 13);
 }
@@ -163,4 +163,30 @@ async fn a_dead_letter_that_nobody_can_read_stays_and_holds_nothing_up() {
     world.pass(10 * MINUTE, MINUTE).await;
     assert_eq!(world.platform.verdict().status, "SUCCESS");
     assert_eq!(world.queues.len("dead-imports"), 1);
+}
+
+#[tokio::test]
+async fn a_listed_transfer_that_names_another_tenant_is_not_adopted() {
+    let world = World::start().await;
+    world.begin("t", &[("k", "a.ndjson", &records(0..9))]);
+    world.platform.knobs().listed_as = Some("another-tenant".to_owned());
+    world.pass(30 * MINUTE, MINUTE).await;
+    let known = world
+        .store
+        .transfer(&tenant(), &TransferId::new("t"))
+        .await
+        .unwrap();
+    assert!(known.is_none());
+    assert!(world.platform.knobs().calls.is_empty());
+}
+
+#[tokio::test]
+async fn a_list_that_is_empty_by_mistake_ends_no_transfer() {
+    let world = World::start().await;
+    world.begin("t", &[]);
+    world.event("listener-triggered", "t", json!({})).await;
+    world.work().await;
+    world.platform.knobs().lists_nothing = true;
+    world.pass(HOUR, 5 * MINUTE).await;
+    assert!(world.transfer("t").await.is_open());
 }

@@ -60,6 +60,12 @@ pub(crate) struct Knobs {
     pub(crate) next_answers: VecDeque<u16>,
     /// Which percent a final status counts with; others are answered 200 and ignored.
     pub(crate) counting: Counting,
+    /// The tenant that the list of active transfers names.
+    pub(crate) listed_as: Option<String>,
+    /// The list of active transfers is empty, whatever is active.
+    pub(crate) lists_nothing: bool,
+    /// Every token is refused.
+    pub(crate) refuses_tokens: bool,
     /// The object store is down.
     pub(crate) store_down: bool,
     /// Every progress call so far.
@@ -129,6 +135,9 @@ async fn progress(State(knobs): Shared, Path(id): Path<String>, body: String) ->
         None if !knobs.active.contains_key(&id) => 403,
         None => 200,
     };
+    if knobs.refuses_tokens {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
     let counts = knobs.counting.admits(percent);
     if answer == 200 && status != "IN_PROGRESS" && counts {
         knobs.active.remove(&id);
@@ -146,10 +155,15 @@ async fn progress(State(knobs): Shared, Path(id): Path<String>, body: String) ->
 
 async fn recent(State(knobs): Shared) -> Response {
     let knobs = knobs.lock().unwrap();
+    if knobs.refuses_tokens {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let details = json!({ "jiraClientKey": knobs.listed_as, "confluenceClientKey": "unknown" });
     let listed: Vec<Value> = knobs
         .active
         .iter()
-        .map(|(id, status)| json!({ "transferId": id, "status": status, "migrationDetails": {} }))
+        .filter(|_| !knobs.lists_nothing)
+        .map(|(id, status)| json!({ "transferId": id, "status": status, "migrationDetails": details }))
         .collect();
     axum::Json(listed).into_response()
 }

@@ -128,3 +128,35 @@ async fn an_event_of_the_first_attempt_that_comes_after_the_reruns_revives_nothi
     assert!(!world.transfer("t-1").await.is_open());
     assert!(world.transfer("t-2").await.is_open());
 }
+
+#[tokio::test]
+async fn a_late_event_of_an_older_rerun_does_not_stop_the_newest() {
+    let world = World::start().await;
+    world.begin("t-1", &[]);
+    world.event("listener-triggered", "t-1", json!({})).await;
+    world.work().await;
+    // Adopted from the list, which doesn't say what it is a re-run of.
+    world.begin("t-2", &[]);
+    world.pass(HOUR, HOUR / 12).await;
+    world.platform.knobs().active.clear();
+    world.clock.advance(HOUR / 60);
+    world.begin("t-3", &[]);
+    world
+        .event(
+            "listener-triggered",
+            "t-3",
+            json!({ "originalTransferId": "t-1" }),
+        )
+        .await;
+    world.work().await;
+    world
+        .event(
+            "listener-triggered",
+            "t-2",
+            json!({ "originalTransferId": "t-1" }),
+        )
+        .await;
+    world.work().await;
+    assert!(world.transfer("t-3").await.is_open());
+    assert!(!world.transfer("t-2").await.is_open());
+}

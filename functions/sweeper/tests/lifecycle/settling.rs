@@ -235,3 +235,38 @@ async fn a_cancelled_transfer_is_settled_within_the_hour_and_nothing_is_written_
     world.handle(waiting).await;
     assert_eq!(world.target().await.len(), 9);
 }
+
+#[tokio::test]
+async fn an_uninstalled_tenant_whose_token_is_refused_leaves_nothing_open() {
+    let world = World::start().await;
+    world.begin("t", &[]);
+    world.event("listener-triggered", "t", json!({})).await;
+    world.work().await;
+    world
+        .store
+        .uninstall(&crate::world::tenant(), world.clock.now())
+        .await
+        .unwrap();
+    world.platform.knobs().refuses_tokens = true;
+    world.pass(HOUR, 5 * MINUTE).await;
+    assert!(world.transfer("t").await.is_settled());
+}
+
+#[tokio::test]
+async fn a_file_that_can_not_be_fetched_tells_the_admin_what_it_waits_for() {
+    let world = World::start().await;
+    world.platform.knobs().store_down = true;
+    world.begin("t", &[("k", "a.ndjson", &records(0..9))]);
+    world.all_uploaded("t").await;
+    let messages = world.queues.take("imports");
+    world.handle(messages).await;
+    world.clock.advance(11 * MINUTE);
+    world.sweep().await;
+    let told = world.platform.knobs().calls.last().cloned().unwrap();
+    assert!(
+        told.message.starts_with("Waiting since"),
+        "{}",
+        told.message
+    );
+    assert!(told.message.contains("because"), "{}", told.message);
+}

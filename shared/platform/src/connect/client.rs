@@ -135,6 +135,8 @@ pub struct ActiveTransfer {
     pub created_at_ms: Option<i64>,
     /// One run of a plan.
     pub migration_id: Option<String>,
+    /// The tenants it belongs to, where the list names them: a list may cover all products of a site (OPEN-QUESTIONS B15).
+    pub client_keys: Vec<String>,
 }
 
 /// What `transfer/recent` says.
@@ -614,6 +616,10 @@ fn active_transfer(entry: &Value) -> Option<ActiveTransfer> {
         original_transfer_id: identity(entry, "originalTransferId"),
         created_at_ms: details.get("createdAt").and_then(milliseconds),
         migration_id: identity(details, "migrationId"),
+        client_keys: details
+            .as_object()
+            .map(super::event::client_keys)
+            .unwrap_or_default(),
     })
 }
 

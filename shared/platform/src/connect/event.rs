@@ -125,7 +125,7 @@ fn digest_id(bytes: &[u8]) -> String {
     format!("sha256:{}", sha256_hex(bytes))
 }
 
-fn client_keys(details: &Map<String, Value>) -> Vec<String> {
+pub(crate) fn client_keys(details: &Map<String, Value>) -> Vec<String> {
     ["jiraClientKey", "confluenceClientKey"]
         .into_iter()
         .filter_map(|field| text(details, field))

@@ -42,9 +42,17 @@ fn counts(read: u64, rejected: u64) -> Counts {
 
 fn imported(read: u64, rejected: u64) -> Input {
     Input::FileEnded {
+        file: String::new(),
         outcome: FileOutcome::Imported,
         counts: counts(read, rejected),
         manifest: false,
+    }
+}
+
+fn moved() -> Input {
+    Input::WorkMoved {
+        file: "k".to_owned(),
+        counts: Counts::default(),
     }
 }
 
@@ -116,6 +124,7 @@ fn counts_that_do_not_balance_are_never_a_success() {
         ..Counts::default()
     };
     let ended = Input::FileEnded {
+        file: String::new(),
         outcome: FileOutcome::Imported,
         counts: lost,
         manifest: false,
@@ -325,7 +334,7 @@ fn a_silent_exporter_is_settled_failed_after_72_hours_and_not_before() {
 
 #[test]
 fn work_that_does_not_move_is_settled_failed_after_6_hours() {
-    let transfer = given([(0, Input::FileSeen), (30, Input::WorkMoved)]);
+    let transfer = given([(0, Input::FileSeen), (30, moved())]);
     let steps = |minutes| transfer.next_step(at(minutes), &clocks());
     assert_ne!(steps(30 + 6 * 60 - 1), Step::Stop(StopReason::WorkStale));
     assert_eq!(steps(30 + 6 * 60), Step::Stop(StopReason::WorkStale));
@@ -334,7 +343,7 @@ fn work_that_does_not_move_is_settled_failed_after_6_hours() {
 #[test]
 fn an_old_transfer_is_stopped_at_10_days_however_lively_it_is() {
     let age = 10 * 24 * 60;
-    let transfer = given([(0, Input::FileSeen), (age, Input::WorkMoved)]);
+    let transfer = given([(0, Input::FileSeen), (age, moved())]);
     assert_eq!(
         transfer.next_step(at(age), &clocks()),
         Step::Stop(StopReason::Deadline)
@@ -343,26 +352,166 @@ fn an_old_transfer_is_stopped_at_10_days_however_lively_it_is() {
 
 #[test]
 fn a_quiet_export_is_looked_at_before_it_is_called_silent() {
-    let transfer = given([(0, Input::FileSeen), (1, imported(1, 0))]);
+    let quiet = 1 + 24 * 60;
+    let mut transfer = given([(0, Input::FileSeen), (1, imported(1, 0))]);
     assert_eq!(
-        transfer.next_step(at(61), &clocks()),
+        transfer.next_step(at(quiet), &clocks()),
         Step::CheckCompleteness
     );
-    let mut waiting = transfer.clone();
-    waiting.apply(
-        Input::ExportIncomplete {
-            waiting_for: "more".to_owned(),
-        },
-        at(61),
+    let incomplete = Input::ExportIncomplete {
+        waiting_for: "more".to_owned(),
+        files_ended: 1,
+    };
+    transfer.apply(incomplete, at(quiet), &clocks());
+    assert_ne!(
+        transfer.next_step(at(quiet), &clocks()),
+        Step::CheckCompleteness
+    );
+    assert_eq!(
+        transfer.next_step(at(1 + 72 * 60), &clocks()),
+        Step::Stop(StopReason::ExporterSilent)
+    );
+}
+
+#[test]
+fn a_file_that_ended_during_a_look_makes_another_look_due() {
+    let mut transfer = given([
+        (0, Input::FileSeen),
+        (0, Input::FileSeen),
+        (1, imported(1, 0)),
+        (2, imported(1, 0)),
+    ]);
+    transfer.exporter.manifest = true;
+    let looked_at_one = Input::ExportIncomplete {
+        waiting_for: "more".to_owned(),
+        files_ended: 1,
+    };
+    transfer.apply(looked_at_one, at(2), &clocks());
+    assert_eq!(
+        transfer.next_step(at(2), &clocks()),
+        Step::CheckCompleteness
+    );
+}
+
+#[test]
+fn records_in_flight_are_told_and_counted_once() {
+    let mut transfer = given([(0, Input::FileSeen)]);
+    let half = Input::WorkMoved {
+        file: "k".to_owned(),
+        counts: counts(5, 1),
+    };
+    transfer.apply(half.clone(), at(1), &clocks());
+    transfer.apply(half, at(2), &clocks());
+    assert!(
+        transfer.report(0).message.contains("5 records read"),
+        "{:?}",
+        transfer.report(0)
+    );
+    let ended = Input::FileEnded {
+        file: "k".to_owned(),
+        outcome: FileOutcome::Imported,
+        counts: counts(9, 1),
+        manifest: false,
+    };
+    transfer.apply(ended, at(3), &clocks());
+    assert_eq!(transfer.work.counts_so_far(), counts(9, 1));
+}
+
+#[test]
+fn work_that_can_not_go_on_says_what_it_waits_for_until_it_moves() {
+    let mut transfer = given([(0, Input::FileSeen)]);
+    let stalled = Input::WorkStalled {
+        reason: "the sink is not available".to_owned(),
+    };
+    assert!(transfer.apply(stalled.clone(), at(1), &clocks()));
+    assert!(
+        !transfer.apply(stalled, at(2), &clocks()),
+        "the same reason is not written again"
+    );
+    let told = transfer.report(0).message;
+    assert!(
+        told.starts_with("Waiting since") && told.contains("because the sink is not available"),
+        "{told}"
+    );
+    transfer.apply(moved(), at(3), &clocks());
+    assert!(transfer.report(0).message.starts_with("Importing:"));
+}
+
+#[test]
+fn a_400_that_may_be_about_the_form_or_the_time_limit_is_settled_by_the_list() {
+    let settling = given([
+        (0, Input::FileSeen),
+        (1, imported(10, 0)),
+        (1, complete()),
+        (1, Input::SettlementBegun),
+    ]);
+    let mut still_active = settling.clone();
+    still_active.apply(
+        Input::SettlementAnswered(Answer::SuspectExpired),
+        at(1),
         &clocks(),
     );
-    assert_ne!(
-        waiting.next_step(at(61), &clocks()),
-        Step::CheckCompleteness
+    still_active.apply(Input::Listed(Listing::Active), at(1), &clocks());
+    let Phase::Settling(settlement) = &still_active.phase else {
+        panic!("settled too early")
+    };
+    assert_eq!(settlement.form, Form::Omitted);
+    let mut over = settling;
+    over.apply(
+        Input::SettlementAnswered(Answer::SuspectExpired),
+        at(1),
+        &clocks(),
     );
+    over.apply(Input::Listed(Listing::Absent), at(1), &clocks());
+    assert!(over.is_settled());
+}
+
+#[test]
+fn when_every_form_is_refused_the_list_is_asked_whether_anything_is_left_to_settle() {
+    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    for _ in 0..3 {
+        transfer.apply(Input::SettlementBegun, at(1), &clocks());
+        transfer.apply(
+            Input::SettlementAnswered(Answer::FormRefused),
+            at(1),
+            &clocks(),
+        );
+    }
+    assert_eq!(transfer.due_at(&clocks()), Some(at(6)));
+    assert_eq!(transfer.next_step(at(6), &clocks()), Step::Confirm);
+}
+
+#[test]
+fn a_200_stands_when_nothing_contradicts_it_for_ten_minutes() {
+    let mut transfer = given([
+        (0, Input::FileSeen),
+        (1, imported(10, 0)),
+        (1, complete()),
+        (1, Input::SettlementBegun),
+    ]);
+    transfer.apply(
+        Input::SettlementAnswered(Answer::Accepted),
+        at(1),
+        &clocks(),
+    );
+    let silent = Input::PlatformUnavailable { retry_after: None };
+    transfer.apply(silent.clone(), at(5), &clocks());
+    assert!(!transfer.is_settled());
+    transfer.apply(silent, at(11), &clocks());
+    assert!(transfer.is_settled());
+}
+
+#[test]
+fn a_listener_error_whose_files_can_not_be_listed_is_settled_after_the_drain() {
+    let mut transfer = given([(1, Input::ListenerErrored { exception: None })]);
+    let unavailable = Input::PlatformUnavailable { retry_after: None };
+    for minute in 1..11 {
+        transfer.apply(unavailable.clone(), at(minute), &clocks());
+    }
+    transfer.apply(unavailable, at(11), &clocks());
     assert_eq!(
-        waiting.next_step(at(1 + 72 * 60), &clocks()),
-        Step::Stop(StopReason::ExporterSilent)
+        transfer.next_step(at(11), &clocks()),
+        Step::Stop(StopReason::ListenerError)
     );
 }
 
@@ -419,6 +568,7 @@ fn a_listener_error_after_files_finishes_them_and_is_incomplete() {
 #[test]
 fn a_poisoned_file_fails_the_transfer_once_nothing_else_is_open() {
     let poisoned = Input::FileEnded {
+        file: String::new(),
         outcome: FileOutcome::Poisoned {
             reason: "tried 5 times".to_owned(),
         },
@@ -466,7 +616,7 @@ fn a_settled_transfer_takes_nothing_in_any_more() {
         imported(1, 0),
         Input::CancelRequested,
         complete(),
-        Input::WorkMoved,
+        moved(),
         Input::ListenerTriggered,
         Input::Reporting { percent: 50 },
         Input::Stop(StopReason::Deadline),
