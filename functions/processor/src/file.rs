@@ -85,6 +85,8 @@ impl Processor {
             Err(error) => {
                 // Not the file's fault, so no delivery of its message is used up.
                 tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %error, "The file's site can't be called; it is tried again later.");
+                self.stalled(claimed, "the site can't be called".to_owned())
+                    .await?;
                 return self.give_back(claimed, self.retry_pause()).await;
             }
         };
@@ -262,12 +264,7 @@ impl Processor {
             )
             .await?;
         }
-        let stalled = Input::WorkStalled {
-            reason: reason.to_string(),
-        };
-        self.lifecycle
-            .apply(&file.tenant, &file.transfer, &stalled)
-            .await?;
+        self.stalled(claimed, reason.to_string()).await?;
         let pause = retry_after.unwrap_or_default().max(self.retry_pause());
         self.give_back(claimed, pause).await?;
         if source.was_refused() {
@@ -294,6 +291,16 @@ impl Processor {
             self.lifecycle.report(&stored, in_flight).await?;
         }
         Ok(())
+    }
+
+    /// Work can't go on for now: the admin is told why, and so is the verdict if it never does.
+    async fn stalled(&self, claimed: &Claimed, reason: String) -> Result<(), Error> {
+        let file = &claimed.file;
+        let stalled = Input::WorkStalled { reason };
+        self.lifecycle
+            .apply(&file.tenant, &file.transfer, &stalled)
+            .await
+            .map(drop)
     }
 
     fn retry_pause(&self) -> Duration {
@@ -388,6 +395,8 @@ impl Processor {
             }
             Err(error) => {
                 tracing::warn!(transfer.id = %file.transfer, error = %error, "The manifest could not be fetched; it is fetched again later.");
+                self.stalled(claimed, format!("the manifest can't be fetched: {error}"))
+                    .await?;
                 return self.give_back(claimed, self.retry_pause()).await;
             }
         };

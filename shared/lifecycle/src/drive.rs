@@ -6,7 +6,7 @@ use landfall_tracking::{
     Error as Tracking, File, FileState, Lease, Message, Queue, Store, Stored, Task,
 };
 use landfall_transfer::{
-    Completeness, FileFacts, Input, Listing, Phase, Step, TenantId, Timestamp, Transfer,
+    Answer, Completeness, FileFacts, Input, Listing, Phase, Step, TenantId, Timestamp, Transfer,
     TransferId, evaluate,
 };
 
@@ -259,7 +259,12 @@ impl Lifecycle {
             .await
         {
             Ok(answer) => answer,
-            Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
+            Err(error) => {
+                let not_taken = Input::SettlementAnswered(Answer::NotTaken { retry_after: None });
+                self.apply(&transfer.tenant, &transfer.id, &not_taken)
+                    .await?;
+                return Ok(Done::Input(unavailable(transfer, &site, &error)));
+            }
         };
         tracing::info!(
             transfer.id = %transfer.id,

@@ -284,6 +284,9 @@ impl Configuration {
         let download_hosts = host_list("downloads.hosts", &file.downloads.hosts, &mut problems);
         let (clocks, intake, work) = clocks(&file.clocks, file.completeness.quiet_period);
         problems.extend(clocks.problems());
+        if clocks.call_timeout > CALL_TIMEOUT_MAX {
+            problems.push("clocks.call_timeout: must be at most 20s; a sweep lives 55s and keeps two calls in reserve".to_owned());
+        }
         problems.extend(own_clock_problems(&intake, &work));
         if file.completeness.manifest_label.is_empty() {
             problems.push("completeness.manifest_label: must not be empty; files without a label have no manifest among them".to_owned());
@@ -434,6 +437,10 @@ fn clocks(given: &ClocksSection, quiet_period: Duration) -> (Clocks, IntakeClock
     };
     (clocks, intake, work)
 }
+
+/// Longest `clocks.call_timeout`: the sweeper's time-out in the template is 55 s, and it begins nothing that two calls
+/// would not let it end.
+const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(20);
 
 /// Life of the tokens that the platform signs (PROTOCOL.md 4.3).
 const TOKEN_LIFE: Duration = Duration::from_mins(3);

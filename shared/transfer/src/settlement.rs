@@ -223,6 +223,11 @@ impl Settlement {
         age: Duration,
         seed: u64,
     ) -> Confirmed {
+        // A sender whose lease ran out will not answer any more; one that is at it is left alone.
+        if self.sending_until.is_some_and(|until| until <= now) {
+            self.may_have_arrived = true;
+            self.sending_until = None;
+        }
         if self
             .accepted_at
             .is_some_and(|accepted| now >= accepted + clocks.settle_confirm_after * UNCONTRADICTED)
