@@ -85,6 +85,9 @@ impl Manifest {
     }
 }
 
+/// What waiting for files begins with when their labels say which are not there.
+pub(crate) const UPLOADS_AWAITED: &str = "the server app to upload ";
+
 /// What completeness needs to know of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileFacts {
@@ -159,10 +162,7 @@ pub fn evaluate(
         };
     }
     if !gaps.is_empty() {
-        return Completeness::Waiting(format!(
-            "the server app to upload {}",
-            clip(&gaps.join(", "), 200)
-        ));
+        return Completeness::Waiting(format!("{UPLOADS_AWAITED}{}", clip(&gaps.join(", "), 200)));
     }
     if quiet {
         Completeness::Complete {

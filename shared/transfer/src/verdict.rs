@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::completeness::Evidence;
+use crate::completeness::{Evidence, UPLOADS_AWAITED};
 use crate::counts::Counts;
 use crate::message::{MESSAGE_MAX, clip, count_of};
 use crate::timestamp::Timestamp;
@@ -263,13 +263,13 @@ fn problem_of(transfer: &Transfer) -> String {
 }
 
 fn waiting_of(transfer: &Transfer) -> String {
-    transfer
-        .exporter
-        .waiting_for
-        .as_ref()
-        .map_or_else(String::new, |what| {
-            format!(" (waiting for {})", clip(what, 40))
-        })
+    let Some(what) = &transfer.exporter.waiting_for else {
+        return String::new();
+    };
+    match what.strip_prefix(UPLOADS_AWAITED) {
+        Some(missing) => format!(" (missing: {})", clip(missing, 40)),
+        None => format!(" (waiting for {})", clip(what, 40)),
+    }
 }
 
 /// `6 hours`, `10 days`; the largest unit that says enough.

@@ -31,7 +31,9 @@ def _cleaned_up_when_terminated():
 @pytest.fixture(scope="session")
 def world():
     """The cloud, the twin, and every stack that was deployed."""
-    instance = Instance(STATE / "e2e")
+    # A second run beside this one gets a folder of its own.
+    folders = (Instance(STATE / (f"e2e-{number}" if number > 1 else "e2e")) for number in range(1, 10))
+    instance = next(folder for folder in folders if not folder.in_use())
     instance.take("test", supervised=True)
     twin_folder = instance.directory / "twin"
     try:
