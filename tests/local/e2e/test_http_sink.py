@@ -16,7 +16,9 @@ def test_batches_are_signed_answered_per_record_and_applied_once(make_app):
     with Receiver() as receiver:
         receiver.judge = lambda record: ("rejected", "the estimate is odd") if record["id"] == "10007" else ("applied", None)
         app = make_app(http_sink(receiver), {"SinkSecret": SECRET})
-        plan = app.migrate({"label": "a.ndjson", "records": 400, "first_id": 10000}, {"label": "b.json", "format": "json", "records": 300}, manifest=True)
+        plan = app.migrate(
+            {"label": "a.ndjson", "records": 400, "first_id": 10000}, {"label": "b.json", "format": "json", "records": 300}, manifest=True
+        )
         platform = app.settled(plan["transfer_id"])
         assert platform["state"] == "INCOMPLETE", app.story(plan["transfer_id"])
         transfer = app.closed(plan["transfer_id"])

@@ -1,8 +1,7 @@
 """What is stuck ends FAILED early enough for a re-run; what is lost comes back; what is half-done is finished."""
 
+import concurrent.futures
 import time
-
-import pytest
 
 from harness import Declaration, Killer
 
@@ -138,8 +137,6 @@ def test_a_listener_that_failed_before_any_file_is_settled_failed(app):
 
 
 def test_many_sweepers_at_once_send_one_verdict(make_app):
-    import concurrent.futures
-
     app = make_app(Declaration().with_clocks(export_silence="4s"))
     plan = app.migrate({"label": "p-{n}-of-{of}.ndjson", "copies": 3, "records": 50}, manifest=True, stop_export_after=1)
     deadline = time.monotonic() + 40

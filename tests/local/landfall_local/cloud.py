@@ -50,7 +50,6 @@ class Cloud:
                 return False
 
         processes.wait_until(ready, _START_SECONDS, "MiniStack did not get ready")
-        self._process = process
 
     def _environment(self, scratch: Path) -> dict[str, str]:
         # The functions inherit MiniStack's environment, so it starts from nearly nothing: no proxy, no AWS profile and no
@@ -94,14 +93,6 @@ class Cloud:
             aws_secret_access_key="test",
             config=Config(retries={"max_attempts": 2}, connect_timeout=5, read_timeout=120, max_pool_connections=32),
         )
-
-    def resident_bytes(self) -> int:
-        """Memory of MiniStack itself."""
-        return psutil.Process(self._process.pid).memory_info().rss
-
-    def stop(self) -> None:
-        """Ends MiniStack and every function process that it started."""
-        processes.end_all_in(self.directory)
 
 
 class Instance:

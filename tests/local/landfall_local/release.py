@@ -19,23 +19,23 @@ NEWEST_GLIBC = (2, 34)
 
 def make(target_architecture: str) -> None:
     """Builds, checks and zips the three functions."""
+    if not os.environ.get("CONFIG"):
+        raise Problem("CONFIG is not set: name the landfall.toml that goes into the zips, make package CONFIG=my/landfall.toml")
+    config = config_path()
     triple = TRIPLES[target_architecture]
     environment = dict(os.environ)
     command = ["cargo", "build", "--locked", "--release", "--target", triple]
     for name in FUNCTIONS:
         command += ["--package", f"landfall-{name}"]
+    _require_target(triple)
     if target_architecture != architecture():
         _require_cross_compiler(target_architecture)
         compiler = CROSS_COMPILERS[target_architecture]
         environment[f"CARGO_TARGET_{triple.upper().replace('-', '_')}_LINKER"] = compiler
         environment[f"CC_{triple.replace('-', '_')}"] = compiler
-    _require_target(triple)
     if subprocess.run(command, cwd=REPOSITORY, env=environment).returncode != 0:
         raise Problem("the build failed; Cargo's message above says why")
 
-    config = config_path()
-    if not os.environ.get("CONFIG"):
-        raise Problem("CONFIG is not set: name the landfall.toml that goes into the zips, make package CONFIG=my/landfall.toml")
     folder = STATE / "package" / target_architecture
     folder.mkdir(parents=True, exist_ok=True)
     for name in FUNCTIONS:

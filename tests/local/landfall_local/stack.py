@@ -144,8 +144,3 @@ class Stack:
         if answer.get("FunctionError"):
             raise Problem(f"the sweeper failed: {payload.decode(errors='replace')}")
         return json.loads(payload or b"null")
-
-    def delete(self) -> None:
-        """Deletes the stack and waits until it is gone."""
-        formation = self.cloud.client("cloudformation")
-        formation.delete_stack(StackName=self.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 from boto3.dynamodb.types import TypeDeserializer
@@ -120,8 +119,3 @@ class Tracking:
     def records(self) -> list[dict]:
         """Every imported record."""
         return self.scan(self.records_table)
-
-    def record_digest(self) -> tuple[int, str]:
-        """Number and digest of all imported records, without the keys' tenant and chain: what two runs are compared by."""
-        lines = sorted(f"{row['sk']} {row['content_hash']}" for row in self.records())
-        return len(lines), hashlib.sha256("\n".join(lines).encode()).hexdigest()

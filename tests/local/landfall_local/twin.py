@@ -108,10 +108,6 @@ class Twin:
         """Everything about a transfer."""
         return self.get(f"/control/transfers/{identifier}")
 
-    def wait_settled(self, identifier: str, seconds: float = 60) -> dict:
-        """Waits until the transfer is settled; after `seconds` returns it as it is."""
-        return self.get(f"/control/transfers/{identifier}", wait_for="settled", timeout_ms=int(min(seconds, 60) * 1000))
-
     def rerun(self, identifier: str, **overrides) -> dict:
         """What the admin's re-run button does."""
         return self.post(f"/control/transfers/{identifier}/rerun", overrides)
