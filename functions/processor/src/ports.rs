@@ -86,10 +86,8 @@ impl FileSource {
         if let Some(url) = known {
             return Ok(url);
         }
-        let url = self
-            .site
-            .client()
-            .signed_url(self.site.tenant(), &self.s3_key)
+        let (client, tenant) = (self.site.client(), self.site.tenant());
+        let url = patiently(|| client.signed_url(tenant, &self.s3_key))
             .await
             .map_err(|error| self.refusal(error))?;
         *self.url.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.clone());
@@ -186,6 +184,38 @@ fn chunks(download: Download) -> Chunks {
     }))
 }
 
+/// Attempts of one call of the import before its slice is given up.
+const ATTEMPTS: u32 = 3;
+
+/// Pause after the first of them; doubles from there.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest pause that is waited for within a slice; a longer one that the platform asks for ends the slice.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Makes a call of the import again when the platform stumbles: a single 503 is not worth giving the file back. Each of
+/// these calls only reads, so an unknown outcome may be repeated.
+async fn patiently<T, Call>(call: impl Fn() -> Call) -> Result<T, CallError>
+where
+    Call: Future<Output = Result<T, CallError>>,
+{
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..ATTEMPTS {
+        match call().await {
+            Err(error) if error.is_transient() => {
+                let asked = error.retry_after().unwrap_or_default();
+                if asked > PAUSE_MAX {
+                    return Err(error);
+                }
+                tokio::time::sleep(asked.max(pause)).await;
+                pause *= 2;
+            }
+            outcome => return outcome,
+        }
+    }
+    call().await
+}
+
 /// A transfer's mappings.
 pub(crate) struct SiteMappings<'site> {
     site: &'site Site,
@@ -204,11 +234,10 @@ impl Mappings for SiteMappings<'_> {
         namespace: &str,
         keys: &[String],
     ) -> Result<HashMap<String, String>, MappingsError> {
-        let found = self
-            .site
-            .client()
-            .find_mappings(self.site.tenant(), self.transfer.as_str(), namespace, keys)
-            .await;
+        let (client, tenant) = (self.site.client(), self.site.tenant());
+        let found =
+            patiently(|| client.find_mappings(tenant, self.transfer.as_str(), namespace, keys))
+                .await;
         found.map_err(|error| match error {
             CallError::Throttled { retry_after } => MappingsError::Throttled { retry_after },
             CallError::Refused {
@@ -347,5 +376,42 @@ fn commit_error(error: Tracking) -> CommitError {
         error => CommitError::Unavailable {
             reason: error.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    async fn calls_until(succeeds_at: u32, error: CallError) -> (u32, bool) {
+        let calls = Cell::new(0);
+        let outcome = patiently(|| {
+            calls.set(calls.get() + 1);
+            let answer = if calls.get() >= succeeds_at {
+                Ok(())
+            } else {
+                Err(error.clone())
+            };
+            async move { answer }
+        })
+        .await;
+        (calls.get(), outcome.is_ok())
+    }
+
+    #[tokio::test]
+    async fn a_platform_that_stumbles_is_asked_again_and_one_that_refuses_is_not() {
+        let stumbles = CallError::Server {
+            status: 503,
+            retry_after: None,
+        };
+        assert_eq!(calls_until(3, stumbles.clone()).await, (3, true));
+        assert_eq!(calls_until(4, stumbles).await, (3, false));
+        assert_eq!(calls_until(2, CallError::Unauthorized).await, (1, false));
+        let asks_for_long = CallError::Throttled {
+            retry_after: Some(Duration::from_secs(60)),
+        };
+        assert_eq!(calls_until(2, asks_for_long).await, (1, false));
     }
 }
