@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(calls_until(4, stumbles).await, (3, false));
         assert_eq!(calls_until(2, CallError::Unauthorized).await, (1, false));
         let asks_for_long = CallError::Throttled {
-            retry_after: Some(Duration::from_secs(60)),
+            retry_after: Some(Duration::from_mins(1)),
         };
         assert_eq!(calls_until(2, asks_for_long).await, (1, false));
     }
