@@ -1,8 +1,8 @@
 use std::time::Duration;
 
+use landfall_runtime::Clock;
 use landfall_tracking::Error;
 use landfall_transfer::Timestamp;
-use tokio::time::Instant;
 
 /// The oldest arrival that is believed. The function's own time-out is 6 s; an older one is another clock's.
 const OLDEST_ARRIVAL: Duration = Duration::from_secs(6);
@@ -12,7 +12,11 @@ const LEAST: Duration = Duration::from_millis(250);
 
 /// By when the answer has to leave.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline(Instant);
+pub(crate) struct Deadline<'clock> {
+    clock: &'clock Clock,
+    /// In the clock's monotonic time.
+    at: Duration,
+}
 
 /// Why a call has no result.
 #[derive(Debug)]
@@ -32,25 +36,38 @@ impl std::fmt::Display for Failure {
     }
 }
 
-impl Deadline {
+impl<'clock> Deadline<'clock> {
     /// `answer_within` after the request's arrival, which is now unless AWS plausibly says that it was before.
-    pub(crate) fn new(arrived: Option<Timestamp>, now: Timestamp, answer_within: Duration) -> Self {
+    pub(crate) fn new(
+        clock: &'clock Clock,
+        arrived: Option<Timestamp>,
+        now: Timestamp,
+        answer_within: Duration,
+    ) -> Self {
         let age = arrived
             .map(|arrived| now.since(arrived))
             .filter(|age| *age <= OLDEST_ARRIVAL)
             .unwrap_or_default();
-        Self(Instant::now() + answer_within.saturating_sub(age).max(LEAST))
+        Self {
+            clock,
+            at: clock.monotonic() + answer_within.saturating_sub(age).max(LEAST),
+        }
     }
 
-    pub(crate) const fn instant(self) -> Instant {
-        self.0
+    /// The earlier of this deadline and of `patience` from now on.
+    pub(crate) fn or_within(self, patience: Duration) -> Self {
+        let at = self.at.min(self.clock.monotonic() + patience);
+        Self { at, ..self }
+    }
+
+    /// Ends when the deadline has come.
+    pub(crate) fn sleep(self) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        self.clock.sleep(self.left(Duration::MAX))
     }
 
     /// The time left, at most `longest`.
     pub(crate) fn left(self, longest: Duration) -> Duration {
-        self.0
-            .saturating_duration_since(Instant::now())
-            .min(longest)
+        self.at.saturating_sub(self.clock.monotonic()).min(longest)
     }
 
     /// Runs a call for at most `longest`, and not beyond the deadline.
@@ -59,7 +76,8 @@ impl Deadline {
         longest: Duration,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failure> {
-        match tokio::time::timeout(self.left(longest), Box::pin(call)).await {
+        let left = self.left(longest);
+        match self.clock.timeout(left, Box::pin(call)).await {
             Ok(ended) => ended.map_err(Failure::Ended),
             Err(_) => Err(Failure::OutOfTime),
         }
@@ -71,9 +89,12 @@ mod tests {
     use super::*;
 
     fn left(arrived_ms: Option<i64>) -> u128 {
+        let now = Timestamp::from_millis(1_000_000);
+        let clock = Clock::manual(now);
         let deadline = Deadline::new(
+            &clock,
             arrived_ms.map(Timestamp::from_millis),
-            Timestamp::from_millis(1_000_000),
+            now,
             Duration::from_millis(4_500),
         );
         deadline.left(Duration::MAX).as_millis()

@@ -2,7 +2,6 @@ use std::pin::pin;
 use std::time::Duration;
 
 use landfall_tracking::Error;
-use tokio::time::{Instant, sleep_until};
 
 use crate::deadline::{Deadline, Failure};
 
@@ -28,23 +27,19 @@ pub(crate) async fn write_both<Row>(
     put: impl Future<Output = Result<Row, Error>>,
     send: impl Future<Output = Result<(), Error>>,
     write_within: Duration,
-    deadline: Deadline,
+    deadline: Deadline<'_>,
 ) -> Writes<Row> {
     let (mut put, mut send) = (pin!(put), pin!(send));
     let (mut row, mut message) = (None, None);
-    let patience = deadline.instant().min(Instant::now() + write_within);
+    let patience = deadline.or_within(write_within);
     while row.is_none() || message.is_none() {
         let durable = matches!(row, Some(Ok(_))) || matches!(message, Some(Ok(())));
-        let until = if durable {
-            patience
-        } else {
-            deadline.instant()
-        };
+        let until = if durable { patience } else { deadline };
         tokio::select! {
             biased;
             ended = &mut put, if row.is_none() => row = Some(ended),
             ended = &mut send, if message.is_none() => message = Some(ended),
-            () = sleep_until(until) => break,
+            () = until.sleep() => break,
         }
     }
     Writes {
@@ -61,16 +56,16 @@ fn outcome<T>(ended: Option<Result<T, Error>>) -> Result<T, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use landfall_runtime::Clock;
     use landfall_transfer::Timestamp;
-    use tokio::time::sleep;
 
     use super::*;
 
     const WRITE_WITHIN: Duration = Duration::from_millis(1_500);
     const NEVER: u64 = 1_000_000;
 
-    async fn write(millis: u64, succeeds: bool) -> Result<(), Error> {
-        sleep(Duration::from_millis(millis)).await;
+    async fn write(clock: &Clock, millis: u64, succeeds: bool) -> Result<(), Error> {
+        clock.sleep(Duration::from_millis(millis)).await;
         if succeeds {
             Ok(())
         } else {
@@ -80,15 +75,11 @@ mod tests {
 
     /// How the writes ended (durable or not) and after how many milliseconds.
     async fn both(put: (u64, bool), send: (u64, bool)) -> (bool, bool, u128) {
-        let deadline = Deadline::new(
-            None,
-            Timestamp::from_millis(0),
-            Duration::from_millis(4_500),
-        );
-        let began = Instant::now();
+        let clock = Clock::manual(Timestamp::from_millis(0));
+        let deadline = Deadline::new(&clock, None, clock.now(), Duration::from_millis(4_500));
         let writes = write_both(
-            write(put.0, put.1),
-            write(send.0, send.1),
+            write(&clock, put.0, put.1),
+            write(&clock, send.0, send.1),
             WRITE_WITHIN,
             deadline,
         )
@@ -100,7 +91,7 @@ mod tests {
         (
             writes.row.is_ok(),
             writes.message.is_ok(),
-            began.elapsed().as_millis(),
+            clock.monotonic().as_millis(),
         )
     }
 

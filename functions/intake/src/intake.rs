@@ -51,7 +51,7 @@ pub struct Intake {
 pub(crate) struct Call<'a> {
     pub(crate) request: &'a Request,
     pub(crate) now: Timestamp,
-    pub(crate) deadline: Deadline,
+    pub(crate) deadline: Deadline<'a>,
 }
 
 /// What a path is for.
@@ -88,7 +88,10 @@ impl Intake {
                 clocks.tenant_cache,
                 clocks.write_within,
             ),
-            install_keys: InstallKeys::new(configuration.connect.install_key_server)?,
+            install_keys: InstallKeys::new(
+                configuration.connect.install_key_server,
+                clock.clone(),
+            )?,
             clock,
         })
     }
@@ -96,7 +99,10 @@ impl Intake {
     /// Opens the table's connection while nobody waits, but not for long: the platform's 5 s may already run. What can't be opened now
     /// is opened with the first event.
     pub async fn warm_up(&self) {
-        let warm = tokio::time::timeout(self.clocks.write_within, self.store.warm_up()).await;
+        let warm = self
+            .clock
+            .timeout(self.clocks.write_within, self.store.warm_up())
+            .await;
         let problem = match warm {
             Ok(Ok(())) => return,
             Ok(Err(error)) => format!("failed to {error}"),
@@ -111,7 +117,12 @@ impl Intake {
         let call = Call {
             request,
             now,
-            deadline: Deadline::new(request.accepted_at, now, self.clocks.answer_within),
+            deadline: Deadline::new(
+                &self.clock,
+                request.accepted_at,
+                now,
+                self.clocks.answer_within,
+            ),
         };
         let Some(route) = self.route(&request.path) else {
             return Answer::of(404, "not found");

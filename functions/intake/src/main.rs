@@ -6,17 +6,19 @@ use aws_lambda_events::lambda_function_urls::{
     LambdaFunctionUrlRequest, LambdaFunctionUrlResponse,
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use landfall_aws::connect;
 use landfall_intake::{Intake, Request, patience};
-use landfall_runtime::{Clients, Clock, Configuration, telemetry};
+use landfall_runtime::{Clock, Configuration, telemetry};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     telemetry::start();
     let configuration = Configuration::load()
         .inspect_err(|error| tracing::error!(error = %error, "failed to {error}"))?;
-    let clients =
-        Clients::connect(&configuration.environment, patience(configuration.intake)).await;
-    let intake = Arc::new(Intake::new(configuration, clients, Clock::system())?);
+    let clock = Clock::system();
+    let patience = patience(configuration.intake);
+    let clients = connect(&configuration.environment, patience, clock.clone()).await;
+    let intake = Arc::new(Intake::new(configuration, clients, clock)?);
     intake.warm_up().await;
     let answer = service_fn(move |event: LambdaEvent<LambdaFunctionUrlRequest>| {
         let intake = Arc::clone(&intake);

@@ -66,7 +66,7 @@ impl Tenants {
         &self,
         id: &TenantId,
         now: Timestamp,
-        deadline: Deadline,
+        deadline: Deadline<'_>,
     ) -> Result<Option<Found>, Failure> {
         let known = self.known().get(id).cloned();
         let remembered = |known: &Known| Found {
@@ -99,7 +99,7 @@ impl Tenants {
         &self,
         id: &TenantId,
         now: Timestamp,
-        deadline: Deadline,
+        deadline: Deadline<'_>,
     ) -> Result<Option<Found>, Failure> {
         // Consistent: an event may follow its installation at once.
         let tenant = deadline

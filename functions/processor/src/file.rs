@@ -90,7 +90,12 @@ impl Processor {
                 return self.give_back(claimed, self.retry_pause()).await;
             }
         };
-        let source = FileSource::new(site.clone(), file.transfer.clone(), file.s3_key.clone());
+        let source = FileSource::new(
+            site.clone(),
+            self.lifecycle.clock().clone(),
+            file.transfer.clone(),
+            file.s3_key.clone(),
+        );
         let outcome = if file.label.as_deref() == Some(&configuration.completeness.manifest_label) {
             return self.manifest(claimed, &source).await;
         } else {
@@ -159,7 +164,7 @@ impl Processor {
             SinkKind::Http => LandedTarget::Ledger,
         };
         let ledger = FileLedger::new(&self.lifecycle, claimed, label, target);
-        let mappings = SiteMappings::new(site, &file.transfer);
+        let mappings = SiteMappings::new(site, self.lifecycle.clock(), &file.transfer);
         let cache = self.known_mappings(&file.transfer);
         let ports = Ports {
             source,

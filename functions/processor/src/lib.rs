@@ -4,13 +4,21 @@
 //! message fails only when trying it again can help; then SQS delivers it again, and after its last delivery the sweeper
 //! finds it among the dead letters.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test says what went wrong by panicking"
+    )
+)]
+
+mod batch;
 mod file;
 mod ports;
 
 use std::sync::{Arc, Mutex};
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use futures_util::future::join_all;
 use landfall_import::declaration::SinkKind;
 use landfall_import::sink::http::HttpSink;
 use landfall_import::{Imports, MappingCache};
@@ -57,9 +65,7 @@ impl Processor {
         let sink = match (&declared.sink.kind, &configuration.environment.sink_secret) {
             (SinkKind::Http, Some(secret)) => {
                 let clock = lifecycle.clock().clone();
-                Some(HttpSink::new(&declared.sink, secret, move || {
-                    clock.system_time()
-                })?)
+                Some(HttpSink::new(&declared.sink, secret, clock)?)
             }
             _ => None,
         };
@@ -74,34 +80,18 @@ impl Processor {
 
     /// Works on a batch; the answer names the messages that must come again. `deadline` is when Lambda ends the invocation.
     pub async fn handle(
-        self: &Arc<Self>,
+        &self,
         batch: SqsEvent,
         invocation: &str,
         deadline: Timestamp,
     ) -> SqsBatchResponse {
         let work = batch.records.into_iter().map(|record| {
-            let processor = Arc::clone(self);
             let id = record.message_id.clone().unwrap_or_default();
             let owner = format!("{invocation}/{id}");
-            // A task of its own: a message that makes us panic takes neither its batch nor the process along.
-            let done =
-                tokio::spawn(async move { processor.message(&record, &owner, deadline).await });
-            async move { (id, done.await) }
+            let work = async move { self.message(&record, &owner, deadline).await };
+            (id, work)
         });
-        let mut response = SqsBatchResponse::default();
-        for (id, done) in join_all(work).await {
-            match done {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => {
-                    tracing::warn!(message.id = %id, error = %error, "A message failed; it is delivered again.");
-                }
-                Err(panic) => {
-                    tracing::error!(message.id = %id, error = %panic, "A message made the processor panic; it is delivered again.");
-                }
-            }
-            response.add_failure(id);
-        }
-        response
+        batch::all_at_once(work).await
     }
 
     /// Works on one message. An error says that trying again can help.

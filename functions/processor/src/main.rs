@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use lambda_runtime::{LambdaEvent, service_fn};
+use landfall_aws::connect;
 use landfall_lifecycle::{Lifecycle, Platform};
 use landfall_processor::Processor;
-use landfall_runtime::{Clients, Clock, Configuration, Patience, telemetry};
+use landfall_runtime::{Clock, Configuration, Patience, telemetry};
 use landfall_transfer::Timestamp;
 
 #[tokio::main]
@@ -35,7 +36,12 @@ async fn main() -> anyhow::Result<()> {
 async fn prepare() -> anyhow::Result<Arc<Processor>> {
     let configuration = Arc::new(Configuration::load()?);
     let clock = Clock::system();
-    let clients = Clients::connect(&configuration.environment, Patience::BACKGROUND).await;
+    let clients = connect(
+        &configuration.environment,
+        Patience::BACKGROUND,
+        clock.clone(),
+    )
+    .await;
     let platform = Platform::new(&configuration, clock.clone())?;
     let lifecycle = Lifecycle::new(
         clients.store,

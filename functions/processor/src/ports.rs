@@ -1,13 +1,13 @@
 //! The import's ports, on the platform and on the tracking table.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use landfall_import::ContentHash;
 use landfall_import::ports::{
     Batch, CommitError, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened, RejectionKind,
@@ -15,7 +15,8 @@ use landfall_import::ports::{
 };
 use landfall_lifecycle::{Lifecycle, Site};
 use landfall_platform::connect::client::{CallError, Refusal};
-use landfall_platform::downloads::{Download, DownloadError, SignedUrl};
+use landfall_platform::downloads::{DownloadError, SignedUrl};
+use landfall_runtime::Clock;
 use landfall_tracking::{
     Claimed, Commit, Error as Tracking, Landed, LandedTarget, Lease, RecordKey, Rejected,
 };
@@ -27,6 +28,7 @@ pub(crate) const MAPPINGS_BELIEVED_FOR: Duration = Duration::from_mins(10);
 /// A file behind a signed URL that is asked for again when it dies.
 pub(crate) struct FileSource {
     site: Site,
+    clock: Clock,
     transfer: TransferId,
     s3_key: String,
     url: Mutex<Option<SignedUrl>>,
@@ -39,9 +41,15 @@ pub(crate) struct FileSource {
 }
 
 impl FileSource {
-    pub(crate) const fn new(site: Site, transfer: TransferId, s3_key: String) -> Self {
+    pub(crate) const fn new(
+        site: Site,
+        clock: Clock,
+        transfer: TransferId,
+        s3_key: String,
+    ) -> Self {
         Self {
             site,
+            clock,
             transfer,
             s3_key,
             url: Mutex::new(None),
@@ -86,8 +94,7 @@ impl FileSource {
         if let Some(url) = known {
             return Ok(url);
         }
-        let (client, tenant) = (self.site.client(), self.site.tenant());
-        let url = patiently(|| client.signed_url(tenant, &self.s3_key))
+        let url = patiently(&self.clock, || self.site.signed_url(&self.s3_key))
             .await
             .map_err(|error| self.refusal(error))?;
         *self.url.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.clone());
@@ -144,44 +151,29 @@ impl FileSource {
     }
 }
 
-type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, SourceError>> + Send>>;
+type Chunks = BoxStream<'static, Result<Bytes, SourceError>>;
 
 impl Source for FileSource {
     type Stream = Chunks;
 
     async fn open(&self, from: u64) -> Result<Opened<Chunks>, SourceError> {
         let url = self.url().await?;
-        let download = self
+        let opened = self
             .site
-            .downloads()
             .open(&url, from)
             .await
             .map_err(|error| self.failure(error))?;
-        let total_bytes = download.size();
-        self.size.store(total_bytes.unwrap_or(0), Ordering::Relaxed);
+        self.size.store(opened.size.unwrap_or(0), Ordering::Relaxed);
+        // Whatever broke an open download, the next one may go on at the same byte.
+        let cut = |error: DownloadError| SourceError::Cut {
+            reason: error.to_string(),
+        };
         Ok(Opened {
-            starts_at: download.starts_at(),
-            total_bytes,
-            stream: chunks(download),
+            starts_at: opened.starts_at,
+            total_bytes: opened.size,
+            stream: opened.content.map(move |chunk| chunk.map_err(cut)).boxed(),
         })
     }
-}
-
-fn chunks(download: Download) -> Chunks {
-    Box::pin(stream::unfold(Some(download), async |download| {
-        let mut download = download?;
-        match download.chunk().await {
-            Ok(Some(chunk)) => Some((Ok(chunk), Some(download))),
-            Ok(None) => None,
-            // Whatever broke an open download, the next one may go on at the same byte.
-            Err(error) => Some((
-                Err(SourceError::Cut {
-                    reason: error.to_string(),
-                }),
-                None,
-            )),
-        }
-    }))
 }
 
 /// Attempts of one call of the import before its slice is given up.
@@ -195,7 +187,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Makes a call of the import again when the platform stumbles: a single 503 is not worth giving the file back. Each of
 /// these calls only reads, so an unknown outcome may be repeated.
-async fn patiently<T, Call>(call: impl Fn() -> Call) -> Result<T, CallError>
+async fn patiently<T, Call>(clock: &Clock, call: impl Fn() -> Call) -> Result<T, CallError>
 where
     Call: Future<Output = Result<T, CallError>>,
 {
@@ -207,7 +199,7 @@ where
                 if asked > PAUSE_MAX {
                     return Err(error);
                 }
-                tokio::time::sleep(asked.max(pause)).await;
+                clock.sleep(asked.max(pause)).await;
                 pause *= 2;
             }
             outcome => return outcome,
@@ -219,12 +211,21 @@ where
 /// A transfer's mappings.
 pub(crate) struct SiteMappings<'site> {
     site: &'site Site,
+    clock: &'site Clock,
     transfer: &'site TransferId,
 }
 
 impl<'site> SiteMappings<'site> {
-    pub(crate) const fn new(site: &'site Site, transfer: &'site TransferId) -> Self {
-        Self { site, transfer }
+    pub(crate) const fn new(
+        site: &'site Site,
+        clock: &'site Clock,
+        transfer: &'site TransferId,
+    ) -> Self {
+        Self {
+            site,
+            clock,
+            transfer,
+        }
     }
 }
 
@@ -234,10 +235,10 @@ impl Mappings for SiteMappings<'_> {
         namespace: &str,
         keys: &[String],
     ) -> Result<HashMap<String, String>, MappingsError> {
-        let (client, tenant) = (self.site.client(), self.site.tenant());
-        let found =
-            patiently(|| client.find_mappings(tenant, self.transfer.as_str(), namespace, keys))
-                .await;
+        let found = patiently(self.clock, || {
+            self.site.find_mappings(self.transfer, namespace, keys)
+        })
+        .await;
         found.map_err(|error| match error {
             CallError::Throttled { retry_after } => MappingsError::Throttled { retry_after },
             CallError::Refused {
@@ -385,9 +386,9 @@ mod tests {
 
     use super::*;
 
-    async fn calls_until(succeeds_at: u32, error: CallError) -> (u32, bool) {
+    async fn calls_until(clock: &Clock, succeeds_at: u32, error: CallError) -> (u32, bool) {
         let calls = Cell::new(0);
-        let outcome = patiently(|| {
+        let outcome = patiently(clock, || {
             calls.set(calls.get() + 1);
             let answer = if calls.get() >= succeeds_at {
                 Ok(())
@@ -400,18 +401,25 @@ mod tests {
         (calls.get(), outcome.is_ok())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_platform_that_stumbles_is_asked_again_and_one_that_refuses_is_not() {
+        let clock = Clock::system();
         let stumbles = CallError::Server {
             status: 503,
             retry_after: None,
         };
-        assert_eq!(calls_until(3, stumbles.clone()).await, (3, true));
-        assert_eq!(calls_until(4, stumbles).await, (3, false));
-        assert_eq!(calls_until(2, CallError::Unauthorized).await, (1, false));
+        assert_eq!(calls_until(&clock, 3, stumbles.clone()).await, (3, true));
+        assert_eq!(clock.monotonic(), Duration::from_millis(600));
+        assert_eq!(calls_until(&clock, 4, stumbles).await, (3, false));
+        let before = clock.monotonic();
+        assert_eq!(
+            calls_until(&clock, 2, CallError::Unauthorized).await,
+            (1, false)
+        );
         let asks_for_long = CallError::Throttled {
             retry_after: Some(Duration::from_mins(1)),
         };
-        assert_eq!(calls_until(2, asks_for_long).await, (1, false));
+        assert_eq!(calls_until(&clock, 2, asks_for_long).await, (1, false));
+        assert_eq!(clock.monotonic(), before, "nobody waited");
     }
 }

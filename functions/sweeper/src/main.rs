@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use lambda_runtime::{LambdaEvent, service_fn};
+use landfall_aws::connect;
 use landfall_lifecycle::{Lifecycle, Platform};
-use landfall_runtime::{Clients, Clock, Configuration, Patience, telemetry};
+use landfall_runtime::{Clock, Configuration, Patience, telemetry};
 use landfall_sweeper::{Request, Sweeper};
 use landfall_transfer::Timestamp;
 
@@ -31,7 +32,12 @@ async fn main() -> anyhow::Result<()> {
 async fn prepare() -> anyhow::Result<Arc<Sweeper>> {
     let configuration = Arc::new(Configuration::load()?);
     let clock = Clock::system();
-    let clients = Clients::connect(&configuration.environment, Patience::BACKGROUND).await;
+    let clients = connect(
+        &configuration.environment,
+        Patience::BACKGROUND,
+        clock.clone(),
+    )
+    .await;
     let platform = Platform::new(&configuration, clock.clone())?;
     let lifecycle = Lifecycle::new(
         clients.store,

@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
+use landfall_clock::Clock;
 use landfall_import::declaration::{Format, Mapping, OnMiss};
 use landfall_import::ports::{
     Batch, CommitError, Delivery, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened, Sink,
@@ -191,7 +191,7 @@ async fn import(megabytes: u64) {
         mapping_cache: &cache,
         target: Target::<NoSink>::Ledger,
     };
-    let begun = Instant::now();
+    let clock = Clock::system();
     let mut slices = 0;
     let counts = loop {
         let until = ledger.commits.load(Ordering::Relaxed) + 1000;
@@ -209,7 +209,7 @@ async fn import(megabytes: u64) {
             other => panic!("{other:?}"),
         }
     };
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = clock.monotonic().as_secs_f64();
     let all = Counts {
         read: source.records,
         applied: source.records,

@@ -1,4 +1,11 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test says what went wrong by panicking"
+    )
+)]
 
 mod drive;
 mod error;
@@ -9,4 +16,4 @@ mod reconcile;
 pub use drive::Lifecycle;
 pub use error::Error;
 pub use events::Taken;
-pub use platform::{Platform, Site};
+pub use platform::{Api, Opened, Platform, Site};

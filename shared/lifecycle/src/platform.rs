@@ -1,23 +1,27 @@
+mod api;
+mod connect;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use landfall_platform::connect::client::{
-    ActiveTransfer, CallError, Client, ListedFile, Progress, Recent, Refusal, Settings,
-    Status as Sent, Tenant,
+    ActiveTransfer, CallError, ListedFile, Progress, Recent, Refusal, Status as Sent, Tenant,
 };
-use landfall_platform::downloads::Downloads;
+use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_platform::hosts::Hosts;
 use landfall_runtime::{Clock, Configuration};
 use landfall_tracking::{Error as Tracking, SecretKey, Store};
 use landfall_transfer::{Answer, Listing, Report, Status, TenantId, TransferId, Verdict};
 
+use self::connect::Connect;
 use crate::error::Error;
 
-/// The platform as the work on transfers needs it: Connect's REST API, and the object store behind signed URLs.
+pub use self::api::{Api, Opened};
+
+/// The platform as the work on transfers needs it: an [`Api`], and what it takes to speak to a tenant's site through it.
 #[derive(Clone, Debug)]
 pub struct Platform {
-    client: Client,
-    downloads: Downloads,
+    api: Arc<dyn Api>,
     hosts: Hosts,
     secret_key: Arc<SecretKey>,
 }
@@ -25,40 +29,25 @@ pub struct Platform {
 /// One tenant's site, with the secret as it was a moment ago.
 #[derive(Clone, Debug)]
 pub struct Site {
-    client: Client,
-    downloads: Downloads,
+    api: Arc<dyn Api>,
     tenant: Tenant,
     installed: bool,
 }
 
-/// Time to connect to a site.
-const CONNECT: Duration = Duration::from_secs(3);
-
-/// Time to connect to the object store.
-const DOWNLOAD_CONNECT: Duration = Duration::from_secs(5);
-
-/// Longest silence within a download, after which it counts as cut.
-const DOWNLOAD_IDLE: Duration = Duration::from_secs(15);
-
 impl Platform {
-    /// Calls as the configured app; downloads only from the configured hosts.
+    /// Connect's REST API, called as the configured app, and the object store; downloads only from the configured hosts.
     pub fn new(configuration: &Configuration, clock: Clock) -> Result<Self, Error> {
-        let call_timeout = configuration.clocks.call_timeout;
-        let settings = Settings {
-            call_timeout,
-            connect_timeout: CONNECT.min(call_timeout),
-            ..Settings::new(&configuration.app.key)
-        };
-        Ok(Self {
-            client: Client::new(settings, Arc::new(move || clock.now().as_seconds()))?,
-            downloads: Downloads::new(
-                configuration.download_hosts.clone(),
-                DOWNLOAD_CONNECT,
-                DOWNLOAD_IDLE,
-            )?,
+        let connect = Connect::new(configuration, clock)?;
+        Ok(Self::over(Arc::new(connect), configuration))
+    }
+
+    /// Any other platform, such as one in memory.
+    pub fn over(api: Arc<dyn Api>, configuration: &Configuration) -> Self {
+        Self {
+            api,
             hosts: configuration.connect.tenant_hosts.clone(),
             secret_key: Arc::clone(&configuration.secret_key),
-        })
+        }
     }
 
     /// A tenant's site. The tenant is read each time, so that a rotated secret is never used for long.
@@ -72,8 +61,7 @@ impl Platform {
         };
         Ok(Site {
             installed: tenant.installed,
-            client: self.client.clone(),
-            downloads: self.downloads.clone(),
+            api: Arc::clone(&self.api),
             tenant: Tenant {
                 client_key: id.as_str().to_owned(),
                 base_url: self.hosts.admit_base(&tenant.base_url)?,
@@ -84,19 +72,26 @@ impl Platform {
 }
 
 impl Site {
-    /// The REST client, for what only the import asks.
-    pub const fn client(&self) -> &Client {
-        &self.client
+    /// Where a file can be fetched for an hour.
+    pub async fn signed_url(&self, s3_key: &str) -> Result<SignedUrl, CallError> {
+        self.api.signed_url(&self.tenant, s3_key).await
     }
 
-    /// The object store.
-    pub const fn downloads(&self) -> &Downloads {
-        &self.downloads
+    /// Opens an exported file, from byte `from` on where the store can do that.
+    pub async fn open(&self, url: &SignedUrl, from: u64) -> Result<Opened, DownloadError> {
+        self.api.open(url, from).await
     }
 
-    /// The tenant in the REST client's terms.
-    pub const fn tenant(&self) -> &Tenant {
-        &self.tenant
+    /// The cloud's values for the server's keys of a namespace. A key without a mapping is absent.
+    pub async fn find_mappings(
+        &self,
+        id: &TransferId,
+        namespace: &str,
+        keys: &[String],
+    ) -> Result<HashMap<String, String>, CallError> {
+        self.api
+            .find_mappings(&self.tenant, id, namespace, keys)
+            .await
     }
 
     /// Whether an answer means that nobody will ever speak to this site again: it accepts no token and the app is not
@@ -122,10 +117,7 @@ impl Site {
             percent,
             message: Some(verdict.message.clone()),
         };
-        let outcome = self
-            .client
-            .send_progress(&self.tenant, id.as_str(), &progress)
-            .await;
+        let outcome = self.api.send_progress(&self.tenant, id, &progress).await;
         if let Err(error) = &outcome {
             tracing::warn!(transfer.id = %id, error = %error, "The platform did not simply take the settlement.");
         }
@@ -165,24 +157,22 @@ impl Site {
             percent: Some(report.percent),
             message: Some(report.message.clone()),
         };
-        self.client
-            .send_progress(&self.tenant, id.as_str(), &progress)
-            .await
+        self.api.send_progress(&self.tenant, id, &progress).await
     }
 
     /// The active transfers of the app on this site.
     pub(crate) async fn recent(&self) -> Result<Recent, CallError> {
-        self.client.recent(&self.tenant).await
+        self.api.recent(&self.tenant).await
     }
 
     /// The files of a transfer as the platform lists them.
     pub(crate) async fn files(&self, id: &TransferId) -> Result<Vec<ListedFile>, CallError> {
-        self.client.file_list(&self.tenant, id.as_str()).await
+        self.api.file_list(&self.tenant, id).await
     }
 
     /// The class of the exception that the server's listener ended with, if the platform knows it.
     pub(crate) async fn listener_exception(&self, id: &TransferId) -> Option<String> {
-        match self.client.server_error(&self.tenant, id.as_str()).await {
+        match self.api.server_error(&self.tenant, id).await {
             Ok(error) => error.and_then(|error| error.exception_type),
             Err(error) => {
                 tracing::warn!(transfer.id = %id, error = %error, "The listener's error could not be fetched; it is settled without its name.");
@@ -207,3 +197,6 @@ pub(crate) fn listing<'list>(
         None => (Listing::Full, None),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,6 @@
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
 use landfall_tracking::{Queue, Store};
-
-use crate::environment::Environment;
 
 /// How long a function waits for AWS, and how often it tries.
 #[derive(Clone, Copy, Debug)]
@@ -41,39 +36,4 @@ pub struct Clients {
     pub imports: Queue,
     /// Dead letters of both queues, where the function may read them.
     pub dead_letters: Vec<Queue>,
-}
-
-impl Clients {
-    /// Connects with the credentials and the endpoint of the process's environment.
-    pub async fn connect(environment: &Environment, patience: Patience) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(patience.connect)
-            .operation_attempt_timeout(patience.attempt)
-            .operation_timeout(patience.operation)
-            .build();
-        let shared = aws_config::defaults(BehaviorVersion::latest())
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(patience.attempts))
-            .load()
-            .await;
-        let sqs = aws_sdk_sqs::Client::new(&shared);
-        let queue = |url: &String| Queue::new(sqs.clone(), url);
-        Self {
-            store: Store::new(
-                aws_sdk_dynamodb::Client::new(&shared),
-                &environment.table,
-                &environment.records_table,
-            ),
-            events: queue(&environment.events_queue_url),
-            imports: queue(&environment.imports_queue_url),
-            dead_letters: [
-                &environment.events_dead_letter_queue_url,
-                &environment.imports_dead_letter_queue_url,
-            ]
-            .into_iter()
-            .flatten()
-            .map(queue)
-            .collect(),
-        }
-    }
 }

@@ -8,14 +8,13 @@
 )]
 
 mod clients;
-mod clock;
 mod configuration;
 mod environment;
 pub mod telemetry;
 
 pub use clients::{Clients, Patience};
-pub use clock::Clock;
 pub use configuration::{
     App, Completeness, Configuration, Connect, ForeignClientKeys, IntakeClocks, Invalid, WorkClocks,
 };
 pub use environment::Environment;
+pub use landfall_clock::Clock;

@@ -3,15 +3,15 @@ use landfall_transfer::{TenantId, Timestamp, TransferId};
 use crate::error::Error;
 use crate::events::EventRow;
 use crate::files::{File, read_file};
-use crate::item::{Item, Reader, instant, key, text};
+use crate::item::{Reader, instant};
 use crate::keys;
 use crate::store::Store;
+use crate::table::{DueEntry, Key, Returning, Write, WriteError};
 
 /// A row of the sparse index: something may be owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
-    pk: String,
-    sk: String,
+    key: Key,
     /// Since when it is owed.
     pub at: Timestamp,
 }
@@ -36,7 +36,7 @@ pub enum DueItem {
 pub struct DuePage {
     /// The rows, the longest due first.
     pub rows: Vec<Due>,
-    next: Option<Item>,
+    next: Option<DueEntry>,
 }
 
 impl DuePage {
@@ -47,7 +47,7 @@ impl DuePage {
 }
 
 /// Rows of one page of the index. A page that must be skipped costs no more than this.
-const PAGE: i32 = 50;
+const PAGE: usize = 50;
 
 impl Store {
     /// Partitions of the sparse index; a sweep asks each of them.
@@ -63,41 +63,25 @@ impl Store {
         now: Timestamp,
         after: Option<DuePage>,
     ) -> Result<DuePage, Error> {
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .index_name("due")
-            .key_condition_expression("due_shard = :shard AND due_at <= :now")
-            .expression_attribute_values(":shard", text(format!("DUE#{shard}")))
-            .expression_attribute_values(":now", instant(now))
-            .limit(PAGE)
-            .set_exclusive_start_key(after.and_then(|page| page.next))
-            .send()
-            .await
-            .map_err(|error| Error::of(&error))?;
-        let rows = answer
-            .items
-            .unwrap_or_default()
-            .iter()
-            .map(|item| {
-                let reader = Reader::new(item, "a row of the due index");
-                Ok(Due {
-                    pk: reader.text("pk")?.to_owned(),
-                    sk: reader.text("sk")?.to_owned(),
-                    at: reader.optional_instant("due_at").unwrap_or_default(),
-                })
-            })
-            .collect::<Result<_, Error>>()?;
+        let shard = format!("DUE#{shard}");
+        let after = after.and_then(|page| page.next);
+        let found = self.table.due(&shard, now.as_millis(), PAGE, after).await?;
         Ok(DuePage {
-            rows,
-            next: answer.last_evaluated_key.filter(|key| !key.is_empty()),
+            rows: found
+                .entries
+                .into_iter()
+                .map(|entry| Due {
+                    key: entry.key,
+                    at: Timestamp::from_millis(entry.at),
+                })
+                .collect(),
+            next: found.next,
         })
     }
 
     /// Reads what a due row is now.
     pub async fn due_item(&self, due: &Due, now: Timestamp) -> Result<DueItem, Error> {
-        let Some(item) = self.get(&due.pk, &due.sk, true).await? else {
+        let Some(item) = self.table.get(&due.key, true).await? else {
             return Ok(DueItem::Gone);
         };
         let reader = Reader::new(&item, "a due row");
@@ -131,33 +115,13 @@ impl Store {
     /// Moves a due row on, unless somebody else has. Whoever gets `true` does what was owed; a crash before it is done
     /// leaves the row due again at `next`.
     pub async fn postpone(&self, due: &Due, next: Timestamp) -> Result<bool, Error> {
-        self.move_due(&due.pk, &due.sk, due.at, Some(next)).await
-    }
-
-    pub(crate) async fn move_due(
-        &self,
-        pk: &str,
-        sk: &str,
-        due: Timestamp,
-        next: Option<Timestamp>,
-    ) -> Result<bool, Error> {
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(key(pk, sk)))
-            .condition_expression("due_at = :due")
-            .expression_attribute_values(":due", instant(due));
-        let update = match next {
-            Some(next) => update
-                .update_expression("SET due_at = :next")
-                .expression_attribute_values(":next", instant(next)),
-            None => update.update_expression("REMOVE due_shard, due_at"),
-        };
-        match update.send().await.map_err(|error| Error::of(&error)) {
+        let moved = Write::update(due.key.clone())
+            .only_if("due_at", instant(due.at))
+            .set("due_at", instant(next));
+        match self.table.write(moved, Returning::Nothing).await {
             Ok(_) => Ok(true),
-            Err(Error::Conflict) => Ok(false),
-            Err(error) => Err(error),
+            Err(WriteError::ConditionFailed(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
         }
     }
 }

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use landfall_transfer::{TenantId, Timestamp, TransferId};
 
 use crate::error::Error;
-use crate::item::{instant, key, number, text};
+use crate::item::{Item, instant, number, text};
 use crate::keys;
 use crate::store::{DEDUPE_LIFE_SECONDS, Store};
+use crate::table::{Key, Returning, Write, WriteError};
 
 /// An event that is about to be stored. Uploads are stored as their file's row instead ([`crate::NewFile`]).
 #[derive(Clone, Debug)]
@@ -36,12 +36,12 @@ pub enum Recorded {
 
 impl EventRow {
     /// Key of the row under which the event is found again.
-    pub(crate) fn key(&self) -> (String, String) {
-        let pk = match &self.transfer {
+    fn key(&self) -> Key {
+        let partition = match &self.transfer {
             Some(transfer) => keys::transfer(&self.tenant, transfer),
             None => keys::tenant(&self.tenant),
         };
-        (pk, keys::event(&self.message_id))
+        Key::new(partition, keys::event(&self.message_id))
     }
 }
 
@@ -49,9 +49,9 @@ impl Store {
     /// Stores an event once. Until [`Store::event_handled`], the sweeper finds it when `grace` has passed, because its
     /// message may be missing.
     pub async fn record_event(&self, event: &EventRow, grace: Duration) -> Result<Recorded, Error> {
-        let (pk, sk) = event.key();
-        let mut item = key(&pk, &sk);
-        let mut set = |name: &str, value| item.insert(name.to_owned(), value);
+        let key = event.key();
+        let mut item = Item::new();
+        let mut set = |name: &'static str, value| item.insert(name.into(), value);
         set("kind", text("event"));
         set("v", number(1));
         set("tenant", text(event.tenant.as_str()));
@@ -66,50 +66,36 @@ impl Store {
             "expires_at",
             number(event.received_at.as_seconds() + DEDUPE_LIFE_SECONDS),
         );
-        set("due_shard", text(keys::due_shard(&pk, &sk)));
+        set("due_shard", text(keys::due_shard(&key)));
         set("due_at", instant(event.received_at + grace));
-        self.put_once(item).await
+        self.put_once(key, item).await
     }
 
     /// The event's work is done: nothing is due for its row any more. The row is made when only the message had survived.
     pub async fn event_handled(&self, event: &EventRow, now: Timestamp) -> Result<(), Error> {
-        let (pk, sk) = event.key();
-        self.client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(key(&pk, &sk)))
-            .update_expression(
-                "SET handled_at = :now, kind = :kind, v = :v, tenant = :tenant, message_id = :message, event_type = :type, event = :event, received_at = :received, expires_at = :expires REMOVE due_shard, due_at",
-            )
-            .expression_attribute_values(":now", instant(now))
-            .expression_attribute_values(":kind", text("event"))
-            .expression_attribute_values(":v", number(1))
-            .expression_attribute_values(":tenant", text(event.tenant.as_str()))
-            .expression_attribute_values(":message", text(&event.message_id))
-            .expression_attribute_values(":type", text(&event.event_type))
-            .expression_attribute_values(":event", text(&event.body))
-            .expression_attribute_values(":received", instant(event.received_at))
-            .expression_attribute_values(":expires", number(event.received_at.as_seconds() + DEDUPE_LIFE_SECONDS))
-            .send()
-            .await
-            .map_err(|error| Error::of(&error))?;
-        Ok(())
+        let expires = event.received_at.as_seconds() + DEDUPE_LIFE_SECONDS;
+        let handled = Write::update(event.key())
+            .set("handled_at", instant(now))
+            .set("kind", text("event"))
+            .set("v", number(1))
+            .set("tenant", text(event.tenant.as_str()))
+            .set("message_id", text(&event.message_id))
+            .set("event_type", text(&event.event_type))
+            .set("event", text(&event.body))
+            .set("received_at", instant(event.received_at))
+            .set("expires_at", number(expires))
+            .remove("due_shard")
+            .remove("due_at");
+        self.write(handled).await
     }
 
-    pub(crate) async fn put_once(&self, item: crate::item::Item) -> Result<Recorded, Error> {
-        let answer = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .condition_expression("attribute_not_exists(pk)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::None)
-            .send()
-            .await;
-        match answer.map_err(|error| Error::of(&error)) {
+    /// Puts a row that carries an event, unless it is there.
+    pub(crate) async fn put_once(&self, key: Key, item: Item) -> Result<Recorded, Error> {
+        let put = Write::put(key, item).if_absent();
+        match self.table.write(put, Returning::Nothing).await {
             Ok(_) => Ok(Recorded::New),
-            Err(Error::Conflict) => Ok(Recorded::Duplicate),
-            Err(error) => Err(error),
+            Err(WriteError::ConditionFailed(_)) => Ok(Recorded::Duplicate),
+            Err(WriteError::Failed(error)) => Err(error),
         }
     }
 }

@@ -1,8 +1,6 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem, Update};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -16,10 +14,11 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::events::Recorded;
-use crate::item::{Item, Reader, instant, key, number, text};
+use crate::item::{Item, Reader, Value, instant, number, text};
 use crate::keys;
-use crate::records::{Landed, LandedTarget, Rejected};
+use crate::records::{Landed, LandedTarget, Rejected, put_landed, put_rejected};
 use crate::store::{DEDUPE_LIFE_SECONDS, Store};
+use crate::table::{Returning, Write, WriteError};
 use crate::transfers::Stored;
 
 /// A file that the platform announced or listed.
@@ -210,11 +209,10 @@ pub fn pack_manifest(manifest: &Manifest) -> Result<Vec<u8>, Error> {
         })
 }
 
-fn unpack_manifest(stored: &AttributeValue) -> Result<Manifest, Error> {
+fn unpack_manifest(packed: &[u8]) -> Result<Manifest, Error> {
     let unreadable = || Error::unreadable("a file's row", "its manifest is not what was stored");
-    let packed = stored.as_b().map_err(|_| unreadable())?;
     let mut json = String::new();
-    GzDecoder::new(packed.as_ref())
+    GzDecoder::new(packed)
         .take(MANIFEST_MAX)
         .read_to_string(&mut json)
         .map_err(|_| unreadable())?;
@@ -230,12 +228,9 @@ const FENCED_AT_ONCE: usize = 25;
 impl Store {
     /// Stores a file once. Until it is taken up, the sweeper finds it when `grace` has passed, because its message may be missing.
     pub async fn announce(&self, file: &NewFile, grace: Duration) -> Result<Recorded, Error> {
-        let (pk, sk) = (
-            keys::transfer(&file.tenant, &file.transfer),
-            keys::file(&file.s3_key),
-        );
-        let mut item = key(&pk, &sk);
-        let mut set = |name: &str, value| item.insert(name.to_owned(), value);
+        let key = keys::file(&file.tenant, &file.transfer, &file.s3_key);
+        let mut item = Item::new();
+        let mut set = |name: &'static str, value| item.insert(name.into(), value);
         set("kind", text("file"));
         set("v", number(1));
         set("tenant", text(file.tenant.as_str()));
@@ -258,9 +253,9 @@ impl Store {
             "expires_at",
             number(file.received_at.as_seconds() + DEDUPE_LIFE_SECONDS),
         );
-        set("due_shard", text(keys::due_shard(&pk, &sk)));
+        set("due_shard", text(keys::due_shard(&key)));
         set("due_at", instant(file.received_at + grace));
-        self.put_once(item).await
+        self.put_once(key, item).await
     }
 
     /// Reads a file's row.
@@ -270,9 +265,8 @@ impl Store {
         transfer: &TransferId,
         s3_key: &str,
     ) -> Result<Option<File>, Error> {
-        let item = self
-            .get(&keys::transfer(tenant, transfer), &keys::file(s3_key), true)
-            .await?;
+        let key = keys::file(tenant, transfer, s3_key);
+        let item = self.table.get(&key, true).await?;
         item.as_ref().map(read_file).transpose()
     }
 
@@ -329,7 +323,7 @@ impl Store {
                 .await
             {
                 Ok(claimed) => return Ok(Claim::Claimed(Box::new(claimed))),
-                Err(Error::Conflict | Error::Contended) => pause(race).await,
+                Err(Error::Conflict | Error::Contended) => self.pause(race).await,
                 Err(error) => return Err(error),
             }
         }
@@ -345,35 +339,30 @@ impl Store {
         now: Timestamp,
         clocks: &Clocks,
     ) -> Result<Claimed, Error> {
-        let (pk, sk) = (
-            keys::transfer(&file.tenant, &file.transfer),
-            keys::file(&file.s3_key),
-        );
-        let taken = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(key(&pk, &sk)))
-            .condition_expression("#state = :was AND fence = :fence")
-            .update_expression(
-                "SET #state = :open, fence = :next, lease_owner = :owner, leased_until = :until, attempts = attempts + :one, due_shard = :shard, due_at = :until",
-            )
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":was", text(file.state.as_str()))
-            .expression_attribute_values(":open", text(FileState::Open.as_str()))
-            .expression_attribute_values(":fence", number(file.fence))
-            .expression_attribute_values(":next", number(file.fence + 1))
-            .expression_attribute_values(":owner", text(owner))
-            .expression_attribute_values(":until", instant(leased_until))
-            .expression_attribute_values(":one", number(1))
-            .expression_attribute_values(":shard", text(keys::due_shard(&pk, &sk)));
+        let key = keys::file(&file.tenant, &file.transfer, &file.s3_key);
+        let shard = keys::due_shard(&key);
+        let taken = Write::update(key)
+            .only_if("state", text(file.state.as_str()))
+            .only_if("fence", number(file.fence))
+            .set("state", text(FileState::Open.as_str()))
+            .set("fence", number(file.fence + 1))
+            .set("lease_owner", text(owner))
+            .set("leased_until", instant(leased_until))
+            .add("attempts", 1)
+            .set("due_shard", text(shard))
+            .set("due_at", instant(leased_until));
         let (transfer_write, transfer) = if file.state == FileState::Announced {
             let mut transfer = stored.transfer.clone();
             transfer.apply(Input::FileSeen, now, clocks);
-            let (write, next) = self.save_in_transaction(stored, transfer, clocks)?;
+            let (write, next) = Self::over(stored, transfer, clocks)?;
             (write, next.transfer)
         } else {
-            (self.check_open(&pk)?, stored.transfer.clone())
+            (
+                still_open(&file.tenant, &file.transfer),
+                stored.transfer.clone(),
+            )
         };
-        self.transact(vec![update(taken)?, transfer_write]).await?;
+        self.transact(vec![taken, transfer_write]).await?;
         Ok(Claimed {
             lease: Lease {
                 tenant: file.tenant.clone(),
@@ -394,18 +383,6 @@ impl Store {
         })
     }
 
-    /// A condition on the transfer's phase, to go into a transaction: it must still take work.
-    fn check_open(&self, pk: &str) -> Result<TransactWriteItem, Error> {
-        let check = ConditionCheck::builder()
-            .table_name(&self.table)
-            .set_key(Some(key(pk, keys::STATE)))
-            .condition_expression("phase = :open")
-            .expression_attribute_values(":open", text("OPEN"))
-            .build()
-            .map_err(|error| Error::Refused(error.to_string()))?;
-        Ok(TransactWriteItem::builder().condition_check(check).build())
-    }
-
     /// Writes a batch's records, exceptions and checkpoint together, under the fencing token.
     /// [`Error::Conflict`]: the file was taken over or its transfer stopped; nothing was written and nothing may be.
     pub async fn commit(
@@ -414,35 +391,33 @@ impl Store {
         commit: &Commit,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let checkpointed = self
-            .fenced_update(lease)
-            .update_expression("SET checkpoint = :checkpoint, counts = :counts, attempts = :none, leased_until = :until")
-            .expression_attribute_values(":checkpoint", text(&commit.checkpoint))
-            .expression_attribute_values(":counts", text(encode(&commit.counts)?))
-            .expression_attribute_values(":none", number(0))
-            .expression_attribute_values(":until", instant(commit.leased_until));
-        let mut writes = vec![update(checkpointed)?];
+        let checkpointed = fenced(lease)
+            .set("checkpoint", text(&commit.checkpoint))
+            .set("counts", text(encode(&commit.counts)?))
+            .set("attempts", number(0))
+            .set("leased_until", instant(commit.leased_until));
+        let mut writes = vec![checkpointed];
         for landed in &commit.landed {
-            writes.push(self.put_landed(
+            writes.push(put_landed(
                 commit.target,
                 &lease.tenant,
                 &lease.chain,
                 landed,
                 now,
-            )?);
+            ));
         }
         for rejected in &commit.rejected {
-            writes.push(self.put_rejected(
+            writes.push(put_rejected(
                 &lease.tenant,
                 &lease.transfer,
                 &lease.s3_key,
                 rejected,
                 now,
-            )?);
+            ));
         }
         for race in 0..RACES_MAX {
             match self.transact(writes.clone()).await {
-                Err(Error::Contended) => pause(race).await,
+                Err(Error::Contended) => self.pause(race).await,
                 outcome => return outcome,
             }
         }
@@ -451,11 +426,8 @@ impl Store {
 
     /// Writes that the lease holds longer. [`Error::Conflict`] as for [`Store::commit`].
     pub async fn renew(&self, lease: &Lease, leased_until: Timestamp) -> Result<(), Error> {
-        let renewed = self
-            .fenced_update(lease)
-            .update_expression("SET leased_until = :until")
-            .expression_attribute_values(":until", instant(leased_until));
-        self.transact(vec![update(renewed)?]).await
+        let renewed = fenced(lease).set("leased_until", instant(leased_until));
+        self.write(renewed).await
     }
 
     /// Gives a file back before it has ended, to be taken up again; the sweeper looks for it at `due`. `forgiven` says
@@ -466,41 +438,28 @@ impl Store {
         due: Timestamp,
         forgiven: bool,
     ) -> Result<(), Error> {
-        let attempts = if forgiven { "attempts = :none, " } else { "" };
-        let released = self
-            .fenced_update(lease)
-            .update_expression(format!(
-                "SET {attempts}due_at = :due REMOVE lease_owner, leased_until"
-            ))
-            .expression_attribute_values(":due", instant(due));
+        let released = fenced(lease)
+            .set("due_at", instant(due))
+            .remove("lease_owner")
+            .remove("leased_until");
         let released = if forgiven {
-            released.expression_attribute_values(":none", number(0))
+            released.set("attempts", number(0))
         } else {
             released
         };
-        self.transact(vec![update(released)?]).await
+        self.write(released).await
     }
 
     /// A worker that was fenced off says that it has stopped, so that nobody waits for its lease to run out.
     pub async fn stopped(&self, lease: &Lease) -> Result<(), Error> {
-        let answer = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(key(
-                &keys::transfer(&lease.tenant, &lease.transfer),
-                &keys::file(&lease.s3_key),
-            )))
-            .condition_expression("lease_owner = :owner AND #state = :fenced")
-            .update_expression("REMOVE lease_owner, leased_until")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":owner", text(&lease.owner))
-            .expression_attribute_values(":fenced", text(FileState::Fenced.as_str()))
-            .send()
-            .await;
-        match answer.map_err(|error| Error::of(&error)) {
+        let stopped = Write::update(keys::file(&lease.tenant, &lease.transfer, &lease.s3_key))
+            .only_if("lease_owner", text(&lease.owner))
+            .only_if("state", text(FileState::Fenced.as_str()))
+            .remove("lease_owner")
+            .remove("leased_until");
+        match self.write(stopped).await {
             // Somebody else holds it now; there is nothing of ours to give back.
-            Ok(_) | Err(Error::Conflict) => Ok(()),
+            Ok(()) | Err(Error::Conflict) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -534,29 +493,20 @@ impl Store {
                 now,
                 clocks,
             );
-            let (transfer_write, next) = self.save_in_transaction(&stored, transfer, clocks)?;
-            let declared = if manifest.is_some() {
-                ", manifest = :manifest"
-            } else {
-                ""
-            };
-            let ended = self
-                .fenced_update(lease)
-                .update_expression(format!(
-                    "SET #state = :ended, outcome = :outcome, counts = :counts, ended_at = :now{declared} REMOVE lease_owner, leased_until, due_shard, due_at"
-                ))
-                .expression_attribute_values(":ended", text(FileState::Ended.as_str()))
-                .expression_attribute_values(":outcome", text(encode(outcome)?))
-                .expression_attribute_values(":counts", text(encode(&counts)?))
-                .expression_attribute_values(":now", instant(now));
-            let ended = match manifest {
-                Some(manifest) => ended.expression_attribute_values(
-                    ":manifest",
-                    AttributeValue::B(Blob::new(pack_manifest(manifest)?)),
-                ),
-                None => ended,
-            };
-            match self.transact(vec![update(ended)?, transfer_write]).await {
+            let (transfer_write, next) = Self::over(&stored, transfer, clocks)?;
+            let mut ended = fenced(lease)
+                .set("state", text(FileState::Ended.as_str()))
+                .set("outcome", text(encode(outcome)?))
+                .set("counts", text(encode(&counts)?))
+                .set("ended_at", instant(now))
+                .remove("lease_owner")
+                .remove("leased_until")
+                .remove("due_shard")
+                .remove("due_at");
+            if let Some(manifest) = manifest {
+                ended = ended.set("manifest", Value::Bytes(pack_manifest(manifest)?));
+            }
+            match self.transact(vec![ended, transfer_write]).await {
                 Ok(()) => return Ok(Some(next)),
                 Err(Error::Conflict) => {
                     let file = self
@@ -567,9 +517,9 @@ impl Store {
                     }) {
                         return Ok(None);
                     }
-                    pause(race).await;
+                    self.pause(race).await;
                 }
-                Err(Error::Contended) => pause(race).await,
+                Err(Error::Contended) => self.pause(race).await,
                 Err(error) => return Err(error),
             }
         }
@@ -602,47 +552,27 @@ impl Store {
     }
 
     async fn fence(&self, mut file: File) -> Result<File, Error> {
-        let (pk, sk) = (
-            keys::transfer(&file.tenant, &file.transfer),
-            keys::file(&file.s3_key),
-        );
+        let key = keys::file(&file.tenant, &file.transfer, &file.s3_key);
         for race in 0..RACES_MAX {
             let next = match file.state {
                 FileState::Announced => FileState::Dropped,
                 FileState::Open => FileState::Fenced,
                 FileState::Ended | FileState::Fenced | FileState::Dropped => return Ok(file),
             };
-            let answer = self
-                .client
-                .update_item()
-                .table_name(&self.table)
-                .set_key(Some(key(&pk, &sk)))
-                .condition_expression("#state = :was AND fence = :fence")
-                .update_expression(
-                    "SET #state = :next, fence = fence + :one REMOVE due_shard, due_at",
-                )
-                .expression_attribute_names("#state", "state")
-                .expression_attribute_values(":was", text(file.state.as_str()))
-                .expression_attribute_values(":fence", number(file.fence))
-                .expression_attribute_values(":next", text(next.as_str()))
-                .expression_attribute_values(":one", number(1))
-                .return_values(aws_sdk_dynamodb::types::ReturnValue::AllNew)
-                .send()
-                .await;
-            match answer.map_err(|error| Error::of(&error)) {
+            let fenced = Write::update(key.clone())
+                .only_if("state", text(file.state.as_str()))
+                .only_if("fence", number(file.fence))
+                .set("state", text(next.as_str()))
+                .add("fence", 1)
+                .remove("due_shard")
+                .remove("due_at");
+            match self.table.write(fenced, Returning::Row).await {
                 // The row as it was written: a batch may have been committed since it was read.
-                Ok(answer) => return answer.attributes.as_ref().map_or(Ok(file), read_file),
-                Err(Error::Conflict | Error::Contended) => {
-                    pause(race).await;
-                    match self
-                        .file(&file.tenant, &file.transfer, &file.s3_key)
-                        .await?
-                    {
-                        Some(current) => file = current,
-                        None => return Ok(file),
-                    }
-                }
-                Err(error) => return Err(error),
+                Ok(row) => return read_file(&row),
+                Err(WriteError::ConditionFailed(Some(row))) => file = read_file(&row)?,
+                Err(WriteError::ConditionFailed(None)) => return Ok(file),
+                Err(WriteError::Failed(Error::Contended)) => self.pause(race).await,
+                Err(WriteError::Failed(error)) => return Err(error),
             }
         }
         Err(Error::Contended)
@@ -655,40 +585,28 @@ impl Store {
         transfer: &TransferId,
         s3_key: &str,
     ) -> Result<(), Error> {
-        let answer = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(key(
-                &keys::transfer(tenant, transfer),
-                &keys::file(s3_key),
-            )))
-            .condition_expression("#state = :announced")
-            .update_expression("SET #state = :dropped REMOVE due_shard, due_at")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":announced", text(FileState::Announced.as_str()))
-            .expression_attribute_values(":dropped", text(FileState::Dropped.as_str()))
-            .send()
-            .await;
-        match answer.map_err(|error| Error::of(&error)) {
-            Ok(_) | Err(Error::Conflict) => Ok(()),
+        let dropped = Write::update(keys::file(tenant, transfer, s3_key))
+            .only_if("state", text(FileState::Announced.as_str()))
+            .set("state", text(FileState::Dropped.as_str()))
+            .remove("due_shard")
+            .remove("due_at");
+        match self.write(dropped).await {
+            Ok(()) | Err(Error::Conflict) => Ok(()),
             Err(error) => Err(error),
         }
     }
+}
 
-    /// An update of the file's row that holds only while the lease does.
-    fn fenced_update(&self, lease: &Lease) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
-        Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(key(
-                &keys::transfer(&lease.tenant, &lease.transfer),
-                &keys::file(&lease.s3_key),
-            )))
-            .condition_expression("#state = :open_state AND fence = :fence")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":open_state", text(FileState::Open.as_str()))
-            .expression_attribute_values(":fence", number(lease.fence))
-    }
+/// An update of the file's row that holds only while the lease does.
+fn fenced(lease: &Lease) -> Write {
+    Write::update(keys::file(&lease.tenant, &lease.transfer, &lease.s3_key))
+        .only_if("state", text(FileState::Open.as_str()))
+        .only_if("fence", number(lease.fence))
+}
+
+/// Demands, within a transaction, that the transfer still takes work.
+fn still_open(tenant: &TenantId, id: &TransferId) -> Write {
+    Write::check(keys::transfer_state(tenant, id)).only_if("phase", text("OPEN"))
 }
 
 pub(crate) fn read_file(item: &Item) -> Result<File, Error> {
@@ -707,7 +625,7 @@ pub(crate) fn read_file(item: &Item) -> Result<File, Error> {
         checkpoint: reader.optional_text("checkpoint").map(str::to_owned),
         counts: decode(reader.optional_text("counts"))?.unwrap_or_default(),
         outcome: decode(reader.optional_text("outcome"))?,
-        manifest: item.get("manifest").map(unpack_manifest).transpose()?,
+        manifest: reader.bytes("manifest").map(unpack_manifest).transpose()?,
     })
 }
 
@@ -720,18 +638,4 @@ fn decode<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, Error> {
         serde_json::from_str(text).map_err(|error| Error::unreadable("a file's row", error))
     })
     .transpose()
-}
-
-fn update(
-    update: aws_sdk_dynamodb::types::builders::UpdateBuilder,
-) -> Result<TransactWriteItem, Error> {
-    let update = update
-        .build()
-        .map_err(|error| Error::Refused(error.to_string()))?;
-    Ok(TransactWriteItem::builder().update(update).build())
-}
-
-/// Lets the faster writer finish: 2 ms, doubling to about half a second.
-async fn pause(race: u32) {
-    tokio::time::sleep(Duration::from_millis(1 << (race + 1).min(9))).await;
 }

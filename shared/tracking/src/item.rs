@@ -1,26 +1,40 @@
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use landfall_transfer::Timestamp;
 
 use crate::error::Error;
 
-pub(crate) type Item = HashMap<String, AttributeValue>;
+/// An attribute's name.
+pub type Name = Cow<'static, str>;
 
-pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
-    AttributeValue::S(value.into())
+/// A row's attributes, its key left out.
+pub type Item = BTreeMap<Name, Value>;
+
+/// An attribute's value: the four kinds that Landfall stores.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value {
+    /// A string.
+    Text(String),
+    /// A whole number.
+    Number(i64),
+    /// True or false.
+    Flag(bool),
+    /// Bytes.
+    Bytes(Vec<u8>),
 }
 
-pub(crate) fn number(value: impl std::fmt::Display) -> AttributeValue {
-    AttributeValue::N(format!("{value}"))
+pub(crate) fn text(value: impl Into<String>) -> Value {
+    Value::Text(value.into())
 }
 
-pub(crate) fn instant(value: Timestamp) -> AttributeValue {
-    number(value.as_millis())
+/// A count or a version. What lies beyond 2^63 is none that anybody can have reached.
+pub(crate) fn number(value: impl TryInto<i64>) -> Value {
+    Value::Number(value.try_into().unwrap_or(i64::MAX))
 }
 
-pub(crate) fn key(pk: &str, sk: &str) -> Item {
-    Item::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
+pub(crate) const fn instant(value: Timestamp) -> Value {
+    Value::Number(value.as_millis())
 }
 
 /// Reads attributes of one row; every error names the row by its sort key and the attribute, never its content.
@@ -35,10 +49,10 @@ impl<'item> Reader<'item> {
     }
 
     pub(crate) fn optional_text(&self, name: &str) -> Option<&'item str> {
-        self.item
-            .get(name)
-            .and_then(|value| value.as_s().ok())
-            .map(String::as_str)
+        match self.item.get(name) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
     }
 
     pub(crate) fn text(&self, name: &str) -> Result<&'item str, Error> {
@@ -46,10 +60,10 @@ impl<'item> Reader<'item> {
     }
 
     pub(crate) fn optional_number(&self, name: &str) -> Option<i64> {
-        self.item
-            .get(name)
-            .and_then(|value| value.as_n().ok())
-            .and_then(|digits| digits.parse().ok())
+        match self.item.get(name) {
+            Some(Value::Number(number)) => Some(*number),
+            _ => None,
+        }
     }
 
     pub(crate) fn number(&self, name: &str) -> Result<u64, Error> {
@@ -60,6 +74,17 @@ impl<'item> Reader<'item> {
 
     pub(crate) fn optional_instant(&self, name: &str) -> Option<Timestamp> {
         self.optional_number(name).map(Timestamp::from_millis)
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        matches!(self.item.get(name), Some(Value::Flag(true)))
+    }
+
+    pub(crate) fn bytes(&self, name: &str) -> Option<&'item [u8]> {
+        match self.item.get(name) {
+            Some(Value::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        }
     }
 
     fn missing(&self, name: &str) -> Error {

@@ -1,5 +1,7 @@
 use landfall_transfer::{ChainId, TenantId, TransferId};
 
+use crate::table::Key;
+
 /// Sort key of the one row that holds a transfer's or a tenant's state.
 pub(crate) const STATE: &str = "STATE";
 pub(crate) const FILE: &str = "FILE#";
@@ -26,8 +28,19 @@ pub(crate) fn chain(tenant: &TenantId, chain: &ChainId) -> String {
     format!("CHAIN#{}#{}", part(tenant.as_str()), part(chain.as_str()))
 }
 
-pub(crate) fn file(s3_key: &str) -> String {
-    format!("{FILE}{}", part(s3_key))
+/// The row of a transfer's state.
+pub(crate) fn transfer_state(tenant: &TenantId, id: &TransferId) -> Key {
+    Key::new(transfer(tenant, id), STATE)
+}
+
+/// The row of a tenant's state.
+pub(crate) fn tenant_state(id: &TenantId) -> Key {
+    Key::new(tenant(id), STATE)
+}
+
+/// The row of a file.
+pub(crate) fn file(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
+    Key::new(transfer(tenant, id), format!("{FILE}{}", part(s3_key)))
 }
 
 pub(crate) fn event(message_id: &str) -> String {
@@ -35,10 +48,11 @@ pub(crate) fn event(message_id: &str) -> String {
 }
 
 /// The partition of the sparse index in which a row is found, spread by its own key.
-pub(crate) fn due_shard(pk: &str, sk: &str) -> String {
-    let hash = pk
+pub(crate) fn due_shard(key: &Key) -> String {
+    let hash = key
+        .partition
         .bytes()
-        .chain(sk.bytes())
+        .chain(key.sort.bytes())
         .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
         });

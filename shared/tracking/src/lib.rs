@@ -17,6 +17,7 @@ mod queue;
 mod records;
 mod secrets;
 mod store;
+mod table;
 mod tenants;
 mod timeline;
 mod transfers;
@@ -27,9 +28,14 @@ pub use events::{EventRow, Recorded};
 pub use files::{
     Claim, Claimed, Commit, File, FileState, Lease, NewFile, PACKED_MANIFEST_MAX, pack_manifest,
 };
-pub use queue::{DeadLetter, Message, Queue, Task};
+pub use item::{Item, Name, Value};
+pub use queue::{DeadLetter, Message, Messages, Queue, Received, Task};
 pub use records::{Landed, LandedTarget, RecordKey, Rejected};
 pub use secrets::{SealError, SecretKey};
 pub use store::Store;
+pub use table::{
+    Assignment, Change, Condition, DueEntries, DueEntry, Key, Page, Returning, Table, Which, Write,
+    WriteError,
+};
 pub use tenants::{Installed, Tenant};
 pub use transfers::{Attempt, Stored};

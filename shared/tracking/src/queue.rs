@@ -1,6 +1,8 @@
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_sqs::Client;
+use futures_util::future::BoxFuture;
 use landfall_transfer::{TenantId, Timestamp, TransferId};
 use serde::{Deserialize, Serialize};
 
@@ -82,84 +84,74 @@ pub struct DeadLetter {
     receipt: String,
 }
 
+/// A message as a queue hands it out.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The queue's id for it.
+    pub id: String,
+    /// The right to delete it.
+    pub receipt: String,
+    /// What was sent.
+    pub body: String,
+}
+
+/// The port to one queue: as much of SQS as the functions themselves call.
+pub trait Messages: fmt::Debug + Send + Sync {
+    /// Sends a body, to be seen after `delay`, within a fair queue's `group`. After [`Error::Unknown`] it may have been sent.
+    fn send(
+        &self,
+        body: String,
+        group: String,
+        delay: Duration,
+    ) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Takes up to ten messages; each comes back after `hidden_for` unless it is deleted.
+    fn receive(&self, hidden_for: Duration) -> BoxFuture<'_, Result<Vec<Received>, Error>>;
+
+    /// Deletes a message that was received.
+    fn delete<'a>(&'a self, receipt: &'a str) -> BoxFuture<'a, Result<(), Error>>;
+}
+
 /// One queue.
 #[derive(Clone, Debug)]
-pub struct Queue {
-    client: Client,
-    url: String,
-}
+pub struct Queue(Arc<dyn Messages>);
 
 /// Longest delay that SQS takes (AWS SQS limits).
 const DELAY_MAX: Duration = Duration::from_mins(15);
 
 impl Queue {
-    /// Works on the queue at `url`.
-    pub fn new(client: Client, url: impl Into<String>) -> Self {
-        Self {
-            client,
-            url: url.into(),
-        }
+    /// Works on these messages.
+    pub fn new(messages: Arc<dyn Messages>) -> Self {
+        Self(messages)
     }
 
     /// Sends a message, to be seen after `delay` (at most 15 minutes; longer is cut, the table's due index covers the rest).
     ///
     /// After [`Error::Unknown`] it may have been sent; sending again makes at worst a duplicate, which every task bears.
     pub async fn send(&self, message: &Message, delay: Duration) -> Result<(), Error> {
-        let delay = i32::try_from(delay.min(DELAY_MAX).as_secs()).unwrap_or(900);
-        let request = self
-            .client
-            .send_message()
-            .queue_url(&self.url)
-            .message_body(message.encode()?)
-            // Fair queues: one tenant's backlog doesn't delay the others.
-            .message_group_id(group(&message.tenant));
-        let request = if delay > 0 {
-            request.delay_seconds(delay)
-        } else {
-            request
-        };
-        request.send().await.map_err(|error| Error::of(&error))?;
-        Ok(())
+        // Fair queues: one tenant's backlog doesn't delay the others.
+        let group = group(&message.tenant);
+        self.0
+            .send(message.encode()?, group, delay.min(DELAY_MAX))
+            .await
     }
 
     /// Takes up to ten dead letters; each comes back after `hidden_for` (whole seconds, at least one) unless it is deleted.
     pub async fn dead_letters(&self, hidden_for: Duration) -> Result<Vec<DeadLetter>, Error> {
-        let hidden_for = i32::try_from(hidden_for.as_secs().max(1)).unwrap_or(60);
-        let answer = self
-            .client
-            .receive_message()
-            .queue_url(&self.url)
-            .max_number_of_messages(10)
-            .visibility_timeout(hidden_for)
-            .wait_time_seconds(0)
-            .send()
-            .await
-            .map_err(|error| Error::of(&error))?;
-        Ok(answer
-            .messages
-            .unwrap_or_default()
+        let received = self.0.receive(hidden_for).await?;
+        Ok(received
             .into_iter()
-            .filter_map(|message| {
-                Some(DeadLetter {
-                    message: Message::decode(message.body.as_deref().unwrap_or_default())
-                        .map_err(|error| error.to_string()),
-                    id: message.message_id.unwrap_or_default(),
-                    receipt: message.receipt_handle?,
-                })
+            .map(|letter| DeadLetter {
+                message: Message::decode(&letter.body).map_err(|error| error.to_string()),
+                id: letter.id,
+                receipt: letter.receipt,
             })
             .collect())
     }
 
     /// Deletes a dead letter whose consequence is written.
     pub async fn delete(&self, letter: &DeadLetter) -> Result<(), Error> {
-        self.client
-            .delete_message()
-            .queue_url(&self.url)
-            .receipt_handle(&letter.receipt)
-            .send()
-            .await
-            .map_err(|error| Error::of(&error))?;
-        Ok(())
+        self.0.delete(&letter.receipt).await
     }
 }
 

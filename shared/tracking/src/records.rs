@@ -1,14 +1,13 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_sdk_dynamodb::types::{KeysAndAttributes, Put, TransactWriteItem};
 use landfall_transfer::{ChainId, TenantId, Timestamp, TransferId};
 
 use crate::error::Error;
-use crate::item::{Item, Reader, instant, key, number, text};
+use crate::item::{Item, Reader, instant, number, text};
 use crate::keys;
 use crate::store::{HISTORY_LIFE_SECONDS, Store};
-use crate::transfers::put;
+use crate::table::{Key, Which, Write};
 
 /// A record's identity within its chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,12 +78,7 @@ impl RecordKey {
     }
 }
 
-fn record_item_key(
-    target: LandedTarget,
-    tenant: &TenantId,
-    chain: &ChainId,
-    record: &RecordKey,
-) -> Item {
+fn record_row(target: LandedTarget, tenant: &TenantId, chain: &ChainId, record: &RecordKey) -> Key {
     let sort = record.sort_key();
     let first = digest(&SHA256, sort.as_bytes())
         .as_ref()
@@ -101,17 +95,19 @@ fn record_item_key(
         keys::part(chain.as_str()),
         first % RECORD_SHARDS
     );
-    key(&partition, &sort)
+    Key::new(partition, sort)
+}
+
+impl LandedTarget {
+    const fn table(self) -> Which {
+        match self {
+            Self::Records => Which::Records,
+            Self::Ledger => Which::Tracking,
+        }
+    }
 }
 
 impl Store {
-    fn record_table(&self, target: LandedTarget) -> &str {
-        match target {
-            LandedTarget::Records => &self.records_table,
-            LandedTarget::Ledger => &self.table,
-        }
-    }
-
     /// The content hashes under which the chain has already applied these records; what it doesn't know is left out.
     pub async fn known_records(
         &self,
@@ -121,112 +117,88 @@ impl Store {
         records: &[RecordKey],
     ) -> Result<HashMap<RecordKey, String>, Error> {
         let mut known = HashMap::with_capacity(records.len());
-        let table = self.record_table(target);
         for some in records.chunks(BATCH_GET_MAX) {
-            let by_sort: HashMap<String, &RecordKey> = some
+            let by_key: HashMap<Key, &RecordKey> = some
                 .iter()
-                .map(|record| (record.sort_key(), record))
+                .map(|record| (record_row(target, tenant, chain, record), record))
                 .collect();
-            let unique: HashSet<&RecordKey> = some.iter().collect();
-            let mut wanted: Vec<Item> = unique
-                .into_iter()
-                .map(|record| record_item_key(target, tenant, chain, record))
-                .collect();
+            let mut wanted: Vec<Key> = by_key.keys().cloned().collect();
+            wanted.sort_unstable();
             while !wanted.is_empty() {
-                let request = KeysAndAttributes::builder()
-                    .set_keys(Some(wanted))
-                    .consistent_read(true)
-                    .projection_expression("sk, content_hash")
-                    .build()
-                    .map_err(|error| Error::Refused(error.to_string()))?;
-                let answer = self
-                    .client
-                    .batch_get_item()
-                    .request_items(table, request)
-                    .send()
-                    .await
-                    .map_err(|error| Error::of(&error))?;
-                for item in answer
-                    .responses
-                    .unwrap_or_default()
-                    .remove(table)
-                    .unwrap_or_default()
-                {
-                    let reader = Reader::new(&item, "a record's row");
-                    if let Some(record) = by_sort.get(reader.text("sk")?) {
-                        known.insert((*record).clone(), reader.text("content_hash")?.to_owned());
+                let (found, unprocessed) = self
+                    .table
+                    .get_many(target.table(), wanted, &["content_hash"])
+                    .await?;
+                for (key, item) in found {
+                    let hash = Reader::new(&item, "a record's row").text("content_hash")?;
+                    if let Some(record) = by_key.get(&key) {
+                        known.insert((*record).clone(), hash.to_owned());
                     }
                 }
-                // Throttled keys come back; the SDK's own retries pace the calls.
-                wanted = answer
-                    .unprocessed_keys
-                    .unwrap_or_default()
-                    .remove(table)
-                    .map(|rest| rest.keys)
-                    .unwrap_or_default();
+                // What there was no capacity for comes back; the service's own retries pace the calls.
+                wanted = unprocessed;
             }
         }
         Ok(known)
     }
+}
 
-    pub(crate) fn put_landed(
-        &self,
-        target: LandedTarget,
-        tenant: &TenantId,
-        chain: &ChainId,
-        landed: &Landed,
-        now: Timestamp,
-    ) -> Result<TransactWriteItem, Error> {
-        let mut item = record_item_key(target, tenant, chain, &landed.key);
-        item.insert("content_hash".to_owned(), text(&landed.content_hash));
-        if let Some(record) = &landed.record {
-            // Nothing of the attempt goes in: after any number of re-runs the target is as after one clean run.
-            item.insert("tenant".to_owned(), text(tenant.as_str()));
-            item.insert("chain".to_owned(), text(chain.as_str()));
-            item.insert("label".to_owned(), text(&landed.key.label));
-            item.insert("key".to_owned(), text(&landed.key.key));
-            item.insert("record".to_owned(), text(record));
-        } else {
-            item.insert(
-                "expires_at".to_owned(),
-                number(now.as_seconds() + HISTORY_LIFE_SECONDS),
-            );
-        }
-        put(Put::builder()
-            .table_name(self.record_table(target))
-            .set_item(Some(item)))
-    }
-
-    pub(crate) fn put_rejected(
-        &self,
-        tenant: &TenantId,
-        transfer: &TransferId,
-        s3_key: &str,
-        rejected: &Rejected,
-        now: Timestamp,
-    ) -> Result<TransactWriteItem, Error> {
-        let sort = format!(
-            "EXCEPTION#{}#{:012}",
-            keys::part(s3_key),
-            rejected.record_number
-        );
-        let mut item = key(&keys::transfer(tenant, transfer), &sort);
-        let mut set = |name: &str, value| item.insert(name.to_owned(), value);
-        set("kind", text("exception"));
-        set("outcome", text(rejected.outcome));
-        set("record_number", number(rejected.record_number));
-        if let Some(key) = &rejected.key {
-            set("key", text(key));
-        }
-        if let Some(namespace) = &rejected.namespace {
-            set("namespace", text(namespace));
-        }
-        set("reason", text(&rejected.reason));
-        set("at", instant(now));
+/// The write of a record that arrived.
+pub(crate) fn put_landed(
+    target: LandedTarget,
+    tenant: &TenantId,
+    chain: &ChainId,
+    landed: &Landed,
+    now: Timestamp,
+) -> Write {
+    let mut item = Item::new();
+    let mut set = |name: &'static str, value| item.insert(name.into(), value);
+    set("content_hash", text(&landed.content_hash));
+    if let Some(record) = &landed.record {
+        // Nothing of the attempt goes in: after any number of re-runs the target is as after one clean run.
+        set("tenant", text(tenant.as_str()));
+        set("chain", text(chain.as_str()));
+        set("label", text(&landed.key.label));
+        set("key", text(&landed.key.key));
+        set("record", text(record));
+    } else {
         set(
             "expires_at",
             number(now.as_seconds() + HISTORY_LIFE_SECONDS),
         );
-        put(Put::builder().table_name(&self.table).set_item(Some(item)))
     }
+    Write::put(record_row(target, tenant, chain, &landed.key), item).within(target.table())
+}
+
+/// The write of a record that did not arrive.
+pub(crate) fn put_rejected(
+    tenant: &TenantId,
+    transfer: &TransferId,
+    s3_key: &str,
+    rejected: &Rejected,
+    now: Timestamp,
+) -> Write {
+    let sort = format!(
+        "EXCEPTION#{}#{:012}",
+        keys::part(s3_key),
+        rejected.record_number
+    );
+    let mut item = Item::new();
+    let mut set = |name: &'static str, value| item.insert(name.into(), value);
+    set("kind", text("exception"));
+    set("outcome", text(rejected.outcome));
+    set("record_number", number(rejected.record_number));
+    if let Some(key) = &rejected.key {
+        set("key", text(key));
+    }
+    if let Some(namespace) = &rejected.namespace {
+        set("namespace", text(namespace));
+    }
+    set("reason", text(&rejected.reason));
+    set("at", instant(now));
+    set(
+        "expires_at",
+        number(now.as_seconds() + HISTORY_LIFE_SECONDS),
+    );
+    Write::put(Key::new(keys::transfer(tenant, transfer), sort), item)
 }

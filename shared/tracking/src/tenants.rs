@@ -1,15 +1,15 @@
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use landfall_transfer::{TenantId, Timestamp, TransferId};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::Error;
 use crate::events::Recorded;
-use crate::item::{Item, Reader, instant, key, number, text};
+use crate::item::{Item, Reader, Value, instant, number, text};
 use crate::keys;
 use crate::secrets::{SealError, SecretKey};
 use crate::store::{DEDUPE_LIFE_SECONDS, Store};
+use crate::table::{Key, Write};
 
 /// A tenant: one installation of the app.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Store {
         key: &SecretKey,
         consistent: bool,
     ) -> Result<Option<Tenant>, Error> {
-        let item = self.get(&keys::tenant(id), keys::STATE, consistent).await?;
+        let item = self.table.get(&keys::tenant_state(id), consistent).await?;
         item.as_ref().map(|item| read(item, id, key)).transpose()
     }
 
@@ -76,7 +76,7 @@ impl Store {
         overlap: Duration,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let pk = keys::tenant(&installed.tenant);
+        let row = keys::tenant_state(&installed.tenant);
         let owner = installed.tenant.as_str();
         let known = match self.tenant(&installed.tenant, key, true).await {
             // Sealed with another key: nobody can open it again, and this installation replaces it.
@@ -84,7 +84,8 @@ impl Store {
             known => known?,
         };
         let version = self
-            .get(&pk, keys::STATE, true)
+            .table
+            .get(&row, true)
             .await?
             .and_then(|item| Reader::new(&item, "a tenant's row").optional_number("version"));
         let mut previous = None;
@@ -99,8 +100,8 @@ impl Store {
                 None
             };
         }
-        let mut item = crate::item::key(&pk, keys::STATE);
-        let mut set = |name: &str, value: AttributeValue| item.insert(name.to_owned(), value);
+        let mut item = Item::new();
+        let mut set = |name: &'static str, value| item.insert(name.into(), value);
         set("kind", text("tenant"));
         set("tenant", text(owner));
         set("v", number(1));
@@ -109,7 +110,7 @@ impl Store {
         if let Some(product) = &installed.product {
             set("product", text(product));
         }
-        set("installed", AttributeValue::Bool(true));
+        set("installed", Value::Flag(true));
         set("installed_at", instant(now));
         set(
             "secret",
@@ -126,54 +127,31 @@ impl Store {
             set("previous_secret_until", instant(*until));
         }
         // Due at once: the sweeper looks for transfers whose events were lost, and then regularly.
-        set("due_shard", text(keys::due_shard(&pk, keys::STATE)));
+        set("due_shard", text(keys::due_shard(&row)));
         set("due_at", instant(now));
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item));
+        let put = Write::put(row, item);
         let put = match version {
-            Some(version) => put
-                .condition_expression("version = :read")
-                .expression_attribute_values(":read", number(version)),
-            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(version) => put.only_if("version", number(version)),
+            None => put.if_absent(),
         };
-        put.send().await.map_err(|error| Error::of(&error))?;
-        Ok(())
+        self.write(put).await
     }
 
     /// Marks a tenant as uninstalled; its secrets verify nothing any more. Unknown tenants are left unknown.
     pub async fn uninstall(&self, id: &TenantId, now: Timestamp) -> Result<(), Error> {
-        let answer = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(key(&keys::tenant(id), keys::STATE)))
-            .condition_expression("attribute_exists(pk)")
-            .update_expression(
-                "SET installed = :no, uninstalled_at = :now, version = version + :one REMOVE previous_secret, previous_secret_until, due_shard, due_at",
-            )
-            .expression_attribute_values(":no", AttributeValue::Bool(false))
-            .expression_attribute_values(":now", instant(now))
-            .expression_attribute_values(":one", number(1))
-            .send()
-            .await;
-        match answer.map_err(|error| Error::of(&error)) {
-            Ok(_) | Err(Error::Conflict) => Ok(()),
+        let uninstalled = Write::update(keys::tenant_state(id))
+            .if_present()
+            .set("installed", Value::Flag(false))
+            .set("uninstalled_at", instant(now))
+            .add("version", 1)
+            .remove("previous_secret")
+            .remove("previous_secret_until")
+            .remove("due_shard")
+            .remove("due_at");
+        match self.write(uninstalled).await {
+            Ok(()) | Err(Error::Conflict) => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Takes the tenant's regular comparison with the platform, unless another sweeper has it. `due` is what the index showed.
-    pub async fn claim_tenant(
-        &self,
-        id: &TenantId,
-        due: Timestamp,
-        next: Timestamp,
-    ) -> Result<bool, Error> {
-        self.move_due(&keys::tenant(id), keys::STATE, due, Some(next))
-            .await
     }
 
     /// Keeps what support needs of an event that was refused: its type, size and reason, not its content.
@@ -186,11 +164,11 @@ impl Store {
         digest: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut item = note(tenant, "REJECTED", digest, now);
-        item.insert("event_type".to_owned(), text(event_type));
-        item.insert("size_bytes".to_owned(), number(bytes));
-        item.insert("reason".to_owned(), text(reason));
-        self.put_note(item).await
+        let noted = note(tenant, "REJECTED", digest, now)
+            .set("event_type", text(event_type))
+            .set("size_bytes", number(bytes))
+            .set("reason", text(reason));
+        self.write(noted).await
     }
 
     /// Keeps that a verified token came with a body that names another tenant. The other tenant's row is not touched.
@@ -202,12 +180,11 @@ impl Store {
         digest: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut item = note(tenant, "SECURITY", digest, now);
-        item.insert("what".to_owned(), text(what));
+        let mut noted = note(tenant, "SECURITY", digest, now).set("what", text(what));
         if let Some(transfer) = transfer {
-            item.insert("transfer_id".to_owned(), text(transfer));
+            noted = noted.set("transfer_id", text(transfer));
         }
-        self.put_note(item).await
+        self.write(noted).await
     }
 
     /// Since when the platform lists a transfer that nobody announced. The first call notes it.
@@ -217,66 +194,41 @@ impl Store {
         transfer: &TransferId,
         now: Timestamp,
     ) -> Result<Timestamp, Error> {
-        let (pk, sk) = (
+        let key = Key::new(
             keys::tenant(tenant),
             format!("UNANNOUNCED#{}", keys::part(transfer.as_str())),
         );
-        let mut item = key(&pk, &sk);
-        item.insert("kind".to_owned(), text("unannounced"));
-        item.insert("at".to_owned(), instant(now));
-        item.insert(
-            "expires_at".to_owned(),
-            number(now.as_seconds() + DEDUPE_LIFE_SECONDS),
-        );
-        if self.put_once(item).await? == Recorded::New {
+        let expires = now.as_seconds() + DEDUPE_LIFE_SECONDS;
+        let item = Item::from([
+            ("kind".into(), text("unannounced")),
+            ("at".into(), instant(now)),
+            ("expires_at".into(), number(expires)),
+        ]);
+        if self.put_once(key.clone(), item).await? == Recorded::New {
             return Ok(now);
         }
-        let noted = self.get(&pk, &sk, true).await?;
+        let noted = self.table.get(&key, true).await?;
         let since = noted.and_then(|item| Reader::new(&item, "a note").optional_instant("at"));
         Ok(since.unwrap_or(now))
     }
 
     /// Adds one to a counter of the tenant.
     pub async fn count(&self, tenant: &TenantId, name: &str) -> Result<(), Error> {
-        self.client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(key(
-                &keys::tenant(tenant),
-                &format!("COUNT#{}", keys::part(name)),
-            )))
-            .update_expression("ADD #count :one")
-            .expression_attribute_names("#count", "count")
-            .expression_attribute_values(":one", number(1))
-            .send()
-            .await
-            .map_err(|error| Error::of(&error))?;
-        Ok(())
-    }
-
-    async fn put_note(&self, item: Item) -> Result<(), Error> {
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .send()
-            .await
-            .map_err(|error| Error::of(&error))?;
-        Ok(())
+        let key = Key::new(keys::tenant(tenant), format!("COUNT#{}", keys::part(name)));
+        self.write(Write::update(key).add("count", 1)).await
     }
 }
 
 /// A row beside a tenant's state: what happened, under when it happened.
-fn note(tenant: &TenantId, kind: &str, digest: &str, now: Timestamp) -> Item {
+fn note(tenant: &TenantId, kind: &str, digest: &str, now: Timestamp) -> Write {
     let sort = format!("{kind}#{:015}#{}", now.as_millis(), keys::part(digest));
-    let mut item = key(&keys::tenant(tenant), &sort);
-    item.insert("kind".to_owned(), text(kind.to_ascii_lowercase()));
-    item.insert("at".to_owned(), instant(now));
-    item.insert(
-        "expires_at".to_owned(),
-        number(now.as_seconds() + DEDUPE_LIFE_SECONDS),
-    );
-    item
+    let expires = now.as_seconds() + DEDUPE_LIFE_SECONDS;
+    let item = Item::from([
+        ("kind".into(), text(kind.to_ascii_lowercase())),
+        ("at".into(), instant(now)),
+        ("expires_at".into(), number(expires)),
+    ]);
+    Write::put(Key::new(keys::tenant(tenant), sort), item)
 }
 
 fn read(item: &Item, id: &TenantId, key: &SecretKey) -> Result<Tenant, Error> {
@@ -296,11 +248,7 @@ fn read(item: &Item, id: &TenantId, key: &SecretKey) -> Result<Tenant, Error> {
         id: id.clone(),
         base_url: reader.text("base_url")?.to_owned(),
         product: reader.optional_text("product").map(str::to_owned),
-        installed: item
-            .get("installed")
-            .and_then(|value| value.as_bool().ok())
-            .copied()
-            .unwrap_or(false),
+        installed: reader.flag("installed"),
         secret: open(reader.text("secret")?)?,
         previous_secret,
     })

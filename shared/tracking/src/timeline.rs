@@ -1,9 +1,10 @@
 use landfall_transfer::{TenantId, Timestamp, TransferId};
 
 use crate::error::Error;
-use crate::item::{instant, key, number, text};
+use crate::item::{Item, instant, number, text};
 use crate::keys;
 use crate::store::{HISTORY_LIFE_SECONDS, Store};
+use crate::table::{Key, Write};
 
 impl Store {
     /// Appends a sentence to the transfer's timeline, which is what support reads. Two sentences of one millisecond are
@@ -16,25 +17,18 @@ impl Store {
         what: &str,
         detail: &str,
     ) -> Result<(), Error> {
-        let mut item = key(
-            &keys::transfer(tenant, transfer),
-            &format!("LOG#{:015}#{}", at.as_millis(), keys::part(what)),
+        let key = Key::new(
+            keys::transfer(tenant, transfer),
+            format!("LOG#{:015}#{}", at.as_millis(), keys::part(what)),
         );
-        item.insert("kind".to_owned(), text("log"));
-        item.insert("what".to_owned(), text(what));
-        item.insert("detail".to_owned(), text(detail));
-        item.insert("at".to_owned(), instant(at));
-        item.insert(
-            "expires_at".to_owned(),
-            number(at.as_seconds() + HISTORY_LIFE_SECONDS),
-        );
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .send()
-            .await
-            .map_err(|error| Error::of(&error))?;
-        Ok(())
+        let expires = at.as_seconds() + HISTORY_LIFE_SECONDS;
+        let item = Item::from([
+            ("kind".into(), text("log")),
+            ("what".into(), text(what)),
+            ("detail".into(), text(detail)),
+            ("at".into(), instant(at)),
+            ("expires_at".into(), number(expires)),
+        ]);
+        self.write(Write::put(key, item)).await
     }
 }

@@ -1,11 +1,11 @@
-use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use landfall_transfer::{ChainId, Clocks, Phase, TenantId, Timestamp, Transfer, TransferId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::item::{Item, Reader, instant, key, number, text};
+use crate::item::{Item, Reader, instant, number, text};
 use crate::keys;
 use crate::store::{HISTORY_LIFE_SECONDS, Store};
+use crate::table::{Key, Write};
 
 /// A transfer as it was read, with the version that a write must still find.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,8 @@ impl Store {
         id: &TransferId,
     ) -> Result<Option<Stored>, Error> {
         let item = self
-            .get(&keys::transfer(tenant, id), keys::STATE, true)
+            .table
+            .get(&keys::transfer_state(tenant, id), true)
             .await?;
         item.as_ref().map(read).transpose()
     }
@@ -53,12 +54,8 @@ impl Store {
             transfer: transfer.clone(),
             version: 1,
         };
-        let state = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(row(&stored, clocks)?))
-            .condition_expression("attribute_not_exists(pk)");
-        self.transact(vec![put(state)?, self.list_attempt(transfer)?])
-            .await?;
+        let state = row(&stored, clocks)?.if_absent();
+        self.transact(vec![state, list_attempt(transfer)]).await?;
         Ok(stored)
     }
 
@@ -69,16 +66,8 @@ impl Store {
         transfer: Transfer,
         clocks: &Clocks,
     ) -> Result<Stored, Error> {
-        let next = read.next(transfer);
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(row(&next, clocks)?))
-            .condition_expression("version = :read")
-            .expression_attribute_values(":read", number(read.version))
-            .send()
-            .await
-            .map_err(|error| Error::of(&error))?;
+        let (write, next) = Self::over(read, transfer, clocks)?;
+        self.write(write).await?;
         Ok(next)
     }
 
@@ -89,35 +78,10 @@ impl Store {
         transfer: Transfer,
         clocks: &Clocks,
     ) -> Result<Stored, Error> {
-        let listed = self.list_attempt(&transfer)?;
-        let (state, next) = self.save_in_transaction(read, transfer, clocks)?;
+        let listed = list_attempt(&transfer);
+        let (state, next) = Self::over(read, transfer, clocks)?;
         self.transact(vec![state, listed]).await?;
         Ok(next)
-    }
-
-    fn list_attempt(&self, transfer: &Transfer) -> Result<TransactWriteItem, Error> {
-        let mut attempt = key(
-            &keys::chain(&transfer.tenant, &transfer.chain()),
-            &format!(
-                "{}{:015}#{}",
-                keys::ATTEMPT,
-                transfer.first_seen_at.as_millis(),
-                keys::part(transfer.id.as_str())
-            ),
-        );
-        attempt.insert("transfer_id".to_owned(), text(transfer.id.as_str()));
-        attempt.insert(
-            "original_transfer_id".to_owned(),
-            text(transfer.chain().as_str()),
-        );
-        attempt.insert("first_seen_at".to_owned(), instant(transfer.first_seen_at));
-        attempt.insert(
-            "expires_at".to_owned(),
-            number(transfer.first_seen_at.as_seconds() + HISTORY_LIFE_SECONDS),
-        );
-        put(Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(attempt)))
     }
 
     /// The attempts of a chain, the first seen first.
@@ -140,21 +104,38 @@ impl Store {
             .collect()
     }
 
-    /// The same write as [`Store::save`], to go into a transaction with others.
-    pub(crate) fn save_in_transaction(
-        &self,
+    /// The write of a transfer's new state over the one that was read, alone or in a transaction with others.
+    pub(crate) fn over(
         read: &Stored,
         transfer: Transfer,
         clocks: &Clocks,
-    ) -> Result<(TransactWriteItem, Stored), Error> {
+    ) -> Result<(Write, Stored), Error> {
         let next = read.next(transfer);
-        let write = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(row(&next, clocks)?))
-            .condition_expression("version = :read")
-            .expression_attribute_values(":read", number(read.version));
-        Ok((put(write)?, next))
+        let write = row(&next, clocks)?.only_if("version", number(read.version));
+        Ok((write, next))
     }
+}
+
+/// The write that lists an attempt under its chain. Writing it again changes nothing.
+fn list_attempt(transfer: &Transfer) -> Write {
+    let chain = transfer.chain();
+    let sort = format!(
+        "{}{:015}#{}",
+        keys::ATTEMPT,
+        transfer.first_seen_at.as_millis(),
+        keys::part(transfer.id.as_str())
+    );
+    let expires = transfer.first_seen_at.as_seconds() + HISTORY_LIFE_SECONDS;
+    let attempt = Item::from([
+        ("transfer_id".into(), text(transfer.id.as_str())),
+        ("original_transfer_id".into(), text(chain.as_str())),
+        ("first_seen_at".into(), instant(transfer.first_seen_at)),
+        ("expires_at".into(), number(expires)),
+    ]);
+    Write::put(
+        Key::new(keys::chain(&transfer.tenant, &chain), sort),
+        attempt,
+    )
 }
 
 impl Stored {
@@ -164,15 +145,6 @@ impl Stored {
             version: self.version + 1,
         }
     }
-}
-
-pub(crate) fn put(
-    put: aws_sdk_dynamodb::types::builders::PutBuilder,
-) -> Result<TransactWriteItem, Error> {
-    let put = put
-        .build()
-        .map_err(|error| Error::Refused(error.to_string()))?;
-    Ok(TransactWriteItem::builder().put(put).build())
 }
 
 fn read(item: &Item) -> Result<Stored, Error> {
@@ -192,16 +164,16 @@ fn read(item: &Item) -> Result<Stored, Error> {
 }
 
 /// The whole row: the state for us, and beside it what support and tests look for.
-fn row(stored: &Stored, clocks: &Clocks) -> Result<Item, Error> {
+fn row(stored: &Stored, clocks: &Clocks) -> Result<Write, Error> {
     let transfer = &stored.transfer;
     let state = serde_json::to_string(&State {
         v: VERSION,
         transfer: transfer.clone(),
     })
     .map_err(|error| Error::unreadable("a transfer's state", error))?;
-    let pk = keys::transfer(&transfer.tenant, &transfer.id);
-    let mut item = key(&pk, keys::STATE);
-    let mut set = |name: &str, value| item.insert(name.to_owned(), value);
+    let key = keys::transfer_state(&transfer.tenant, &transfer.id);
+    let mut item = Item::new();
+    let mut set = |name: &'static str, value| item.insert(name.into(), value);
     set("kind", text("transfer"));
     set("state", text(state));
     set("version", number(stored.version));
@@ -260,8 +232,8 @@ fn row(stored: &Stored, clocks: &Clocks) -> Result<Item, Error> {
         number(transfer.first_seen_at.as_seconds() + HISTORY_LIFE_SECONDS),
     );
     if let Some(due) = transfer.due_at(clocks) {
-        set("due_shard", text(keys::due_shard(&pk, keys::STATE)));
+        set("due_shard", text(keys::due_shard(&key)));
         set("due_at", instant(due));
     }
-    Ok(item)
+    Ok(Write::put(key, item))
 }

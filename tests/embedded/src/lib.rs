@@ -20,6 +20,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use dynoxide::Database;
+use landfall_aws::{DynamoDb, Sqs};
+use landfall_clock::Clock;
 use landfall_tracking::{Queue, Store};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -122,9 +124,19 @@ pub async fn tables() -> aws_sdk_dynamodb::Client {
     client
 }
 
+/// The table behind a client, as the functions see it.
+pub fn table(client: aws_sdk_dynamodb::Client) -> Arc<DynamoDb> {
+    Arc::new(DynamoDb::new(client, TABLE, RECORDS_TABLE))
+}
+
+/// The store behind a client.
+pub fn store_on(client: aws_sdk_dynamodb::Client) -> Store {
+    Store::new(table(client), Clock::system())
+}
+
 /// A store on tables of the test's own.
 pub async fn store() -> Store {
-    Store::new(tables().await, TABLE, RECORDS_TABLE)
+    store_on(tables().await)
 }
 
 /// A message as a queue took it.
@@ -173,10 +185,8 @@ impl Queues {
 
     /// The queue of that name; it needs no creating.
     pub fn queue(&self, name: &str) -> Queue {
-        Queue::new(
-            self.client.clone(),
-            format!("{}/000000000000/{name}", self.url),
-        )
+        let url = format!("{}/000000000000/{name}", self.url);
+        Queue::new(Arc::new(Sqs::new(self.client.clone(), url)))
     }
 
     /// Takes the messages of a queue.

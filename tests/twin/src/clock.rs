@@ -1,12 +1,38 @@
-//! The platform's clock: wall time plus an offset, running at a chosen rate.
+//! The platform's clock: wall time plus an offset, running at a chosen rate. And the machine's, for what no rate changes: how
+//! long a caller waits, how long a connection takes.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the twin stands for the platform and has a clock of its own, which is this one"
+)]
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Sleeps by the machine's time.
+pub(crate) async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+/// Measures by the machine's time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// A seed that no earlier start had: an app that keeps its state must not meet old ids again.
+pub fn fresh_seed() -> u64 {
+    u64::try_from(wall_ms()).unwrap_or(1)
+}
 
 /// Epoch milliseconds of the machine. Tokens that go to the app use this one.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the twin stands for the platform and has a clock of its own"
-)]
 pub(crate) fn wall_ms() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::canonical::{canonical_request, query_string_hash};
+use crate::clock::{Stopwatch, sleep};
 use crate::content::Product;
 use crate::export::announce;
 use crate::faults::Rule;
@@ -684,7 +685,7 @@ async fn transfer(
         .timeout_ms
         .map_or(MOST_WAIT, Duration::from_millis)
         .min(MOST_WAIT);
-    let deadline = Instant::now() + limit;
+    let waited = Stopwatch::start();
     loop {
         {
             let platform = shared.platform();
@@ -703,13 +704,13 @@ async fn transfer(
                     ));
                 }
             };
-            if ready || Instant::now() >= deadline {
+            if ready || waited.elapsed() >= limit {
                 let mut view = detail(&platform, transfer);
                 view["waited_in_vain"] = (!ready).into();
                 return Ok(Json(view));
             }
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
+use crate::clock::sleep;
 use crate::export;
 use crate::faults::{Kind, Place};
 use crate::outbound::{
@@ -64,13 +65,13 @@ async fn deliver(shared: Arc<Shared>, outgoing: Outgoing) {
         return;
     }
     if delay_ms > 0 {
-        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        sleep(Duration::from_millis(delay_ms)).await;
     }
     loop {
         match attempt(&shared, &outgoing, &mut first_token, false).await {
             None | Some(Next::Over) => return,
             Some(Next::Acknowledged) => break,
-            Some(Next::Again(wait)) => tokio::time::sleep(wait).await,
+            Some(Next::Again(wait)) => sleep(wait).await,
         }
     }
     for _ in 0..planned_copies {

@@ -4,6 +4,7 @@ use serde_json::{Map, json};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::sleep;
 use crate::plan::{Order, Plan};
 use crate::platform::{Export, State};
 use crate::shared::Shared;
@@ -36,7 +37,7 @@ pub(crate) async fn run(shared: Arc<Shared>, epoch: u64, id: String) {
     if plan.stay_ready {
         return;
     }
-    tokio::time::sleep(Duration::from_millis(plan.start_delay_ms)).await;
+    sleep(Duration::from_millis(plan.start_delay_ms)).await;
     {
         let mut platform = shared.platform();
         if platform.epoch != epoch {
@@ -55,7 +56,7 @@ pub(crate) async fn run(shared: Arc<Shared>, epoch: u64, id: String) {
     }
     for (nth, together) in steps.chunks(plan.parallel.max(1)).enumerate() {
         if nth > 0 {
-            tokio::time::sleep(Duration::from_millis(plan.interval_ms)).await;
+            sleep(Duration::from_millis(plan.interval_ms)).await;
         }
         let mut events = Vec::new();
         for step in together {
@@ -66,7 +67,7 @@ pub(crate) async fn run(shared: Arc<Shared>, epoch: u64, id: String) {
         }
         if plan.wait_for_ack {
             while !all_ended(&shared, epoch, &id, &events) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await;
             }
         }
     }

@@ -27,6 +27,7 @@ mod switches;
 mod token;
 
 pub use canonical::{canonical_request, query_string_hash};
+pub use clock::fresh_seed;
 pub use content::{
     AuthorKeys, Format, Generated, MOST_ODD_RECORDS, Product, SMALLEST_RECORD, Shape, ShapeError,
     write_to,
@@ -214,7 +215,7 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
 async fn watch_timers(shared: Arc<Shared>) {
     loop {
         drop(shared.platform());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        clock::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -232,7 +233,7 @@ async fn install_key_of(State(shared): State<Arc<Shared>>, Path(kid): Path<Strin
             .strike(&place, &[Kind::Status, Kind::Slow, Kind::Cut])
     };
     for slow in struck.iter().filter(|rule| rule.kind == Kind::Slow) {
-        tokio::time::sleep(Duration::from_millis(slow.delay_ms.unwrap_or(3_000))).await;
+        clock::sleep(Duration::from_millis(slow.delay_ms.unwrap_or(3_000))).await;
     }
     if struck.iter().any(|rule| rule.kind == Kind::Cut) {
         return server::cut();

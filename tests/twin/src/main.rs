@@ -2,12 +2,13 @@
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use landfall_twin::{AuthorKeys, Format, Generated, Options, Product, Shape, Twin, write_to};
+use landfall_twin::{
+    AuthorKeys, Format, Generated, Options, Product, Shape, Twin, fresh_seed, write_to,
+};
 use std::io::{BufWriter, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A twin of Atlassian's App Migration Platform, Connect flavour.
 #[derive(Parser)]
@@ -171,17 +172,6 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
     })
-}
-
-/// A seed that no earlier start had: an app that keeps its state must not meet old ids again.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a start without a seed is meant to differ from every other"
-)]
-fn fresh_seed() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(1, |since| u64::try_from(since.as_millis()).unwrap_or(1))
 }
 
 fn generate(arguments: &Generate) -> anyhow::Result<()> {

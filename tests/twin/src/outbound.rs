@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::canonical::{canonical_request, query_string_hash};
+use crate::clock::Stopwatch;
 use crate::platform::Installation;
 use crate::token::{InstallKey, Signer, claims, sign};
 
@@ -185,7 +186,7 @@ pub(crate) async fn send(
     body: Vec<u8>,
     timeout: Duration,
 ) -> AppAnswer {
-    let started = Instant::now();
+    let started = Stopwatch::start();
     let elapsed_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap_or(reqwest::Method::POST);
     let mut builder = http

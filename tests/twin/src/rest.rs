@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::canonical::{canonical_request, form_decoded};
+use crate::clock::sleep;
 use crate::content::Product;
 use crate::faults::{Kind, Place, Rule};
 use crate::platform::{Caller, Platform, Refused};
@@ -108,7 +109,7 @@ pub(crate) async fn handle(
     );
     shared.platform().count(operation.target());
     for slow in struck.iter().filter(|rule| rule.kind == Kind::Slow) {
-        tokio::time::sleep(Duration::from_millis(slow.delay_ms.unwrap_or(3_000))).await;
+        sleep(Duration::from_millis(slow.delay_ms.unwrap_or(3_000))).await;
     }
     if struck.iter().any(|rule| rule.kind == Kind::Cut) {
         return cut();

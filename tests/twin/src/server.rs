@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower_service::Service as _;
 
+use crate::clock::sleep;
+
 /// In a response's extensions: close the connection instead of sending the response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cut;
@@ -39,7 +41,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
                 Err(error) => {
                     // Out of file handles, usually: waiting is the only thing that helps.
                     tracing::warn!(%error, "failed to accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
             },
             _ = connections.join_next(), if !connections.is_empty() => {}

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::{Stopwatch, sleep};
 use crate::content::Content;
 use crate::faults::{Kind, Place};
 use crate::platform::Fetch;
@@ -111,7 +112,7 @@ pub(crate) async fn get(
         &[Kind::Status, Kind::Slow, Kind::Cut, Kind::Expired],
     );
     for slow in struck.iter().filter(|rule| rule.kind == Kind::Slow) {
-        tokio::time::sleep(Duration::from_millis(slow.delay_ms.unwrap_or(3_000))).await;
+        sleep(Duration::from_millis(slow.delay_ms.unwrap_or(3_000))).await;
     }
     if struck.iter().any(|rule| rule.kind == Kind::Expired) {
         note(&shared, &s3_key, 403, None, 0, "fault");
@@ -250,7 +251,7 @@ fn respond(
         cut_at: cut_after.map(|bytes| first.saturating_add(bytes)),
         expires_ms: switches.store_cut_at_expiry.then_some(opened.expires_ms),
         bytes_per_second: switches.store_bytes_per_second,
-        started: Instant::now(),
+        started: Stopwatch::start(),
     };
     response
         .body(Body::from_stream(stream::unfold(
@@ -363,7 +364,7 @@ struct Download {
     cut_at: Option<u64>,
     expires_ms: Option<i64>,
     bytes_per_second: Option<u64>,
-    started: Instant,
+    started: Stopwatch,
 }
 
 impl Download {
@@ -379,12 +380,12 @@ impl Download {
             .is_some_and(|expires| download.log.shared.platform().clock.now_ms() >= expires);
         if expired {
             download.log.ended = "cut at expiry";
-            tokio::time::sleep(FLUSH).await;
+            sleep(FLUSH).await;
             return Some((Err(std::io::Error::other("the URL expired")), None));
         }
         if download.cut_at.is_some_and(|cut_at| download.at >= cut_at) {
             download.log.ended = "cut";
-            tokio::time::sleep(FLUSH).await;
+            sleep(FLUSH).await;
             return Some((Err(std::io::Error::other("cut by a fault")), None));
         }
         let limit = download.cut_at.unwrap_or(u64::MAX).min(download.end);
@@ -405,7 +406,7 @@ impl Download {
         if let Some(rate) = download.bytes_per_second {
             #[expect(clippy::cast_precision_loss, reason = "a pace, not a sum")]
             let due = Duration::from_secs_f64(download.log.sent as f64 / rate.max(1) as f64);
-            tokio::time::sleep(due.saturating_sub(download.started.elapsed())).await;
+            sleep(due.saturating_sub(download.started.elapsed())).await;
         }
         Some((Ok(bytes), Some(download)))
     }

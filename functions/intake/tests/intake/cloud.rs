@@ -13,12 +13,13 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use landfall_aws::Sqs;
 use landfall_embedded::{
-    RECORDS_TABLE, TABLE, create_tables, credentials, dynamodb, dynamodb_client, serve,
+    TABLE, create_tables, credentials, dynamodb, dynamodb_client, serve, store_on,
 };
 use landfall_intake::{Intake, patience};
 use landfall_runtime::{Clients, Clock, Configuration, Environment};
-use landfall_tracking::{Message, Queue, Store};
+use landfall_tracking::{Message, Queue};
 use landfall_transfer::Timestamp;
 
 use crate::platform::KeyServer;
@@ -69,10 +70,7 @@ impl Switch {
         match mode {
             Mode::Works => None,
             Mode::Fails => Some((StatusCode::INTERNAL_SERVER_ERROR, "{}").into_response()),
-            Mode::Hangs => {
-                tokio::time::sleep(Duration::from_mins(1)).await;
-                Some(StatusCode::INTERNAL_SERVER_ERROR.into_response())
-            }
+            Mode::Hangs => std::future::pending().await,
             Mode::Cuts => Some(cut()),
         }
     }
@@ -243,17 +241,12 @@ impl Cloud {
             .build();
         let sqs = aws_sdk_sqs::Client::from_conf(sqs);
         let queue = |name: &str| {
-            Queue::new(
-                sqs.clone(),
-                format!("{}/000000000000/{name}", self.queues_url),
-            )
+            let url = format!("{}/000000000000/{name}", self.queues_url);
+            Queue::new(Arc::new(Sqs::new(sqs.clone(), url)))
         };
+        let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb);
         let clients = Clients {
-            store: Store::new(
-                aws_sdk_dynamodb::Client::from_conf(dynamodb),
-                TABLE,
-                RECORDS_TABLE,
-            ),
+            store: store_on(dynamodb),
             events: queue("events"),
             imports: queue("imports"),
             dead_letters: Vec::new(),

@@ -24,7 +24,7 @@ async fn two_sweepers_and_the_processor_on_one_stuck_transfer_settle_it_once() {
             world.sweeper.sweep(deadline),
             other.sweep(deadline),
             async {
-                tokio::time::sleep(Duration::from_millis(round * 3)).await;
+                world.clock.sleep(Duration::from_millis(round * 3)).await;
                 world.handle(late).await;
             }
         );

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
-use landfall_embedded::{Queues, RECORDS_TABLE, Sent, TABLE, tables};
+use landfall_embedded::{Queues, RECORDS_TABLE, Sent, store_on, tables};
 use landfall_lifecycle::Lifecycle;
 use landfall_processor::Processor;
 use landfall_runtime::{Clock, Configuration, Environment};
@@ -63,7 +63,7 @@ impl World {
         .unwrap();
         let configuration = Arc::new(Configuration::parse(text, environment).unwrap());
         let client = tables().await;
-        let store = Store::new(client.clone(), TABLE, RECORDS_TABLE);
+        let store = store_on(client.clone());
         let queues = Queues::start().await;
         let clock = Clock::manual(START);
         let installed = Installed {

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use landfall_clock::Clock;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
@@ -34,9 +35,6 @@ const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// What the header of a Standard Webhooks secret looks like.
 const SECRET_PREFIX: &str = "whsec_";
-
-/// Tells the time of a delivery.
-type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// The partner's service.
 pub struct HttpSink {
@@ -71,7 +69,7 @@ impl HttpSink {
     pub fn new(
         declared: &Declared,
         secret: &SecretString,
-        clock: impl Fn() -> SystemTime + Send + Sync + 'static,
+        clock: Clock,
     ) -> Result<Self, HttpSinkError> {
         let url = declared
             .url
@@ -96,17 +94,14 @@ impl HttpSink {
             client,
             url,
             secret: hmac::Key::new(hmac::HMAC_SHA256, &secret),
-            clock: Box::new(clock),
+            clock,
         })
     }
 
     async fn post(&self, delivery: &Delivery<'_>) -> Result<Response, SinkError> {
         let body = body(delivery)?;
         let identity = &delivery.idempotency_key;
-        let timestamp = (self.clock)()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let timestamp = self.clock.now().as_seconds();
         self.client
             .post(self.url.clone())
             .header(CONTENT_TYPE, "application/json")
@@ -126,7 +121,11 @@ impl HttpSink {
     async fn accepted(&self, mut response: Response) -> Result<Vec<u8>, SinkError> {
         let status = response.status();
         if !status.is_success() {
-            return Err(refusal(status, response.headers(), (self.clock)()));
+            return Err(refusal(
+                status,
+                response.headers(),
+                self.clock.system_time(),
+            ));
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
@@ -203,7 +202,7 @@ fn body(delivery: &Delivery<'_>) -> Result<Vec<u8>, SinkError> {
 }
 
 /// `v1,<base64 of HMAC-SHA256(id.timestamp.body)>`.
-fn signature(secret: &hmac::Key, identity: &str, timestamp: u64, body: &[u8]) -> String {
+fn signature(secret: &hmac::Key, identity: &str, timestamp: i64, body: &[u8]) -> String {
     let mut context = hmac::Context::with_key(secret);
     context.update(format!("{identity}.{timestamp}.").as_bytes());
     context.update(body);
@@ -335,9 +334,12 @@ fn malformed(reason: String) -> SinkError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use reqwest::header::HeaderValue;
+
     use super::*;
     use crate::identity::ContentHash;
-    use reqwest::header::HeaderValue;
 
     fn landed(key: &str) -> Landed {
         Landed {
@@ -475,7 +477,7 @@ mod tests {
             "whsec_c2hvcnQ=",
         ] {
             let error =
-                HttpSink::new(&declared, &SecretString::from(secret), || UNIX_EPOCH).unwrap_err();
+                HttpSink::new(&declared, &SecretString::from(secret), Clock::system()).unwrap_err();
             assert!(matches!(error, HttpSinkError::Secret), "{secret}");
         }
     }

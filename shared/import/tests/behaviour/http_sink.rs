@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
@@ -13,17 +13,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use landfall_clock::Clock;
 use landfall_import::declaration::{Sink as Declared, SinkKind};
 use landfall_import::sink::http::HttpSink;
 use landfall_import::{
     Checkpoint, Counts, File, FileProblem, MappingCache, Ports, SliceOutcome, Target, import_slice,
 };
+use landfall_transfer::Timestamp;
 use serde_json::{Value, json};
 
 use crate::world::{World, applied, interruption, lines, must_be_send};
 
 const SECRET: &[u8] = b"a secret of at least 24 bytes";
-const NOW: u64 = 1_800_000_000;
+const NOW: i64 = 1_800_000_000;
 
 /// HMAC by its definition (RFC 2104), apart from the library that the sink uses.
 fn hmac_sha256(secret: &[u8], message: &[u8]) -> Vec<u8> {
@@ -148,8 +150,8 @@ async fn start(instead: Vec<Instead>) -> (Arc<Service>, HttpSink) {
         timeout: Some(Duration::from_millis(300)),
     };
     let secret = format!("whsec_{}", STANDARD.encode(SECRET)).into();
-    let now = || -> SystemTime { UNIX_EPOCH + Duration::from_secs(NOW) };
-    (service, HttpSink::new(&declared, &secret, now).unwrap())
+    let clock = Clock::manual(Timestamp::from_millis(NOW * 1_000));
+    (service, HttpSink::new(&declared, &secret, clock).unwrap())
 }
 
 async fn slice(world: &World, sink: &HttpSink) -> SliceOutcome {
@@ -314,7 +316,7 @@ async fn a_service_that_is_not_there_interrupts() {
         timeout: Some(Duration::from_secs(2)),
     };
     let secret = format!("whsec_{}", STANDARD.encode(SECRET)).into();
-    let sink = HttpSink::new(&declared, &secret, || UNIX_EPOCH).unwrap();
+    let sink = HttpSink::new(&declared, &secret, Clock::system()).unwrap();
     let world = World::new("a.ndjson", lines(3));
     assert_eq!(
         interruption(Some(slice(&world, &sink).await)),

@@ -424,6 +424,7 @@ impl World {
         let out_of_time = || self.hurried;
         let slice = import_slice(&file, checkpoint, &ports, &self.limits, &out_of_time);
         tokio::select! {
+            biased;
             outcome = must_be_send(slice) => Some(outcome),
             () = self.ledger.killed.notified() => None,
         }

@@ -3,10 +3,10 @@
 //! Every request has a fresh token, every call an end, no redirect is followed, and no GET has a body.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use landfall_clock::Clock;
 use percent_encoding::utf8_percent_encode;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder, redirect};
@@ -46,9 +46,6 @@ const ANSWER_MAX: usize = 8 * 1024 * 1024;
 
 /// Most characters of a progress message; the platform cuts longer ones itself (PROTOCOL 2.6).
 const MESSAGE_MAX: usize = 65_536;
-
-/// Reads the time, in seconds since the Unix epoch.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// How the client calls.
 #[derive(Clone, Debug)]
@@ -167,20 +164,11 @@ pub struct ServerError {
 }
 
 /// Calls the platform. Cheap to clone; connections are shared.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
     settings: Arc<Settings>,
     clock: Clock,
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Client")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Client {
@@ -533,7 +521,7 @@ impl Client {
             audience: Some(&tenant.client_key),
             canonical: &canonical,
         };
-        let token = token::mint(outgoing, &tenant.secret, (self.clock)());
+        let token = token::mint(outgoing, &tenant.secret, self.clock.now().as_seconds());
         let mut authorization = HeaderValue::from_str(&format!("JWT {}", token.expose_secret()))
             .map_err(|error| CallError::NotSent {
                 reason: error.to_string(),
@@ -552,7 +540,7 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        Err(answer::refused(response, (self.clock)()).await)
+        Err(answer::refused(response, self.clock.now().as_seconds()).await)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use landfall_clock::Clock;
 use reqwest::{StatusCode, redirect};
 use url::Url;
 
@@ -67,6 +68,7 @@ pub enum KeyError {
 pub struct InstallKeys {
     http: reqwest::Client,
     server: Url,
+    clock: Clock,
     memory: Mutex<Memory>,
 }
 
@@ -85,14 +87,16 @@ struct Remembered {
 }
 
 impl InstallKeys {
-    /// `server` is the configured base, checked by [`crate::hosts::configured`]; the key's id is appended to its path.
-    pub fn new(server: Url) -> Result<Self, reqwest::Error> {
+    /// `server` is the configured base, checked by [`crate::hosts::configured`]; the key's id is appended to its path. `clock` says when the
+    /// server has been waited for long enough.
+    pub fn new(server: Url, clock: Clock) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .redirect(redirect::Policy::none())
             .build()?;
         Ok(Self {
             http,
             server,
+            clock,
             memory: Mutex::default(),
         })
     }
@@ -118,7 +122,9 @@ impl InstallKeys {
                 reason: "asked too often within a minute".into(),
             });
         }
-        let fetched = tokio::time::timeout(timeout, self.fetch(id))
+        let fetched = self
+            .clock
+            .timeout(timeout, self.fetch(id))
             .await
             .unwrap_or_else(|_| {
                 Err(KeyError::Unavailable {
@@ -252,7 +258,7 @@ mod tests {
                         server.asked.fetch_add(1, Ordering::SeqCst);
                         let broken = server.broken.load(Ordering::SeqCst);
                         if broken == 1 {
-                            tokio::time::sleep(Duration::from_secs(30)).await;
+                            std::future::pending::<()>().await;
                         }
                         if broken > 1 {
                             return Err(StatusCode::from_u16(broken).unwrap());
@@ -267,7 +273,7 @@ mod tests {
             )
             .with_state(server.clone());
         let base = serve(router).await.join("keys").unwrap();
-        (InstallKeys::new(base).unwrap(), server)
+        (InstallKeys::new(base, Clock::system()).unwrap(), server)
     }
 
     fn id(text: &str) -> KeyId {

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use landfall_tracking::{Installed, SecretKey, Store};
+use landfall_tracking::{Installed, SecretKey};
 use landfall_transfer::TenantId;
 use secrecy::{ExposeSecret, SecretString};
 
-use landfall_embedded::{RECORDS_TABLE, TABLE, store, tables};
+use landfall_embedded::{TABLE, store, store_on, tables};
 
 use crate::table::{NOW, later, tenant};
 
@@ -29,7 +29,7 @@ fn installed(secret: &str) -> Installed {
 #[tokio::test]
 async fn a_reinstall_rotates_the_secret_and_the_old_one_stays_valid_for_a_while() {
     let client = tables().await;
-    let store = Store::new(client.clone(), TABLE, RECORDS_TABLE);
+    let store = store_on(client.clone());
     store
         .install(&installed("first"), &key(), OVERLAP, NOW)
         .await

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use landfall_transfer::Timestamp;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -90,7 +91,7 @@ fn client() -> Client {
         list_timeout: Duration::from_secs(10),
         ..Settings::new("my-cloud-app-key")
     };
-    Client::new(settings, Arc::new(|| NOW)).unwrap()
+    Client::new(settings, Clock::manual(Timestamp::from_millis(NOW * 1_000))).unwrap()
 }
 
 fn status(status: u16, body: &'static str) -> Response {
@@ -273,7 +274,7 @@ async fn raw_server(answer: &'static [u8], hang: bool) -> Url {
             let _ = connection.read(&mut request).await;
             let _ = connection.write_all(answer).await;
             if hang {
-                tokio::time::sleep(Duration::from_secs(30)).await;
+                std::future::pending::<()>().await;
             }
         }
     });

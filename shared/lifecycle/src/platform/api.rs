@@ -1,0 +1,88 @@
+use std::collections::HashMap;
+use std::fmt;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use landfall_platform::connect::client::{
+    CallError, ListedFile, Progress, Recent, ServerError, Tenant,
+};
+use landfall_platform::downloads::{DownloadError, SignedUrl};
+use landfall_transfer::TransferId;
+
+/// What the work on transfers asks of the platform, and nothing more: the calls of its REST API, each for a tenant, and the store
+/// of exported files. Object-safe, so that the platform is chosen where the function is wired.
+///
+/// The errors say what a retry can do. A dropped call has an unknown outcome.
+pub trait Api: fmt::Debug + Send + Sync {
+    /// Reports progress, or settles. `Ok` says that the platform answered well, not that it took the percentage (PROTOCOL 2.6).
+    fn send_progress<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        progress: &'call Progress,
+    ) -> BoxFuture<'call, Result<(), CallError>>;
+
+    /// The transfers of this app that the platform calls active.
+    fn recent<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+    ) -> BoxFuture<'call, Result<Recent, CallError>>;
+
+    /// All files that the server app has uploaded for a transfer.
+    fn file_list<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+    ) -> BoxFuture<'call, Result<Vec<ListedFile>, CallError>>;
+
+    /// Where a file can be fetched for an hour; only [`Api::open`] is given it.
+    fn signed_url<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        s3_key: &'call str,
+    ) -> BoxFuture<'call, Result<SignedUrl, CallError>>;
+
+    /// The cloud's values for the server's keys of a namespace. A key without a mapping is absent.
+    fn find_mappings<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        namespace: &'call str,
+        keys: &'call [String],
+    ) -> BoxFuture<'call, Result<HashMap<String, String>, CallError>>;
+
+    /// What the server's listener failed with, where the platform knows it.
+    fn server_error<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+    ) -> BoxFuture<'call, Result<Option<ServerError>, CallError>>;
+
+    /// Opens an exported file, from byte `from` on where the store can do that.
+    fn open<'call>(
+        &'call self,
+        url: &'call SignedUrl,
+        from: u64,
+    ) -> BoxFuture<'call, Result<Opened, DownloadError>>;
+}
+
+/// An open file.
+pub struct Opened {
+    /// Where the content begins: at the byte asked for, or at 0 when the store knows no ranges. Then skip up to that byte.
+    pub starts_at: u64,
+    /// The whole file's size in bytes, when the store told it.
+    pub size: Option<u64>,
+    /// The bytes as they are stored. An error is the last item.
+    pub content: BoxStream<'static, Result<Bytes, DownloadError>>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Opened")
+            .field("starts_at", &self.starts_at)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}

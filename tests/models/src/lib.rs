@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "it is made for tests: a broken rule panics"
+)]
+
+mod meter;
+mod queue;
+mod table;
+mod weather;
+
+pub use meter::Meter;
+pub use queue::{Delivery, QueueModel};
+pub use table::TableModel;
+pub use weather::{Call, Calm, Fate, Weather};

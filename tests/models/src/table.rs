@@ -1,0 +1,530 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use landfall_clock::Clock;
+use landfall_tracking::{
+    Assignment, Change, Condition, DueEntries, DueEntry, Error, Item, Key, Page, Returning, Table,
+    Value, Which, Write, WriteError,
+};
+
+use crate::meter::{Meter, entry_size, size};
+use crate::weather::{Call, Calm, Fate, Weather};
+
+/// Largest row, in bytes (AWS DynamoDB limits).
+const ITEM_MAX: usize = 400 * 1_024;
+
+/// Most writes of one transaction (AWS DynamoDB limits).
+const TRANSACTION_MAX: usize = 100;
+
+/// Most rows of one `BatchGetItem` (AWS DynamoDB limits).
+const BATCH_MAX: usize = 100;
+
+/// Largest page of a query, in bytes (AWS DynamoDB limits).
+const PAGE_BYTES: usize = 1_024 * 1_024;
+
+/// The two tables in memory. Clones share their rows.
+#[derive(Clone)]
+pub struct TableModel {
+    rows: Arc<Mutex<Rows>>,
+    weather: Arc<dyn Weather>,
+    clock: Clock,
+}
+
+impl fmt::Debug for TableModel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.lock();
+        formatter
+            .debug_struct("TableModel")
+            .field("tracking", &rows.tracking.len())
+            .field("records", &rows.records.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Rows {
+    tracking: BTreeMap<Key, Arc<Item>>,
+    records: BTreeMap<Key, Arc<Item>>,
+    index: Index,
+    meter: Meter,
+    page_rows: Option<usize>,
+}
+
+/// The sparse index: what queries see, and what they will see when it has caught up.
+#[derive(Default)]
+struct Index {
+    shown: BTreeMap<String, BTreeSet<DueEntry>>,
+    places: HashMap<Key, (String, i64)>,
+    /// Changes that don't show yet, by the instant at which they will.
+    coming: BTreeMap<(i64, u64), (Key, Option<(String, i64)>)>,
+    /// When the newest change of a row will show: changes of one row never overtake each other.
+    newest: HashMap<Key, i64>,
+    changes: u64,
+    /// What the index would show if it were not behind.
+    true_entries: BTreeSet<DueEntry>,
+}
+
+impl TableModel {
+    /// Empty tables in calm weather.
+    pub fn new(clock: Clock) -> Self {
+        Self::under(Arc::new(Calm), clock)
+    }
+
+    /// Empty tables.
+    pub fn under(weather: Arc<dyn Weather>, clock: Clock) -> Self {
+        Self {
+            rows: Arc::default(),
+            weather,
+            clock,
+        }
+    }
+
+    /// The same rows under other weather, as another process sees them.
+    #[must_use]
+    pub fn seen_by(&self, weather: Arc<dyn Weather>) -> Self {
+        Self {
+            weather,
+            ..self.clone()
+        }
+    }
+
+    /// Pages of queries hold at most this many rows, so that paging is met with few rows.
+    pub fn limit_pages(&self, rows: usize) {
+        self.lock().page_rows = Some(rows);
+    }
+
+    /// What the calls so far would have cost.
+    pub fn meter(&self) -> Meter {
+        self.lock().meter
+    }
+
+    /// All rows of a table, by key.
+    pub fn rows(&self, which: Which) -> Vec<(Key, Arc<Item>)> {
+        let rows = self.lock();
+        rows.table(which)
+            .iter()
+            .map(|(key, item)| (key.clone(), Arc::clone(item)))
+            .collect()
+    }
+
+    /// A row of the tracking table as it stands.
+    pub fn row(&self, key: &Key) -> Option<Arc<Item>> {
+        self.lock().tracking.get(key).cloned()
+    }
+
+    /// The earliest instant at which anything is or will be due, in milliseconds, whether the index shows it yet or not.
+    pub fn next_due(&self) -> Option<i64> {
+        let rows = self.lock();
+        rows.index.true_entries.first().map(|entry| entry.at)
+    }
+
+    /// When the index will have caught up with everything written so far, in milliseconds.
+    pub fn index_settles_at(&self) -> Option<i64> {
+        let rows = self.lock();
+        rows.index.coming.keys().next_back().map(|(at, _)| *at)
+    }
+
+    /// Puts rows into the tracking table without a call, for tests about size.
+    pub fn load(&self, loaded: impl IntoIterator<Item = (Key, Arc<Item>)>) {
+        let mut rows = self.lock();
+        for (key, item) in loaded {
+            let place = place(&item);
+            rows.index.note(&key, None, place.as_ref());
+            rows.index.show(&key, place);
+            rows.tracking.insert(key, item);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries a call out between the two halves of the weather.
+    async fn pass<T, E>(
+        &self,
+        call: Call,
+        mut effect: impl FnMut(&mut Rows) -> Result<T, E> + Send,
+        failed: impl Fn(Error) -> E + Send,
+    ) -> Result<T, E>
+    where
+        T: Send,
+        E: Send,
+    {
+        let fate = self.weather.before(&call).await;
+        self.lock().meter.calls += 1;
+        let outcome = match fate {
+            Fate::Works => effect(&mut self.lock()),
+            Fate::Throttled => Err(failed(Error::Unavailable(
+                "ProvisionedThroughputExceededException".to_owned(),
+            ))),
+            Fate::Contended => Err(failed(Error::Contended)),
+            Fate::LostBefore => Err(failed(Error::Unknown)),
+            Fate::LostAfter => {
+                // Whatever it came to, nobody learns it.
+                drop(effect(&mut self.lock()));
+                Err(failed(Error::Unknown))
+            }
+            Fate::Repeated => {
+                let mut rows = self.lock();
+                let first = effect(&mut rows);
+                // A transaction's repeat carries the same token, and is answered as the first one was.
+                if call.transaction {
+                    first
+                } else {
+                    effect(&mut rows)
+                }
+            }
+        };
+        self.weather.after(&call).await;
+        outcome
+    }
+}
+
+impl Rows {
+    const fn table(&self, which: Which) -> &BTreeMap<Key, Arc<Item>> {
+        match which {
+            Which::Tracking => &self.tracking,
+            Which::Records => &self.records,
+        }
+    }
+
+    fn holds(&self, write: &Write) -> bool {
+        let row = self.table(write.which).get(&write.key);
+        write.only_if.iter().all(|condition| match condition {
+            Condition::Absent => row.is_none(),
+            Condition::Present => row.is_some(),
+            Condition::Equals(name, value) => {
+                row.is_some_and(|row| row.get(name.as_ref()) == Some(value))
+            }
+        })
+    }
+
+    /// The row as the write would leave it; none for a check.
+    fn result(&self, write: &Write) -> Result<Option<Item>, Error> {
+        let item = match &write.change {
+            Change::Check => return Ok(None),
+            Change::Put(item) => item.clone(),
+            Change::Update(assignments) => {
+                let mut item = self
+                    .table(write.which)
+                    .get(&write.key)
+                    .map(|row| Item::clone(row))
+                    .unwrap_or_default();
+                for assignment in assignments {
+                    assign(&mut item, assignment)?;
+                }
+                item
+            }
+        };
+        if size(&write.key, &item) > ITEM_MAX {
+            return Err(Error::Refused("ValidationException".to_owned()));
+        }
+        Ok(Some(item))
+    }
+
+    fn store(&mut self, which: Which, key: Key, item: Item, now: i64, lag: i64) {
+        let before = self.table(which).get(&key).map(Arc::clone);
+        if which == Which::Tracking {
+            let place = place(&item);
+            let was_at = before.as_deref().and_then(self::place);
+            if was_at != place {
+                // A moved entry is taken out and put in.
+                let was = u64::from(was_at.is_some());
+                self.meter.index_write_units += was + u64::from(place.is_some());
+                self.index.note(&key, was_at.as_ref(), place.as_ref());
+                self.index.change(key.clone(), place, now, lag);
+            }
+            self.tracking.insert(key, Arc::new(item));
+        } else {
+            self.records.insert(key, Arc::new(item));
+        }
+    }
+
+    fn bytes_written(&self, write: &Write, after: Option<&Item>) -> usize {
+        let before = self
+            .table(write.which)
+            .get(&write.key)
+            .map_or(0, |row| size(&write.key, row));
+        after.map_or(before, |row| before.max(size(&write.key, row)))
+    }
+}
+
+impl Index {
+    fn change(&mut self, key: Key, place: Option<(String, i64)>, now: i64, lag: i64) {
+        let newest = self.newest.entry(key.clone()).or_insert(i64::MIN);
+        *newest = (now + lag).max(*newest);
+        self.changes += 1;
+        self.coming.insert((*newest, self.changes), (key, place));
+    }
+
+    fn note(&mut self, key: &Key, was: Option<&(String, i64)>, is: Option<&(String, i64)>) {
+        let entry = |place: &(String, i64)| DueEntry {
+            at: place.1,
+            key: key.clone(),
+        };
+        if let Some(was) = was {
+            self.true_entries.remove(&entry(was));
+        }
+        if let Some(is) = is {
+            self.true_entries.insert(entry(is));
+        }
+    }
+
+    fn catch_up(&mut self, now: i64) {
+        while let Some(((at, number), _)) = self.coming.first_key_value() {
+            if *at > now {
+                return;
+            }
+            let first = (*at, *number);
+            if let Some((key, place)) = self.coming.remove(&first) {
+                self.show(&key, place);
+            }
+        }
+    }
+
+    fn show(&mut self, key: &Key, place: Option<(String, i64)>) {
+        if let Some((shard, at)) = self.places.remove(key)
+            && let Some(entries) = self.shown.get_mut(&shard)
+        {
+            entries.remove(&DueEntry {
+                at,
+                key: key.clone(),
+            });
+        }
+        if let Some((shard, at)) = place {
+            self.shown
+                .entry(shard.clone())
+                .or_default()
+                .insert(DueEntry {
+                    at,
+                    key: key.clone(),
+                });
+            self.places.insert(key.clone(), (shard, at));
+        }
+    }
+}
+
+/// Where the sparse index lists a row: only rows with both attributes are in it.
+fn place(item: &Item) -> Option<(String, i64)> {
+    match (item.get("due_shard"), item.get("due_at")) {
+        (Some(Value::Text(shard)), Some(Value::Number(at))) => Some((shard.clone(), *at)),
+        _ => None,
+    }
+}
+
+fn assign(item: &mut Item, assignment: &Assignment) -> Result<(), Error> {
+    match assignment {
+        Assignment::Set(name, value) => {
+            item.insert(name.clone(), value.clone());
+        }
+        Assignment::Add(name, by) => {
+            match item.entry(name.clone()).or_insert_with(|| Value::Number(0)) {
+                Value::Number(number) => *number += by,
+                _ => return Err(Error::Refused("ValidationException".to_owned())),
+            }
+        }
+        Assignment::Remove(name) => {
+            item.remove(name);
+        }
+    }
+    Ok(())
+}
+
+fn call(operation: &'static str, subject: &str, writes: bool) -> Call {
+    Call {
+        operation,
+        subject: subject.to_owned(),
+        writes,
+        transaction: false,
+    }
+}
+
+impl Table for TableModel {
+    fn get<'a>(
+        &'a self,
+        key: &'a Key,
+        consistent: bool,
+    ) -> BoxFuture<'a, Result<Option<Item>, Error>> {
+        let effect = move |rows: &mut Rows| {
+            let found = rows.tracking.get(key).map(|row| Item::clone(row));
+            let bytes = found.as_ref().map_or(0, |row| size(key, row));
+            rows.meter.read(bytes, consistent);
+            Ok(found)
+        };
+        self.pass(call("get", &key.sort, false), effect, |error| error)
+            .boxed()
+    }
+
+    fn get_many(
+        &self,
+        which: Which,
+        keys: Vec<Key>,
+        attributes: &'static [&'static str],
+    ) -> BoxFuture<'_, Result<(Vec<(Key, Item)>, Vec<Key>), Error>> {
+        let effect = move |rows: &mut Rows| {
+            let unique: HashSet<&Key> = keys.iter().collect();
+            if keys.is_empty() || keys.len() > BATCH_MAX || unique.len() < keys.len() {
+                return Err(Error::Refused("ValidationException".to_owned()));
+            }
+            let mut found = Vec::new();
+            for key in &keys {
+                let row = rows.table(which).get(key).map(Arc::clone);
+                rows.meter
+                    .read(row.as_ref().map_or(0, |row| size(key, row)), true);
+                if let Some(row) = row {
+                    let some = attributes
+                        .iter()
+                        .filter_map(|name| Some(((*name).into(), row.get(*name)?.clone())));
+                    found.push((key.clone(), some.collect()));
+                }
+            }
+            Ok((found, Vec::new()))
+        };
+        self.pass(call("get_many", "records", false), effect, |error| error)
+            .boxed()
+    }
+
+    fn query<'a>(
+        &'a self,
+        partition: &'a str,
+        prefix: &'a str,
+        after: Option<Key>,
+    ) -> BoxFuture<'a, Result<Page, Error>> {
+        let effect = move |rows: &mut Rows| {
+            let first = Key::new(partition, prefix);
+            let limit = rows.page_rows.unwrap_or(usize::MAX);
+            let (mut page, mut bytes) = (Page::default(), 0);
+            for (key, row) in rows.tracking.range(first..) {
+                if key.partition != partition || !key.sort.starts_with(prefix) {
+                    break;
+                }
+                if after.as_ref().is_some_and(|after| key <= after) {
+                    continue;
+                }
+                if page.rows.len() >= limit || bytes >= PAGE_BYTES {
+                    page.next = page.rows.last().map(|(key, _)| key.clone());
+                    break;
+                }
+                bytes += size(key, row);
+                page.rows.push((key.clone(), Item::clone(row)));
+            }
+            rows.meter.read(bytes, true);
+            Ok(page)
+        };
+        self.pass(call("query", prefix, false), effect, |error| error)
+            .boxed()
+    }
+
+    fn due<'a>(
+        &'a self,
+        shard: &'a str,
+        until: i64,
+        limit: usize,
+        after: Option<DueEntry>,
+    ) -> BoxFuture<'a, Result<DueEntries, Error>> {
+        let effect = move |rows: &mut Rows| {
+            rows.index.catch_up(self.clock.now().as_millis());
+            let limit = rows.page_rows.unwrap_or(usize::MAX).min(limit);
+            let (mut found, mut bytes) = (DueEntries::default(), 0);
+            let entries = rows.index.shown.get(shard);
+            for entry in entries.into_iter().flatten() {
+                if entry.at > until {
+                    break;
+                }
+                if after.as_ref().is_some_and(|after| entry <= after) {
+                    continue;
+                }
+                bytes += entry_size(&entry.key, shard);
+                found.entries.push(entry.clone());
+                if found.entries.len() >= limit {
+                    found.next = Some(entry.clone());
+                    break;
+                }
+            }
+            rows.meter.read(bytes, false);
+            Ok(found)
+        };
+        self.pass(call("due", shard, false), effect, |error| error)
+            .boxed()
+    }
+
+    fn write(&self, write: Write, returning: Returning) -> BoxFuture<'_, Result<Item, WriteError>> {
+        let about = call("write", &write.key.sort, true);
+        let effect = move |rows: &mut Rows| {
+            if write.change == Change::Check {
+                return Err(WriteError::Failed(Error::Refused(
+                    "a check is no write of its own".to_owned(),
+                )));
+            }
+            let returned = returning == Returning::Row;
+            if !rows.holds(&write) {
+                let bytes = rows.bytes_written(&write, None);
+                rows.meter.write(bytes, false);
+                let old = rows.table(write.which).get(&write.key);
+                return Err(WriteError::ConditionFailed(
+                    old.filter(|_| returned).map(|row| Item::clone(row)),
+                ));
+            }
+            let item = rows.result(&write).map_err(WriteError::Failed)?;
+            let item = item.unwrap_or_default();
+            let bytes = rows.bytes_written(&write, Some(&item));
+            rows.meter.write(bytes, false);
+            let (now, lag) = (self.clock.now().as_millis(), self.lag());
+            rows.store(write.which, write.key.clone(), item.clone(), now, lag);
+            let updated = matches!(write.change, Change::Update(_));
+            Ok(if returned && updated {
+                item
+            } else {
+                Item::new()
+            })
+        };
+        self.pass(about, effect, WriteError::Failed).boxed()
+    }
+
+    fn transact(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<(), Error>> {
+        let subjects: Vec<&str> = writes
+            .iter()
+            .take(3)
+            .map(|write| write.key.sort.as_str())
+            .collect();
+        let about = Call {
+            transaction: true,
+            ..call("transact", &subjects.join(" + "), true)
+        };
+        let effect = move |rows: &mut Rows| {
+            let unique: HashSet<_> = writes
+                .iter()
+                .map(|write| (write.which, &write.key))
+                .collect();
+            if writes.is_empty() || writes.len() > TRANSACTION_MAX || unique.len() < writes.len() {
+                return Err(Error::Refused("ValidationException".to_owned()));
+            }
+            if !writes.iter().all(|write| rows.holds(write)) {
+                return Err(Error::Conflict);
+            }
+            let results: Vec<Option<Item>> = writes
+                .iter()
+                .map(|write| rows.result(write))
+                .collect::<Result<_, _>>()?;
+            let (now, lag) = (self.clock.now().as_millis(), self.lag());
+            for (write, item) in writes.iter().zip(results) {
+                let bytes = rows.bytes_written(write, item.as_ref());
+                rows.meter.write(bytes, true);
+                if let Some(item) = item {
+                    rows.store(write.which, write.key.clone(), item, now, lag);
+                }
+            }
+            Ok(())
+        };
+        self.pass(about, effect, |error| error).boxed()
+    }
+}
+
+impl TableModel {
+    fn lag(&self) -> i64 {
+        i64::try_from(self.weather.index_lag().as_millis()).unwrap_or(i64::MAX)
+    }
+}
