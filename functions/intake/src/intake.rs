@@ -4,9 +4,9 @@ use landfall_platform::connect::install_keys::InstallKeys;
 use landfall_platform::connect::qsh::{self, Candidate};
 use landfall_platform::connect::token::Moment;
 use landfall_platform::hosts::Hosts;
-use landfall_runtime::{Clients, Clock, Configuration, ForeignClientKeys, IntakeClocks, Patience};
+use landfall_runtime::{Clients, Clock, Configuration, ForeignClientKeys, Patience};
 use landfall_tracking::{Queue, Store};
-use landfall_transfer::Timestamp;
+use landfall_transfer::{IntakeClocks, Timestamp};
 use url::Url;
 
 use crate::answer::Answer;

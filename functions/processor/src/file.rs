@@ -6,14 +6,12 @@ use landfall_import::{Checkpoint, Interruption, Ports, SliceOutcome, Target, imp
 use landfall_lifecycle::{Error, Site};
 use landfall_platform::event::bounded_label;
 use landfall_tracking::{Claim, Claimed, Error as Tracking, LandedTarget, pack_manifest};
+use landfall_transfer::clocks::own::INVOCATION_MARGIN;
 use landfall_transfer::{Counts, FileOutcome, Input, Manifest, TenantId, Timestamp, TransferId};
 use serde::Deserialize;
 
 use crate::Processor;
 use crate::ports::{FileLedger, FileSource, SiteMappings};
-
-/// Time that is left of an invocation after a slice, for what ends it.
-const INVOCATION_MARGIN: Duration = Duration::from_secs(8);
 
 /// Largest manifest, in bytes. 10,000 files with labels of 300 characters fit.
 const MANIFEST_BYTES: usize = 4 * 1024 * 1024;

@@ -74,7 +74,14 @@ impl DynamoDb {
         let request = KeysAndAttributes::builder()
             .set_keys(Some(keys.iter().map(key_attributes).collect()))
             .consistent_read(true)
-            .projection_expression(format!("pk, sk, {}", attributes.join(", ")))
+            // By placeholder, as everywhere: `state` and `count` are among the reserved words.
+            .projection_expression(format!("pk, sk, #{}", attributes.join(", #")))
+            .set_expression_attribute_names(Some(
+                attributes
+                    .iter()
+                    .map(|name| (format!("#{name}"), (*name).to_owned()))
+                    .collect(),
+            ))
             .build()
             .map_err(unbuildable)?;
         let answer = self
@@ -418,14 +425,11 @@ fn take_key(attributes: &mut Attributes) -> Result<Key, Error> {
 }
 
 fn due_entry(mut attributes: Attributes) -> Result<DueEntry, Error> {
-    let at = match attributes.remove("due_at").and_then(value) {
-        Some(Value::Number(at)) => at,
-        _ => {
-            return Err(Error::Unreadable {
-                what: "a row of the due index".to_owned(),
-                problem: "attribute due_at is missing or of another type".to_owned(),
-            });
-        }
+    let Some(Value::Number(at)) = attributes.remove("due_at").and_then(value) else {
+        return Err(Error::Unreadable {
+            what: "a row of the due index".to_owned(),
+            problem: "attribute due_at is missing or of another type".to_owned(),
+        });
     };
     Ok(DueEntry {
         at,

@@ -36,7 +36,9 @@ fn sort_code(code: Option<&str>) -> Error {
             | "AWS.SimpleQueueService.NonExistentQueue"
             | "QueueDoesNotExist"
             | "InvalidMessageContents"
-            | "InvalidParameterValue"),
+            | "InvalidParameterValue"
+            | "MissingParameter"
+            | "ReceiptHandleIsInvalid"),
         ) => Error::Refused(code.to_owned()),
         Some(code) => Error::Unavailable(code.to_owned()),
         None => Error::Unavailable("an answer without a code".to_owned()),

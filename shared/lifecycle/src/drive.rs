@@ -6,8 +6,8 @@ use landfall_tracking::{
     Error as Tracking, File, FileState, Lease, Message, Queue, Store, Stored, Task,
 };
 use landfall_transfer::{
-    Answer, Completeness, FileFacts, Input, Listing, Phase, Step, TenantId, Timestamp, Transfer,
-    TransferId, evaluate,
+    Answer, Completeness, Evidence, ExportFacts, FileFacts, Input, Listing, Phase, Step, TenantId,
+    Timestamp, Transfer, TransferId, evaluate,
 };
 
 use crate::error::Error;
@@ -183,13 +183,7 @@ impl Lifecycle {
                 }))
             }
             Step::Settle => self.settle(stored).await,
-            Step::Confirm => {
-                let site = self.site(&transfer.tenant).await?;
-                Ok(Done::Input(match site.recent().await {
-                    Ok(recent) => Input::Listed(listing(&recent, &transfer.id).0),
-                    Err(error) => unavailable(transfer, &site, &error),
-                }))
-            }
+            Step::Confirm => self.confirm(transfer).await,
             Step::Reconcile => self.reconcile(transfer).await,
             Step::Report => {
                 self.report(stored, 0).await?;
@@ -289,10 +283,27 @@ impl Lifecycle {
         Ok(Done::Input(Input::SettlementAnswered(answer)))
     }
 
+    /// Looks whether the platform still has a transfer as active.
+    async fn confirm(&self, transfer: &Transfer) -> Result<Done, Error> {
+        let site = self.site(&transfer.tenant).await?;
+        let listed = match site.recent().await {
+            Ok(recent) => listing(&recent, &transfer.id).0,
+            Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
+        };
+        if listed != Listing::Full {
+            return Ok(Done::Input(Input::Listed(listed)));
+        }
+        // A full list proves nothing about what it lacks; but the files of a transfer that is over can't be listed.
+        Ok(Done::Input(match site.files(&transfer.id).await {
+            Ok(_) => Input::Listed(Listing::Active),
+            Err(error) if error.may_be_over() => Input::Listed(Listing::Absent),
+            Err(error) => unavailable(transfer, &site, &error),
+        }))
+    }
+
     async fn check_completeness(&self, transfer: &Transfer) -> Result<Done, Error> {
-        let listener_failed = transfer.exporter.errored_at.is_some();
         // A manifest names every file itself; in every other case a lost event would be a lost file.
-        if !transfer.exporter.manifest || listener_failed {
+        if transfer.needs_file_list() {
             let site = self.site(&transfer.tenant).await?;
             match site.files(&transfer.id).await {
                 Ok(listed) => {
@@ -318,14 +329,28 @@ impl Lifecycle {
             .iter()
             .filter(|file| file.state == FileState::Ended)
             .count() as u64;
-        let quiet = transfer.is_quiet(self.now(), &self.configuration.clocks);
-        let found = evaluate(
-            &facts,
+        let clocks = &self.configuration.clocks;
+        let found = evaluate(&ExportFacts {
+            files: &facts,
             manifest,
-            self.configuration.completeness.counted_labels,
-            listener_failed,
-            quiet,
-        );
+            counted_labels: self.configuration.completeness.counted_labels,
+            evidence: transfer.evidence(self.now(), clocks),
+        });
+        if matches!(
+            found,
+            Completeness::Complete {
+                evidence: Evidence::FileList,
+                ..
+            }
+        ) {
+            // The weakest evidence: an exporter that failed is quiet, too.
+            let site = self.site(&transfer.tenant).await?;
+            match self.lost_listener_error(transfer, &site).await {
+                Ok(Some(errored)) => return Ok(Done::Input(errored)),
+                Ok(None) => {}
+                Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
+            }
+        }
         Ok(Done::Input(match found {
             Completeness::Complete { evidence, missing } => {
                 Input::ExportComplete { evidence, missing }

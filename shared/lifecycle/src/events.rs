@@ -84,13 +84,6 @@ impl Lifecycle {
         received_at: Timestamp,
     ) -> Result<Taken, Error> {
         let transfer = &stored.transfer;
-        if !transfer.is_open() {
-            // Late data of a transfer that is over: acknowledged, kept, and left alone (OPEN-QUESTIONS.md A14).
-            self.store
-                .drop_file(&transfer.tenant, &transfer.id, s3_key)
-                .await?;
-            return Ok(Taken::Done);
-        }
         let file = NewFile {
             tenant: transfer.tenant.clone(),
             transfer: transfer.id.clone(),
@@ -104,6 +97,13 @@ impl Lifecycle {
         self.store
             .announce(&file, self.configuration.work.message_grace)
             .await?;
+        if !transfer.is_open() {
+            // Late data of a transfer that is over: acknowledged, kept, and left alone (OPEN-QUESTIONS.md A14).
+            self.store
+                .drop_file(&transfer.tenant, &transfer.id, s3_key)
+                .await?;
+            return Ok(Taken::Done);
+        }
         Ok(Taken::Import {
             transfer: transfer.id.clone(),
             s3_key: s3_key.to_owned(),

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use landfall_platform::connect::client::{
-    ActiveTransfer, CallError, ListedFile, Progress, Recent, Refusal, Status as Sent, Tenant,
+    ActiveTransfer, CallError, ListedFile, Progress, Recent, Refusal, ServerError, Status as Sent,
+    Tenant,
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_platform::hosts::Hosts;
@@ -170,9 +171,17 @@ impl Site {
         self.api.file_list(&self.tenant, id).await
     }
 
-    /// The class of the exception that the server's listener ended with, if the platform knows it.
+    /// What the server's listener ended with, if the platform knows of an error.
+    pub(crate) async fn listener_error(
+        &self,
+        id: &TransferId,
+    ) -> Result<Option<ServerError>, CallError> {
+        self.api.server_error(&self.tenant, id).await
+    }
+
+    /// The class of the exception that the server's listener ended with. An answer that can't be had costs only the name.
     pub(crate) async fn listener_exception(&self, id: &TransferId) -> Option<String> {
-        match self.api.server_error(&self.tenant, id).await {
+        match self.listener_error(id).await {
             Ok(error) => error.and_then(|error| error.exception_type),
             Err(error) => {
                 tracing::warn!(transfer.id = %id, error = %error, "The listener's error could not be fetched; it is settled without its name.");

@@ -1,13 +1,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use landfall_platform::connect::client::ListedFile;
+use landfall_platform::connect::client::{CallError, ListedFile};
 use landfall_tracking::{NewFile, Recorded};
 use landfall_transfer::{Input, Listing, Step, TenantId, Timestamp, Transfer, TransferId};
 
 use crate::drive::{Done, Lifecycle, unavailable};
 use crate::error::Error;
-use crate::platform::listing;
+use crate::platform::{Site, listing};
 
 /// The platform's word for a transfer that the admin cancelled (PROTOCOL.md 2.2).
 const CANCELLATION_REQUESTED: &str = "CANCELLATION_REQUESTED";
@@ -32,6 +32,13 @@ impl Lifecycle {
                 }
                 Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
             }
+            if transfer.waits_for_exporter() {
+                match self.lost_listener_error(transfer, &site).await {
+                    Ok(Some(errored)) => return Ok(Done::Input(errored)),
+                    Ok(None) => {}
+                    Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
+                }
+            }
         }
         if listed == Listing::Absent {
             // A list that is empty by mistake must not end a transfer: the files of one that is over can't be listed.
@@ -42,6 +49,22 @@ impl Lifecycle {
             }
         }
         Ok(Done::Input(Input::Listed(listed)))
+    }
+
+    /// Whether the server's listener has failed although no event told it: the event may have got lost, and without it a
+    /// transfer would wait for an exporter that has given up.
+    pub(crate) async fn lost_listener_error(
+        &self,
+        transfer: &Transfer,
+        site: &Site,
+    ) -> Result<Option<Input>, CallError> {
+        let error = site.listener_error(&transfer.id).await?;
+        Ok(error.map(|error| {
+            tracing::warn!(transfer.id = %transfer.id, "The server's listener failed, and its event was never seen.");
+            Input::ListenerErrored {
+                exception: error.exception_type,
+            }
+        }))
     }
 
     /// Stores and queues the files that the platform lists and nobody announced. Returns how many there were.

@@ -7,7 +7,7 @@ use landfall_import::declaration::{Sink, SinkKind};
 use landfall_import::{Declaration, Import, Limits};
 use landfall_platform::hosts::{self, Hosts};
 use landfall_tracking::SecretKey;
-use landfall_transfer::Clocks;
+use landfall_transfer::{Clocks, IntakeClocks, WorkClocks};
 use serde::Deserialize;
 use url::Url;
 
@@ -80,32 +80,9 @@ pub struct Completeness {
     /// No new file for this long, and the platform lists none: complete.
     #[serde(with = "humantime_serde")]
     quiet_period: Duration,
-}
-
-/// The clocks of intake.
-#[derive(Clone, Copy, Debug)]
-pub struct IntakeClocks {
-    /// Time in which every answer leaves; the platform waits 5 s (PROTOCOL.md 3.2).
-    pub answer_within: Duration,
-    /// How long the slower of the two writes is waited for once the other is durable.
-    pub write_within: Duration,
-    /// How long a tenant's row is believed.
-    pub tenant_cache: Duration,
-    /// How long the old secret stays valid after a re-install.
-    pub secret_overlap: Duration,
-    /// Clock difference that tokens may show.
-    pub jwt_leeway: Duration,
-}
-
-/// The clocks of the processor.
-#[derive(Clone, Copy, Debug)]
-pub struct WorkClocks {
-    /// After this long a slice ends with its next batch.
-    pub slice: Duration,
-    /// How long a worker holds a file without a sign of life.
-    pub lease: Duration,
-    /// How long a row's message may be on its way before the sweeper queues it again.
-    pub message_grace: Duration,
+    /// No file at all for this long, and the platform lists none: nothing was exported.
+    #[serde(with = "humantime_serde")]
+    no_file_period: Option<Duration>,
 }
 
 /// Why a function does not start: every problem, each with its key.
@@ -197,6 +174,7 @@ clocks!(
     hard_deadline,
     cancel_settle_by,
     listener_error_drain,
+    forge_answer_by,
     progress_interval,
     waiting_report_interval,
     reconcile_interval,
@@ -213,6 +191,7 @@ impl Default for Completeness {
             manifest_label: "export-manifest".to_owned(),
             counted_labels: true,
             quiet_period: Clocks::default().quiet_period,
+            no_file_period: None,
         }
     }
 }
@@ -282,12 +261,10 @@ impl Configuration {
             &mut problems,
         );
         let download_hosts = host_list("downloads.hosts", &file.downloads.hosts, &mut problems);
-        let (clocks, intake, work) = clocks(&file.clocks, file.completeness.quiet_period);
+        let (clocks, intake, work) = clocks(&file.clocks, &file.completeness);
         problems.extend(clocks.problems());
-        if clocks.call_timeout > CALL_TIMEOUT_MAX {
-            problems.push("clocks.call_timeout: must be at most 20s; a sweep lives 55s and keeps two calls in reserve".to_owned());
-        }
-        problems.extend(own_clock_problems(&intake, &work));
+        problems.extend(intake.problems());
+        problems.extend(work.problems(&clocks, &intake));
         if file.completeness.manifest_label.is_empty() {
             problems.push("completeness.manifest_label: must not be empty; files without a label have no manifest among them".to_owned());
         }
@@ -395,7 +372,10 @@ fn host_list(key: &str, entries: &[String], problems: &mut Vec<String>) -> Optio
         .ok()
 }
 
-fn clocks(given: &ClocksSection, quiet_period: Duration) -> (Clocks, IntakeClocks, WorkClocks) {
+fn clocks(
+    given: &ClocksSection,
+    completeness: &Completeness,
+) -> (Clocks, IntakeClocks, WorkClocks) {
     let default = Clocks::default();
     let clocks = Clocks {
         work_stale_after: given.work_stale_after.unwrap_or(default.work_stale_after),
@@ -405,6 +385,7 @@ fn clocks(given: &ClocksSection, quiet_period: Duration) -> (Clocks, IntakeClock
         listener_error_drain: given
             .listener_error_drain
             .unwrap_or(default.listener_error_drain),
+        forge_answer_by: given.forge_answer_by.unwrap_or(default.forge_answer_by),
         progress_interval: given.progress_interval.unwrap_or(default.progress_interval),
         waiting_report_interval: given
             .waiting_report_interval
@@ -412,7 +393,12 @@ fn clocks(given: &ClocksSection, quiet_period: Duration) -> (Clocks, IntakeClock
         reconcile_interval: given
             .reconcile_interval
             .unwrap_or(default.reconcile_interval),
-        quiet_period,
+        quiet_period: completeness.quiet_period,
+        // Whoever shortens the silence means this one, too.
+        no_file_period: completeness.no_file_period.unwrap_or_else(|| {
+            let silence = given.export_silence.unwrap_or(default.export_silence);
+            default.no_file_period.min(silence)
+        }),
         settle_confirm_after: given
             .settle_confirm_after
             .unwrap_or(default.settle_confirm_after),
@@ -423,64 +409,21 @@ fn clocks(given: &ClocksSection, quiet_period: Duration) -> (Clocks, IntakeClock
         call_timeout: given.call_timeout.unwrap_or(default.call_timeout),
         retry_pause: given.retry_pause.unwrap_or(default.retry_pause),
     };
+    let default = IntakeClocks::default();
     let intake = IntakeClocks {
-        answer_within: given.answer_within.unwrap_or(Duration::from_millis(4_500)),
-        write_within: given.write_within.unwrap_or(Duration::from_millis(1_500)),
-        tenant_cache: given.tenant_cache.unwrap_or(Duration::from_secs(10)),
-        secret_overlap: given.secret_overlap.unwrap_or(Duration::from_mins(10)),
-        jwt_leeway: given.jwt_leeway.unwrap_or(Duration::from_mins(1)),
+        answer_within: given.answer_within.unwrap_or(default.answer_within),
+        write_within: given.write_within.unwrap_or(default.write_within),
+        tenant_cache: given.tenant_cache.unwrap_or(default.tenant_cache),
+        secret_overlap: given.secret_overlap.unwrap_or(default.secret_overlap),
+        jwt_leeway: given.jwt_leeway.unwrap_or(default.jwt_leeway),
     };
+    let default = WorkClocks::default();
     let work = WorkClocks {
-        slice: given.slice.unwrap_or(Duration::from_mins(1)),
-        lease: given.lease.unwrap_or(Duration::from_secs(90)),
-        message_grace: given.message_grace.unwrap_or(Duration::from_mins(2)),
+        slice: given.slice.unwrap_or(default.slice),
+        lease: given.lease.unwrap_or(default.lease),
+        message_grace: given.message_grace.unwrap_or(default.message_grace),
     };
     (clocks, intake, work)
-}
-
-/// Longest `clocks.call_timeout`: the sweeper's time-out in the template is 55 s, and it begins nothing that two calls
-/// would not let it end.
-const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(20);
-
-/// Life of the tokens that the platform signs (PROTOCOL.md 4.3).
-const TOKEN_LIFE: Duration = Duration::from_mins(3);
-
-fn own_clock_problems(intake: &IntakeClocks, work: &WorkClocks) -> Vec<String> {
-    let mut problems = Vec::new();
-    let mut require = |holds: bool, sentence: &str| {
-        if !holds {
-            problems.push(sentence.to_owned());
-        }
-    };
-    require(
-        intake.answer_within < Duration::from_secs(5),
-        "clocks.answer_within: must be below the 5s that the platform waits",
-    );
-    require(
-        intake.write_within < intake.answer_within,
-        "clocks.write_within: must be shorter than clocks.answer_within",
-    );
-    require(
-        intake.secret_overlap >= TOKEN_LIFE + intake.jwt_leeway,
-        "clocks.secret_overlap: must be at least 3m plus clocks.jwt_leeway, or calls signed before a re-install would be dropped",
-    );
-    require(
-        intake.jwt_leeway <= Duration::from_mins(5),
-        "clocks.jwt_leeway: must be at most 5m",
-    );
-    require(
-        work.slice > Duration::ZERO,
-        "clocks.slice: must be longer than zero",
-    );
-    require(
-        work.lease > work.slice,
-        "clocks.lease: must be longer than clocks.slice",
-    );
-    require(
-        work.slice <= Duration::from_mins(10),
-        "clocks.slice: must be at most 10m; a function lives 15m and recovery waits for a slice",
-    );
-    problems
 }
 
 #[cfg(test)]

@@ -13,8 +13,6 @@ mod environment;
 pub mod telemetry;
 
 pub use clients::{Clients, Patience};
-pub use configuration::{
-    App, Completeness, Configuration, Connect, ForeignClientKeys, IntakeClocks, Invalid, WorkClocks,
-};
+pub use configuration::{App, Completeness, Configuration, Connect, ForeignClientKeys, Invalid};
 pub use environment::Environment;
 pub use landfall_clock::Clock;

@@ -5,7 +5,7 @@ use landfall_transfer::{TenantId, Timestamp, TransferId};
 use crate::error::Error;
 use crate::item::{Item, instant, number, text};
 use crate::keys;
-use crate::store::{DEDUPE_LIFE_SECONDS, Store};
+use crate::store::{Store, dedupe_expires};
 use crate::table::{Key, Returning, Write, WriteError};
 
 /// An event that is about to be stored. Uploads are stored as their file's row instead ([`crate::NewFile`]).
@@ -62,10 +62,7 @@ impl Store {
         set("event_type", text(&event.event_type));
         set("event", text(&event.body));
         set("received_at", instant(event.received_at));
-        set(
-            "expires_at",
-            number(event.received_at.as_seconds() + DEDUPE_LIFE_SECONDS),
-        );
+        set("expires_at", dedupe_expires(event.received_at));
         set("due_shard", text(keys::due_shard(&key)));
         set("due_at", instant(event.received_at + grace));
         self.put_once(key, item).await
@@ -73,7 +70,7 @@ impl Store {
 
     /// The event's work is done: nothing is due for its row any more. The row is made when only the message had survived.
     pub async fn event_handled(&self, event: &EventRow, now: Timestamp) -> Result<(), Error> {
-        let expires = event.received_at.as_seconds() + DEDUPE_LIFE_SECONDS;
+        let expires = dedupe_expires(event.received_at);
         let handled = Write::update(event.key())
             .set("handled_at", instant(now))
             .set("kind", text("event"))
@@ -83,7 +80,7 @@ impl Store {
             .set("event_type", text(&event.event_type))
             .set("event", text(&event.body))
             .set("received_at", instant(event.received_at))
-            .set("expires_at", number(expires))
+            .set("expires_at", expires)
             .remove("due_shard")
             .remove("due_at");
         self.write(handled).await

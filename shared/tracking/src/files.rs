@@ -17,7 +17,7 @@ use crate::events::Recorded;
 use crate::item::{Item, Reader, Value, instant, number, text};
 use crate::keys;
 use crate::records::{Landed, LandedTarget, Rejected, put_landed, put_rejected};
-use crate::store::{DEDUPE_LIFE_SECONDS, Store};
+use crate::store::{Store, dedupe_expires};
 use crate::table::{Returning, Write, WriteError};
 use crate::transfers::Stored;
 
@@ -249,10 +249,7 @@ impl Store {
         set("fence", number(0));
         set("attempts", number(0));
         set("received_at", instant(file.received_at));
-        set(
-            "expires_at",
-            number(file.received_at.as_seconds() + DEDUPE_LIFE_SECONDS),
-        );
+        set("expires_at", dedupe_expires(file.received_at));
         set("due_shard", text(keys::due_shard(&key)));
         set("due_at", instant(file.received_at + grace));
         self.put_once(key, item).await

@@ -34,8 +34,8 @@ pub use records::{Landed, LandedTarget, RecordKey, Rejected};
 pub use secrets::{SealError, SecretKey};
 pub use store::Store;
 pub use table::{
-    Assignment, Change, Condition, DueEntries, DueEntry, Key, Page, Returning, Table, Which, Write,
-    WriteError,
+    Assignment, Change, Condition, DueEntries, DueEntry, Key, Many, Page, Returning, Table, Which,
+    Write, WriteError,
 };
 pub use tenants::{Installed, Tenant};
 pub use transfers::{Attempt, Stored};

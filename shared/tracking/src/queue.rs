@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use landfall_transfer::clocks::aws::MESSAGE_DELAY_MAX;
 use landfall_transfer::{TenantId, Timestamp, TransferId};
 use serde::{Deserialize, Serialize};
 
@@ -116,9 +117,6 @@ pub trait Messages: fmt::Debug + Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Queue(Arc<dyn Messages>);
 
-/// Longest delay that SQS takes (AWS SQS limits).
-const DELAY_MAX: Duration = Duration::from_mins(15);
-
 impl Queue {
     /// Works on these messages.
     pub fn new(messages: Arc<dyn Messages>) -> Self {
@@ -132,7 +130,7 @@ impl Queue {
         // Fair queues: one tenant's backlog doesn't delay the others.
         let group = group(&message.tenant);
         self.0
-            .send(message.encode()?, group, delay.min(DELAY_MAX))
+            .send(message.encode()?, group, delay.min(MESSAGE_DELAY_MAX))
             .await
     }
 

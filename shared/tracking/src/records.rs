@@ -6,7 +6,7 @@ use landfall_transfer::{ChainId, TenantId, Timestamp, TransferId};
 use crate::error::Error;
 use crate::item::{Item, Reader, instant, number, text};
 use crate::keys;
-use crate::store::{HISTORY_LIFE_SECONDS, Store};
+use crate::store::{Store, history_expires};
 use crate::table::{Key, Which, Write};
 
 /// A record's identity within its chain.
@@ -162,10 +162,7 @@ pub(crate) fn put_landed(
         set("key", text(&landed.key.key));
         set("record", text(record));
     } else {
-        set(
-            "expires_at",
-            number(now.as_seconds() + HISTORY_LIFE_SECONDS),
-        );
+        set("expires_at", history_expires(now));
     }
     Write::put(record_row(target, tenant, chain, &landed.key), item).within(target.table())
 }
@@ -196,9 +193,6 @@ pub(crate) fn put_rejected(
     }
     set("reason", text(&rejected.reason));
     set("at", instant(now));
-    set(
-        "expires_at",
-        number(now.as_seconds() + HISTORY_LIFE_SECONDS),
-    );
+    set("expires_at", history_expires(now));
     Write::put(Key::new(keys::transfer(tenant, transfer), sort), item)
 }

@@ -2,9 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfall_clock::Clock;
+use landfall_transfer::Timestamp;
+use landfall_transfer::clocks::own;
 
 use crate::error::Error;
-use crate::item::Item;
+use crate::item::{Item, Value, number};
 use crate::table::{Key, Returning, Table, Write};
 
 /// The tracking table, and the table that records land in when the sink is DynamoDB.
@@ -14,13 +16,15 @@ pub struct Store {
     clock: Clock,
 }
 
-/// Longest life of what serves to recognise repeats: longer than any transfer (14 days, PROTOCOL.md 2.4).
-pub(crate) const DEDUPE_LIFE_SECONDS: i64 = 30 * 86_400;
+/// When a row that serves to recognise repeats expires, in seconds since the Unix epoch.
+pub(crate) fn dedupe_expires(from: Timestamp) -> Value {
+    number((from + own::DEDUPE_LIFE).as_seconds())
+}
 
-/// How long support can look a transfer up after it was first seen.
-pub(crate) const HISTORY_LIFE_SECONDS: i64 = 400 * 86_400;
-
-const _: () = assert!(DEDUPE_LIFE_SECONDS > 14 * 86_400);
+/// When a row that support reads expires, in seconds since the Unix epoch.
+pub(crate) fn history_expires(from: Timestamp) -> Value {
+    number((from + own::HISTORY_LIFE).as_seconds())
+}
 
 impl Store {
     /// Works on this table; the clock is for pauses between races.

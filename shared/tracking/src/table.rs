@@ -205,6 +205,9 @@ pub struct Page {
     pub next: Option<Key>,
 }
 
+/// Rows that were found among many, and the keys of those that the service had no capacity for.
+pub type Many = (Vec<(Key, Item)>, Vec<Key>);
+
 /// An entry of the sparse index `due`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DueEntry {
@@ -242,7 +245,7 @@ pub trait Table: fmt::Debug + Send + Sync {
         which: Which,
         keys: Vec<Key>,
         attributes: &'static [&'static str],
-    ) -> BoxFuture<'_, Result<(Vec<(Key, Item)>, Vec<Key>), Error>>;
+    ) -> BoxFuture<'_, Result<Many, Error>>;
 
     /// A page of the rows of a partition of the tracking table whose sort key begins with `prefix`, consistently.
     fn query<'a>(

@@ -8,7 +8,7 @@ use crate::events::Recorded;
 use crate::item::{Item, Reader, Value, instant, number, text};
 use crate::keys;
 use crate::secrets::{SealError, SecretKey};
-use crate::store::{DEDUPE_LIFE_SECONDS, Store};
+use crate::store::{Store, dedupe_expires};
 use crate::table::{Key, Write};
 
 /// A tenant: one installation of the app.
@@ -198,11 +198,11 @@ impl Store {
             keys::tenant(tenant),
             format!("UNANNOUNCED#{}", keys::part(transfer.as_str())),
         );
-        let expires = now.as_seconds() + DEDUPE_LIFE_SECONDS;
+        let expires = dedupe_expires(now);
         let item = Item::from([
             ("kind".into(), text("unannounced")),
             ("at".into(), instant(now)),
-            ("expires_at".into(), number(expires)),
+            ("expires_at".into(), expires),
         ]);
         if self.put_once(key.clone(), item).await? == Recorded::New {
             return Ok(now);
@@ -222,11 +222,11 @@ impl Store {
 /// A row beside a tenant's state: what happened, under when it happened.
 fn note(tenant: &TenantId, kind: &str, digest: &str, now: Timestamp) -> Write {
     let sort = format!("{kind}#{:015}#{}", now.as_millis(), keys::part(digest));
-    let expires = now.as_seconds() + DEDUPE_LIFE_SECONDS;
+    let expires = dedupe_expires(now);
     let item = Item::from([
         ("kind".into(), text(kind.to_ascii_lowercase())),
         ("at".into(), instant(now)),
-        ("expires_at".into(), number(expires)),
+        ("expires_at".into(), expires),
     ]);
     Write::put(Key::new(keys::tenant(tenant), sort), item)
 }

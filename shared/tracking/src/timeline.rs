@@ -1,9 +1,9 @@
 use landfall_transfer::{TenantId, Timestamp, TransferId};
 
 use crate::error::Error;
-use crate::item::{Item, instant, number, text};
+use crate::item::{Item, instant, text};
 use crate::keys;
-use crate::store::{HISTORY_LIFE_SECONDS, Store};
+use crate::store::{Store, history_expires};
 use crate::table::{Key, Write};
 
 impl Store {
@@ -21,13 +21,13 @@ impl Store {
             keys::transfer(tenant, transfer),
             format!("LOG#{:015}#{}", at.as_millis(), keys::part(what)),
         );
-        let expires = at.as_seconds() + HISTORY_LIFE_SECONDS;
+        let expires = history_expires(at);
         let item = Item::from([
             ("kind".into(), text("log")),
             ("what".into(), text(what)),
             ("detail".into(), text(detail)),
             ("at".into(), instant(at)),
-            ("expires_at".into(), number(expires)),
+            ("expires_at".into(), expires),
         ]);
         self.write(Write::put(key, item)).await
     }

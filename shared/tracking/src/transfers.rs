@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::item::{Item, Reader, instant, number, text};
 use crate::keys;
-use crate::store::{HISTORY_LIFE_SECONDS, Store};
+use crate::store::{Store, history_expires};
 use crate::table::{Key, Write};
 
 /// A transfer as it was read, with the version that a write must still find.
@@ -125,12 +125,12 @@ fn list_attempt(transfer: &Transfer) -> Write {
         transfer.first_seen_at.as_millis(),
         keys::part(transfer.id.as_str())
     );
-    let expires = transfer.first_seen_at.as_seconds() + HISTORY_LIFE_SECONDS;
+    let expires = history_expires(transfer.first_seen_at);
     let attempt = Item::from([
         ("transfer_id".into(), text(transfer.id.as_str())),
         ("original_transfer_id".into(), text(chain.as_str())),
         ("first_seen_at".into(), instant(transfer.first_seen_at)),
-        ("expires_at".into(), number(expires)),
+        ("expires_at".into(), expires),
     ]);
     Write::put(
         Key::new(keys::chain(&transfer.tenant, &chain), sort),
@@ -227,10 +227,7 @@ fn row(stored: &Stored, clocks: &Clocks) -> Result<Write, Error> {
     }
     set("created_at", instant(transfer.created_at));
     set("first_seen_at", instant(transfer.first_seen_at));
-    set(
-        "expires_at",
-        number(transfer.first_seen_at.as_seconds() + HISTORY_LIFE_SECONDS),
-    );
+    set("expires_at", history_expires(transfer.first_seen_at));
     if let Some(due) = transfer.due_at(clocks) {
         set("due_shard", text(keys::due_shard(&key)));
         set("due_at", instant(due));

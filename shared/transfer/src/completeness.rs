@@ -4,12 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::{clip, count_of};
 
-/// The signal that decided that the export is complete. Connect has no event for it (PROTOCOL.md 3.3), so the strongest available one counts.
+/// The signal that decided that the export is complete; the strongest that there is counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
     /// The exporter's own manifest file names every file.
     Manifest,
+    /// The platform says that the export phase is complete. Forge does; Connect has no such event (PROTOCOL.md 7.2).
+    ExportComplete,
     /// The platform lists no further file and none was announced for the quiet period.
     FileList,
     /// The server's listener failed: nothing more will come.
@@ -21,6 +23,7 @@ impl Evidence {
     pub const fn as_words(self) -> &'static str {
         match self {
             Self::Manifest => "by the export's manifest",
+            Self::ExportComplete => "by the platform's word that the export is complete",
             Self::FileList => "by the platform's file list after a quiet period",
             Self::ListenerError => "because the server's listener failed",
         }
@@ -88,6 +91,9 @@ impl Manifest {
 /// What waiting for files begins with when their labels say which are not there.
 pub(crate) const UPLOADS_AWAITED: &str = "the server app to upload ";
 
+/// What is waited for as long as nothing was uploaded.
+pub(crate) const FIRST_FILE: &str = "the server app's first file";
+
 /// What completeness needs to know of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileFacts {
@@ -115,62 +121,65 @@ pub enum Completeness {
     Waiting(String),
 }
 
+/// What is known of an export when its completeness is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportFacts<'a> {
+    /// All files of the transfer but the manifest.
+    pub files: &'a [FileFacts],
+    /// The manifest, when one was uploaded that can be used.
+    pub manifest: Option<&'a Manifest>,
+    /// Whether labels such as `pages-3-of-7` say how many files there are (`completeness.counted_labels`).
+    pub counted_labels: bool,
+    /// [`Transfer::evidence`](crate::Transfer::evidence). The files must agree with the platform's list where
+    /// [`Transfer::needs_file_list`](crate::Transfer::needs_file_list) says so.
+    pub evidence: Option<Evidence>,
+}
+
 /// Decides whether an export is complete, from the strongest signal there is.
-///
-/// `files` are all files of the transfer but the manifest. Without a manifest and without a listener error the caller asks
-/// only after the quiet period, with files that agree with the platform's list.
-pub fn evaluate(
-    files: &[FileFacts],
-    manifest: Option<&Manifest>,
-    counted_labels: bool,
-    listener_failed: bool,
-    quiet: bool,
-) -> Completeness {
-    let open = files.iter().filter(|file| !file.ended).count();
+pub fn evaluate(facts: &ExportFacts<'_>) -> Completeness {
+    let open = facts.files.iter().filter(|file| !file.ended).count();
     if open > 0 {
         return Completeness::Waiting(format!("the import of {}", count_of(open as u64, "file")));
     }
-    let gaps = if counted_labels {
-        label_gaps(files)
+    // The exporter is done or broken: what is not there will not come any more.
+    let over = facts
+        .evidence
+        .filter(|evidence| *evidence != Evidence::FileList);
+    if let Some(manifest) = facts.manifest {
+        let (absent, different) = compare(manifest, facts.files);
+        return if absent.is_empty() {
+            Completeness::Complete {
+                evidence: Evidence::Manifest,
+                missing: different,
+            }
+        } else if let Some(evidence) = over {
+            Completeness::Complete {
+                evidence,
+                missing: absent.into_iter().chain(different).collect(),
+            }
+        } else {
+            Completeness::Waiting(format!(
+                "{} that the manifest names: {}",
+                count_of(absent.len() as u64, "file"),
+                clip(&absent.join(", "), 200)
+            ))
+        };
+    }
+    let gaps = if facts.counted_labels {
+        label_gaps(facts.files)
     } else {
         Vec::new()
     };
-    if let Some(manifest) = manifest {
-        let (absent, different) = compare(manifest, files);
-        if absent.is_empty() {
-            return Completeness::Complete {
-                evidence: Evidence::Manifest,
-                missing: different,
-            };
-        }
-        if listener_failed {
-            return Completeness::Complete {
-                evidence: Evidence::ListenerError,
-                missing: absent,
-            };
-        }
-        return Completeness::Waiting(format!(
-            "{} that the manifest names: {}",
-            count_of(absent.len() as u64, "file"),
-            clip(&absent.join(", "), 200)
-        ));
-    }
-    if listener_failed {
-        return Completeness::Complete {
-            evidence: Evidence::ListenerError,
+    match facts.evidence {
+        Some(evidence) if over.is_some() || gaps.is_empty() => Completeness::Complete {
+            evidence,
             missing: gaps,
-        };
-    }
-    if !gaps.is_empty() {
-        return Completeness::Waiting(format!("{UPLOADS_AWAITED}{}", clip(&gaps.join(", "), 200)));
-    }
-    if quiet {
-        Completeness::Complete {
-            evidence: Evidence::FileList,
-            missing: Vec::new(),
+        },
+        _ if !gaps.is_empty() => {
+            Completeness::Waiting(format!("{UPLOADS_AWAITED}{}", clip(&gaps.join(", "), 200)))
         }
-    } else {
-        Completeness::Waiting("more files from the server app".to_owned())
+        _ if facts.files.is_empty() => Completeness::Waiting(FIRST_FILE.to_owned()),
+        _ => Completeness::Waiting("more files from the server app".to_owned()),
     }
 }
 
@@ -231,140 +240,4 @@ fn counted(label: &str) -> Option<(&str, u64, u64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(label: &str, read: u64) -> FileFacts {
-        FileFacts {
-            label: Some(label.to_owned()),
-            ended: true,
-            unreadable: false,
-            read,
-        }
-    }
-
-    fn manifest(files: &[(&str, Option<u64>)]) -> Manifest {
-        Manifest::new(
-            1,
-            files
-                .iter()
-                .map(|(label, records)| ((*label).to_owned(), *records)),
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn a_manifest_whose_files_are_all_there_completes_at_once() {
-        let found = evaluate(
-            &[file("a", 3)],
-            Some(&manifest(&[("a", Some(3))])),
-            true,
-            false,
-            false,
-        );
-        assert_eq!(
-            found,
-            Completeness::Complete {
-                evidence: Evidence::Manifest,
-                missing: vec![]
-            }
-        );
-    }
-
-    #[test]
-    fn a_manifest_outweighs_the_quiet_period() {
-        let found = evaluate(
-            &[file("a", 3)],
-            Some(&manifest(&[("a", None), ("b", None)])),
-            true,
-            false,
-            true,
-        );
-        assert_eq!(
-            found,
-            Completeness::Waiting("1 file that the manifest names: b".to_owned())
-        );
-    }
-
-    #[test]
-    fn a_record_count_that_differs_from_the_manifest_is_missing() {
-        let found = evaluate(
-            &[file("a", 2)],
-            Some(&manifest(&[("a", Some(3))])),
-            true,
-            false,
-            false,
-        );
-        let Completeness::Complete { missing, .. } = found else {
-            panic!("{found:?}")
-        };
-        assert_eq!(missing, ["a: 2 records read, the manifest says 3"]);
-    }
-
-    #[test]
-    fn counted_labels_block_completion_until_all_are_there() {
-        let some = [
-            file("issues-0001-of-0003.ndjson.gz", 1),
-            file("issues-0003-of-0003.ndjson.gz", 1),
-        ];
-        assert_eq!(
-            evaluate(&some, None, true, false, true),
-            Completeness::Waiting("the server app to upload 1 of 3 files of issues".to_owned())
-        );
-        assert!(matches!(
-            evaluate(&some, None, false, false, true),
-            Completeness::Complete { .. }
-        ));
-    }
-
-    #[test]
-    fn without_a_manifest_only_the_quiet_period_completes() {
-        assert!(matches!(
-            evaluate(&[file("a", 1)], None, true, false, false),
-            Completeness::Waiting(_)
-        ));
-        assert_eq!(
-            evaluate(&[file("a", 1)], None, true, false, true),
-            Completeness::Complete {
-                evidence: Evidence::FileList,
-                missing: vec![]
-            }
-        );
-    }
-
-    #[test]
-    fn a_listener_error_completes_what_came_and_names_the_gaps() {
-        let found = evaluate(&[file("x-1-of-2", 1)], None, true, true, false);
-        assert_eq!(
-            found,
-            Completeness::Complete {
-                evidence: Evidence::ListenerError,
-                missing: vec!["1 of 2 files of x".to_owned()]
-            }
-        );
-    }
-
-    #[test]
-    fn an_open_file_is_waited_for_whatever_else_is_known() {
-        let open = FileFacts {
-            ended: false,
-            ..file("a", 1)
-        };
-        assert!(matches!(
-            evaluate(&[open], Some(&manifest(&[("a", None)])), true, true, true),
-            Completeness::Waiting(_)
-        ));
-    }
-
-    #[test]
-    fn a_label_that_only_looks_counted_is_no_count() {
-        assert_eq!(counted("best-of-breed"), None);
-        assert_eq!(counted("a-9-of-3"), None);
-        assert_eq!(counted("a-0-of-0"), None);
-        assert_eq!(counted("page-of-4-of-7"), Some(("page-of", 4, 7)));
-        assert_eq!(
-            counted("v1.2-issues-1-of-7.ndjson.gz"),
-            Some(("v1.2-issues", 1, 7))
-        );
-    }
-}
+mod tests;

@@ -21,7 +21,13 @@ pub struct Counts {
 impl Counts {
     /// Whether every record that was read has exactly one outcome.
     pub const fn balances(&self) -> bool {
-        self.read == self.applied + self.unchanged + self.held + self.rejected
+        self.without_outcome() == 0
+    }
+
+    /// By how many records the outcomes differ from what was read.
+    pub const fn without_outcome(&self) -> u64 {
+        self.read
+            .abs_diff(self.applied + self.unchanged + self.held + self.rejected)
     }
 
     /// Records that are in the target: applied now or by an earlier attempt.

@@ -7,7 +7,9 @@
     )
 )]
 
-mod clocks;
+pub mod clocks;
+pub mod timeline;
+
 mod completeness;
 mod counts;
 mod identity;
@@ -17,8 +19,10 @@ mod timestamp;
 mod transfer;
 mod verdict;
 
-pub use clocks::{Clocks, PLATFORM_CANCELLATION_GRACE, PLATFORM_LIFE, PLATFORM_RERUN_WINDOW};
-pub use completeness::{Completeness, Evidence, FileFacts, Manifest, ManifestError, evaluate};
+pub use clocks::{Clocks, IntakeClocks, WorkClocks};
+pub use completeness::{
+    Completeness, Evidence, ExportFacts, FileFacts, Manifest, ManifestError, evaluate,
+};
 pub use counts::Counts;
 pub use identity::{ChainId, TenantId, TransferId};
 pub use message::{MESSAGE_MAX, clip};

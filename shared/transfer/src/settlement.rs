@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clocks::{Clocks, PLATFORM_LIFE};
+use crate::clocks::{Clocks, own, platform};
 use crate::timestamp::Timestamp;
 use crate::verdict::Verdict;
 
@@ -39,7 +39,8 @@ impl Form {
 }
 
 /// What the platform answered to an attempt to settle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// 2xx. Believed once the transfer is no longer listed as active.
     Accepted,
@@ -62,7 +63,8 @@ pub enum Answer {
 }
 
 /// Whether the platform lists the transfer as active (`GET /transfer/recent`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Listing {
     /// It does.
     Active,
@@ -105,9 +107,6 @@ pub(crate) enum Confirmed {
     /// Not yet.
     Open,
 }
-
-/// A 200 is believed without the list after this many times the usual wait for its confirmation.
-const UNCONTRADICTED: u32 = 10;
 
 impl Settlement {
     pub(crate) const fn new(verdict: Verdict, now: Timestamp) -> Self {
@@ -187,8 +186,9 @@ impl Settlement {
         seed: u64,
     ) -> Confirmed {
         match (listing, self.accepted_at, self.suspect_at) {
-            // A 200 stands unless the list contradicts it.
-            (Listing::Absent | Listing::Full, Some(_), _) => Confirmed::Settled,
+            (Listing::Absent, Some(_), _) => Confirmed::Settled,
+            // Nobody can tell: the 200 is neither confirmed nor contradicted.
+            (Listing::Full, Some(_), _) => self.look_failed(None, now, clocks, age, seed),
             (Listing::Active, Some(accepted), _) => {
                 let deadline = accepted + clocks.settle_confirm_after;
                 if now < deadline {
@@ -214,7 +214,7 @@ impl Settlement {
         }
     }
 
-    /// The list could not be read: look again later. A 200 that nothing contradicted for long enough stands.
+    /// The list could not be read: look again later.
     pub(crate) fn look_failed(
         &mut self,
         retry_after: Option<Duration>,
@@ -228,10 +228,9 @@ impl Settlement {
             self.may_have_arrived = true;
             self.sending_until = None;
         }
-        if self
-            .accepted_at
-            .is_some_and(|accepted| now >= accepted + clocks.settle_confirm_after * UNCONTRADICTED)
-        {
+        // The platform ignores some percents although it answers 200 (PROTOCOL.md 2.6), so a 200 alone proves nothing; only when the
+        // platform has given the transfer up by itself there is nothing left to prove.
+        if self.accepted_at.is_some() && age > platform::LIFE {
             return Confirmed::Settled;
         }
         let pause = self.backoff(clocks, age, seed);
@@ -255,11 +254,11 @@ impl Settlement {
         }
     }
 
-    /// Doubles from the first pause to the longest, with full jitter (PROTOCOL.md 11); once a day when the platform has
-    /// probably given the transfer up (OPEN-QUESTIONS.md B14).
+    /// Doubles from the first pause to the longest, with full jitter (PROTOCOL.md 11); [`own::SETTLE_RETRY_LATE`] when the
+    /// platform has probably given the transfer up.
     fn backoff(&self, clocks: &Clocks, age: Duration, seed: u64) -> Duration {
-        if age > PLATFORM_LIFE {
-            return Duration::from_hours(24);
+        if age > platform::LIFE {
+            return own::SETTLE_RETRY_LATE;
         }
         let doublings = self.attempts.saturating_sub(1).min(16);
         let ceiling = clocks

@@ -3,10 +3,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::completeness::{Evidence, UPLOADS_AWAITED};
-use crate::counts::Counts;
 use crate::message::{MESSAGE_MAX, clip, count_of};
 use crate::timestamp::Timestamp;
-use crate::transfer::{StopReason, Transfer};
+use crate::transfer::{Exporter, StopReason, Transfer, Work};
+
+mod table;
+
+use table::{Arrived, End, Ruling};
 
 /// A final status that the app may send (PROTOCOL.md 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,6 +44,8 @@ pub enum Cause {
     Gaps,
     /// The import finished and nothing usable arrived.
     NothingUsable,
+    /// The server app uploaded no file, and nothing says that this was meant.
+    NoFile,
     /// The server app's listener failed.
     ListenerError,
     /// The admin or Atlassian Support cancelled.
@@ -62,6 +67,7 @@ impl Cause {
             Self::Complete => "complete",
             Self::Gaps => "gaps",
             Self::NothingUsable => "nothing_usable",
+            Self::NoFile => "no_file",
             Self::ListenerError => "listener_error",
             Self::Cancelled => "cancelled",
             Self::WorkStale => "work_stale",
@@ -85,10 +91,6 @@ pub struct Verdict {
     pub decided_at: Timestamp,
 }
 
-const RERUN: &str = "Re-run the app migration from the migration assistant";
-/// What a re-run costs, so that nobody is afraid of it.
-const RERUN_KEEPS: &str = "what has arrived is not applied again";
-
 impl Verdict {
     /// The verdict on an export that is complete and whose files have all ended.
     pub(crate) fn of_import(
@@ -96,66 +98,29 @@ impl Verdict {
         evidence: Evidence,
         missing: &[String],
         now: Timestamp,
-    ) -> Self {
+    ) -> Option<Self> {
+        let end = End::Complete(evidence);
+        let ruling = table::ruling(end, Arrived::of(end, transfer, missing))?;
         let work = &transfer.work;
-        let counts = work.counts;
-        let clean = work.files_failed == 0
-            && work.files_poisoned == 0
-            && missing.is_empty()
-            && counts.rejected == 0
-            && counts.held == 0
-            && counts.balances();
-        let (status, cause) = if evidence == Evidence::ListenerError {
-            // Whatever arrived is not all: the exporter itself says that it broke off.
-            (incomplete_or_failed(counts), Cause::ListenerError)
-        } else if clean {
-            (Status::Success, Cause::Complete)
-        } else if counts.arrived() == 0 {
-            (Status::Failed, Cause::NothingUsable)
-        } else {
-            (Status::Incomplete, Cause::Gaps)
-        };
-        // The manifest is a file for us, not for the admin.
-        let exported = work
-            .files_known
-            .saturating_sub(u64::from(transfer.exporter.manifest));
-        let files = count_of(exported, "file");
-        let reason = match cause {
-            Cause::Complete => format!(
-                "Migration complete: {} from {files} arrived.",
-                count_of(counts.arrived(), "record")
-            ),
-            Cause::ListenerError => format!(
-                "The export failed on the server{}. {RERUN} once that is fixed; {RERUN_KEEPS}.",
-                exception_of(transfer)
-            ),
-            Cause::NothingUsable => format!(
-                "Nothing could be imported from {files}{}. {RERUN} once the cause is fixed.",
-                problem_of(transfer)
-            ),
-            _ => format!(
-                "{} of {} arrived{}. {RERUN} once the cause is fixed; {RERUN_KEEPS}.",
-                counts.arrived(),
-                count_of(counts.read, "record"),
-                problem_of(transfer)
-            ),
-        };
+        let files = count_of(transfer.files_exported(), "file");
         let unreadable = match work.files_failed {
             0 => String::new(),
             failed => format!(", {failed} unreadable"),
         };
-        let missing = match missing {
+        let absent = match missing {
             [] => String::new(),
             some => format!(". Missing: {}", clip(&some.join("; "), 300)),
         };
-        let by = evidence.as_words();
-        let message = format!("{reason} {counts}; {files}{unreadable}{missing}. Complete {by}.");
-        Self {
-            status,
-            cause,
-            message: clip(&message, MESSAGE_MAX),
-            decided_at: now,
-        }
+        let decided = match ruling.cause {
+            Cause::NoFile => "Decided",
+            _ => "Complete",
+        };
+        let details = format!(
+            "{}; {files}{unreadable}{absent}. {decided} {}.",
+            work.counts,
+            evidence.as_words()
+        );
+        Some(ruling.verdict(&Words::new(transfer, missing, now), &details, now))
     }
 
     /// The verdict on a transfer that is stopped before its export was complete. None when the platform or a re-run has
@@ -166,109 +131,145 @@ impl Verdict {
         work_stale_after: Duration,
         now: Timestamp,
     ) -> Option<Self> {
-        let counts = transfer.work.counts;
-        let (status, cause, reason) = match reason {
-            StopReason::SettledElsewhere { .. } | StopReason::Superseded { .. } => return None,
-            StopReason::Cancelled => (
-                // OpenAPI: INCOMPLETE also for cancelled (OPEN-QUESTIONS.md B5).
-                incomplete_or_failed(counts),
-                Cause::Cancelled,
-                format!("Cancelled as requested. {RERUN} to finish it; {RERUN_KEEPS}."),
-            ),
-            StopReason::ListenerError => (
-                incomplete_or_failed(counts),
-                Cause::ListenerError,
-                format!(
-                    "The export failed on the server{}{}. {RERUN} once that is fixed.",
-                    if transfer.work.files_known == 0 {
-                        " before it uploaded any file"
-                    } else {
-                        ""
-                    },
-                    exception_of(transfer)
-                ),
-            ),
-            StopReason::WorkStale => (
-                Status::Failed,
-                Cause::WorkStale,
-                format!(
-                    "The import made no progress for {} although it was restarted{}. {RERUN}; {RERUN_KEEPS}. If it stops again, contact the app's support with this transfer's id.",
-                    duration_of(work_stale_after),
-                    problem_of(transfer)
-                ),
-            ),
-            StopReason::ExporterSilent => (
-                Status::Failed,
-                Cause::ExporterSilent,
-                format!(
-                    "The server app sent nothing since {} and its export is not complete{}. Check that the server runs, then re-run the app migration from the migration assistant; {RERUN_KEEPS}.",
-                    transfer.exporter.last_heard_at.for_admin(),
-                    waiting_of(transfer)
-                ),
-            ),
-            StopReason::Deadline => (
-                Status::Failed,
-                Cause::Deadline,
-                format!(
-                    "Stopped after {} so that a re-run stays possible: the assistant allows it for 12 days. {RERUN} now; {RERUN_KEEPS}.",
-                    duration_of(now.since(transfer.created_at))
-                ),
-            ),
-            StopReason::Poison => (
-                Status::Failed,
-                Cause::Poison,
-                format!(
-                    "A file stopped the import each time it was tried{}. {RERUN}; if it stops again, contact the app's support with this transfer's id.",
-                    problem_of(transfer)
-                ),
-            ),
-        };
-        let files = count_of(transfer.work.files_known, "file");
-        let message = format!(
-            "{reason} {counts}; {} of {files} ended.",
-            transfer.work.files_ended
+        let end = End::Stopped(reason);
+        let ruling = table::ruling(end, Arrived::of(end, transfer, &[]))?;
+        let details = format!(
+            "{}; {} of {} ended.",
+            transfer.work.counts,
+            transfer.work.files_ended,
+            count_of(transfer.work.files_known, "file")
         );
-        Some(Self {
-            status,
-            cause,
+        let words = Words {
+            stale: duration_of(work_stale_after),
+            ..Words::new(transfer, &[], now)
+        };
+        Some(ruling.verdict(&words, &details, now))
+    }
+}
+
+impl Ruling {
+    fn verdict(&self, words: &Words, details: &str, now: Timestamp) -> Verdict {
+        let sentence = fill(self.says, words);
+        let message = match self.next {
+            "" => format!("{sentence} {details}"),
+            next => format!("{sentence} {next} {details}"),
+        };
+        Verdict {
+            status: self.status,
+            cause: self.cause,
             message: clip(&message, MESSAGE_MAX),
             decided_at: now,
-        })
+        }
     }
 }
 
-const fn incomplete_or_failed(counts: Counts) -> Status {
-    if counts.arrived() > 0 {
-        Status::Incomplete
-    } else {
-        Status::Failed
+/// Longest problem, reason or exception's class in a message: the next step must begin within the first 200 characters.
+const REASON_MAX: usize = 80;
+
+/// Longest mention of what the transfer waits for; its sentence is longer.
+const WAITING_MAX: usize = 30;
+
+/// What a ruling's sentence can name.
+struct Words {
+    arrived: u64,
+    records: String,
+    files: String,
+    problem: String,
+    exception: String,
+    begun: String,
+    since: String,
+    waiting: String,
+    stale: String,
+    age: String,
+}
+
+impl Words {
+    fn new(transfer: &Transfer, missing: &[String], now: Timestamp) -> Self {
+        let (work, exporter) = (&transfer.work, &transfer.exporter);
+        let exception = exporter.exception.as_deref().unwrap_or_default();
+        Self {
+            arrived: work.counts.arrived(),
+            records: count_of(work.counts.read, "record"),
+            files: count_of(transfer.files_exported(), "file"),
+            problem: clip(&problem(work, missing), REASON_MAX),
+            exception: clip(exception, REASON_MAX),
+            begun: transfer.begun_at().for_admin(),
+            since: exporter.last_heard_at.for_admin(),
+            waiting: waiting(exporter),
+            stale: String::new(),
+            age: duration_of(now.since(transfer.created_at)),
+        }
+    }
+
+    fn of(&self, name: &str) -> String {
+        match name {
+            "arrived" => self.arrived.to_string(),
+            "records" => self.records.clone(),
+            "files" => self.files.clone(),
+            "problem" => self.problem.clone(),
+            "exception" => self.exception.clone(),
+            "begun" => self.begun.clone(),
+            "since" => self.since.clone(),
+            "waiting" => self.waiting.clone(),
+            "stale" => self.stale.clone(),
+            "age" => self.age.clone(),
+            other => unreachable!("a ruling names {other}, which nobody knows"),
+        }
     }
 }
 
-fn exception_of(transfer: &Transfer) -> String {
-    transfer
-        .exporter
-        .exception
-        .as_ref()
-        .map_or_else(String::new, |class| format!(" ({})", clip(class, 80)))
+/// Fills `{name}` in; of a part in square brackets nothing is left when its name has nothing to say.
+fn fill(template: &str, words: &Words) -> String {
+    let mut text = String::new();
+    for (index, part) in template.split(['[', ']']).enumerate() {
+        let mut filled = String::new();
+        let mut said = true;
+        for (index, piece) in part.split(['{', '}']).enumerate() {
+            // Every second piece stands in braces, as every second part stands in brackets.
+            if index % 2 == 1 {
+                let word = words.of(piece);
+                said = !word.is_empty();
+                filled.push_str(&word);
+            } else {
+                filled.push_str(piece);
+            }
+        }
+        if said || index % 2 == 0 {
+            text.push_str(&filled);
+        }
+    }
+    text
 }
 
-fn problem_of(transfer: &Transfer) -> String {
-    transfer
-        .work
-        .stalled_by
-        .as_ref()
-        .or(transfer.work.first_problem.as_ref())
-        .map_or_else(String::new, |problem| format!(" ({})", clip(problem, 80)))
+/// What went wrong, most telling first.
+fn problem(work: &Work, missing: &[String]) -> String {
+    if let Some(problem) = work.stalled_by.as_ref().or(work.first_problem.as_ref()) {
+        return problem.clone();
+    }
+    if !missing.is_empty() {
+        return format!("missing: {}", missing.join("; "));
+    }
+    let counts = work.counts;
+    let lost = counts.without_outcome();
+    [
+        (counts.rejected, "rejected"),
+        (counts.held, "held"),
+        (lost, "without an outcome"),
+    ]
+    .iter()
+    .filter(|(number, _)| *number > 0)
+    .map(|(number, what)| format!("{number} {what}"))
+    .collect::<Vec<_>>()
+    .join(", ")
 }
 
-fn waiting_of(transfer: &Transfer) -> String {
-    let Some(what) = &transfer.exporter.waiting_for else {
+fn waiting(exporter: &Exporter) -> String {
+    let Some(what) = &exporter.waiting_for else {
         return String::new();
     };
     match what.strip_prefix(UPLOADS_AWAITED) {
-        Some(missing) => format!(" (missing: {})", clip(missing, 40)),
-        None => format!(" (waiting for {})", clip(what, 40)),
+        Some(missing) => format!("missing: {}", clip(missing, WAITING_MAX)),
+        None => format!("waiting for {}", clip(what, WAITING_MAX)),
     }
 }
 
@@ -282,3 +283,6 @@ fn duration_of(duration: Duration) -> String {
         _ => count_of(seconds / 86_400, "day"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,9 @@
     reason = "it is made for tests: a broken rule panics"
 )]
 
+mod checks;
+pub mod conformance;
+pub mod contract;
 mod meter;
 mod queue;
 mod table;
@@ -11,5 +14,5 @@ mod weather;
 
 pub use meter::Meter;
 pub use queue::{Delivery, QueueModel};
-pub use table::TableModel;
+pub use table::{TableModel, Watcher, Written};
 pub use weather::{Call, Calm, Fate, Weather};

@@ -46,12 +46,9 @@ pub(crate) fn size(key: &Key, item: &Item) -> usize {
 }
 
 /// Size of an entry of the sparse index, which holds keys only.
-pub(crate) fn entry_size(key: &Key, shard: &str) -> usize {
-    key_size(key) + "due_shard".len() + shard.len() + "due_at".len() + 8 + INDEX_OVERHEAD
+pub(crate) fn entry_size(key: &Key, shard: &str, at: i64) -> usize {
+    key_size(key) + "due_shard".len() + shard.len() + "due_at".len() + number_size(at)
 }
-
-/// Bytes that each index entry costs on top of its attributes when it is stored; reading doesn't count them.
-const INDEX_OVERHEAD: usize = 0;
 
 fn key_size(key: &Key) -> usize {
     "pk".len() + key.partition.len() + "sk".len() + key.sort.len()
@@ -60,9 +57,15 @@ fn key_size(key: &Key) -> usize {
 fn value_size(value: &Value) -> usize {
     match value {
         Value::Text(text) => text.len(),
-        // Two digits a byte, and one byte more.
-        Value::Number(number) => number.to_string().len().div_ceil(2) + 1,
+        Value::Number(number) => number_size(*number),
         Value::Flag(_) => 1,
         Value::Bytes(bytes) => bytes.len(),
     }
+}
+
+/// Two significant digits a byte, one byte more, and one for a minus; zeros at the end don't count.
+fn number_size(number: i64) -> usize {
+    let digits = number.unsigned_abs().to_string();
+    let significant = digits.trim_end_matches('0').len();
+    significant.div_ceil(2) + 1 + usize::from(number < 0)
 }

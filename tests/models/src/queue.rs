@@ -15,12 +15,21 @@ const BODY_MAX: usize = 1_024 * 1_024;
 /// Most messages of one receive (AWS SQS limits).
 const RECEIVE_MAX: usize = 10;
 
+/// Longest delay (AWS SQS limits).
+const DELAY_MAX: Duration = Duration::from_mins(15);
+
+/// Longest visibility timeout (AWS SQS limits).
+const HIDDEN_MAX: Duration = Duration::from_hours(12);
+
+/// Longest message group (AWS SQS limits).
+const GROUP_MAX: usize = 128;
+
 /// One queue in memory, with the queue that its dead letters go to. Clones share their messages.
 #[derive(Clone)]
 pub struct QueueModel {
     name: &'static str,
     inner: Arc<Mutex<Inner>>,
-    dead_letters: Option<(Box<QueueModel>, u32)>,
+    dead_letters: Option<(Box<Self>, u32)>,
     weather: Arc<dyn Weather>,
     clock: Clock,
 }
@@ -50,7 +59,8 @@ struct Message {
     sent_at: i64,
     visible_at: i64,
     receives: u32,
-    receipt: String,
+    /// The newest receipt, which is the one that deletes.
+    receipt: Option<String>,
 }
 
 /// A message as the event source hands it to a function.
@@ -147,7 +157,7 @@ impl QueueModel {
     }
 
     /// Hands out up to `most` visible messages without a call: the event source of a function. Whatever is received too often
-    /// goes to the dead letters instead.
+    /// goes to the dead letters instead. A message is in a batch once; the weather may leave it to be in the next one, too.
     pub fn deliver(&self, most: usize, visibility: Duration) -> Vec<Delivery> {
         let now = self.clock.now().as_millis();
         let hidden_until = now.saturating_add(millis(visibility));
@@ -158,7 +168,10 @@ impl QueueModel {
                 .messages
                 .iter()
                 .enumerate()
-                .filter(|(_, message)| message.visible_at <= now)
+                .filter(|(_, message)| {
+                    message.visible_at <= now
+                        && delivered.iter().all(|other| other.id != message.id)
+                })
                 .map(|(place, _)| place)
                 .collect();
             if visible.is_empty() {
@@ -179,20 +192,14 @@ impl QueueModel {
             if !self.weather.twice() {
                 message.visible_at = hidden_until;
             }
-            // The newest receipt is the one that deletes.
-            message.receipt.clone_from(&receipt);
-            let delivery = Delivery {
+            message.receipt = Some(receipt.clone());
+            delivered.push(Delivery {
                 id: message.id.clone(),
                 receipt,
                 body: message.body.clone(),
                 group: message.group.clone(),
                 receives: message.receives,
-            };
-            if delivered.iter().all(|other| other.id != delivery.id) {
-                delivered.push(delivery);
-            } else {
-                break;
-            }
+            });
         }
         delivered
     }
@@ -204,6 +211,7 @@ impl QueueModel {
 
     fn bury(&self, mut message: Message, now: i64) {
         message.receives = 0;
+        message.receipt = None;
         message.visible_at = now;
         self.lock().messages.push(message);
     }
@@ -220,7 +228,7 @@ impl QueueModel {
             sent_at: now,
             visible_at: now.saturating_add(millis(delay)),
             receives: 0,
-            receipt: String::new(),
+            receipt: None,
         });
     }
 
@@ -266,10 +274,11 @@ impl Messages for QueueModel {
         delay: Duration,
     ) -> BoxFuture<'_, Result<(), Error>> {
         let effect = move || {
-            if body.is_empty() || body.len() > BODY_MAX {
-                return Err(Error::Refused("InvalidMessageContents".to_owned()));
+            let fits = (1..=BODY_MAX).contains(&body.len()) && body.chars().all(may_be_sent);
+            if !fits || !is_group(&group) || delay > DELAY_MAX {
+                return Err(Error::Refused("InvalidParameterValue".to_owned()));
             }
-            self.add(body.clone(), group.clone(), delay);
+            self.add(body.clone(), group.clone(), whole_seconds(delay));
             Ok(())
         };
         self.pass("send", true, effect).boxed()
@@ -277,6 +286,10 @@ impl Messages for QueueModel {
 
     fn receive(&self, hidden_for: Duration) -> BoxFuture<'_, Result<Vec<Received>, Error>> {
         let effect = move || {
+            let hidden_for = whole_seconds(hidden_for).max(Duration::from_secs(1));
+            if hidden_for > HIDDEN_MAX {
+                return Err(Error::Refused("InvalidParameterValue".to_owned()));
+            }
             Ok(self
                 .deliver(RECEIVE_MAX, hidden_for)
                 .into_iter()
@@ -295,7 +308,7 @@ impl Messages for QueueModel {
             // An older receipt deletes nothing, and nobody is told.
             self.lock()
                 .messages
-                .retain(|message| message.receipt != receipt);
+                .retain(|message| message.receipt.as_deref() != Some(receipt));
             Ok(())
         };
         self.pass("delete", true, effect).boxed()
@@ -304,4 +317,19 @@ impl Messages for QueueModel {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The service counts in whole seconds.
+const fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs())
+}
+
+/// The characters that a body may have (AWS SQS, `SendMessage`).
+const fn may_be_sent(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..)
+}
+
+/// A message group has up to 128 letters, digits and punctuation marks (AWS SQS limits).
+fn is_group(group: &str) -> bool {
+    (1..=GROUP_MAX).contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -6,8 +6,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use landfall_clock::Clock;
 use landfall_tracking::{
-    Assignment, Change, Condition, DueEntries, DueEntry, Error, Item, Key, Page, Returning, Table,
-    Value, Which, Write, WriteError,
+    Assignment, Change, Condition, DueEntries, DueEntry, Error, Item, Key, Many, Page, Returning,
+    Table, Value, Which, Write, WriteError,
 };
 
 use crate::meter::{Meter, entry_size, size};
@@ -16,11 +16,23 @@ use crate::weather::{Call, Calm, Fate, Weather};
 /// Largest row, in bytes (AWS DynamoDB limits).
 const ITEM_MAX: usize = 400 * 1_024;
 
+/// Longest partition key, in bytes (AWS DynamoDB limits).
+const PARTITION_MAX: usize = 2_048;
+
+/// Longest sort key, in bytes (AWS DynamoDB limits).
+const SORT_MAX: usize = 1_024;
+
 /// Most writes of one transaction (AWS DynamoDB limits).
 const TRANSACTION_MAX: usize = 100;
 
+/// Most bytes of one transaction (AWS DynamoDB limits).
+const TRANSACTION_BYTES: usize = 4 * 1_024 * 1_024;
+
 /// Most rows of one `BatchGetItem` (AWS DynamoDB limits).
 const BATCH_MAX: usize = 100;
+
+/// Most bytes that one `BatchGetItem` reads; the rest is left unprocessed (AWS DynamoDB limits).
+const BATCH_BYTES: usize = 16 * 1_024 * 1_024;
 
 /// Largest page of a query, in bytes (AWS DynamoDB limits).
 const PAGE_BYTES: usize = 1_024 * 1_024;
@@ -44,22 +56,42 @@ impl fmt::Debug for TableModel {
     }
 }
 
+/// A row that a write changed.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The table.
+    pub which: Which,
+    /// The row.
+    pub key: Key,
+    /// As it was; none when the write made it.
+    pub before: Option<Arc<Item>>,
+    /// As it is.
+    pub after: Arc<Item>,
+}
+
+/// Told of every write that took effect, all rows of a transaction at once, with a look at the tracking table as it then is.
+pub type Watcher = Arc<dyn Fn(&[Written], &BTreeMap<Key, Arc<Item>>) + Send + Sync>;
+
 #[derive(Default)]
 struct Rows {
     tracking: BTreeMap<Key, Arc<Item>>,
     records: BTreeMap<Key, Arc<Item>>,
     index: Index,
     meter: Meter,
-    page_rows: Option<usize>,
+    page_limit: Option<usize>,
+    watcher: Option<Watcher>,
 }
+
+/// A shard of the index, and the instant by which it lists a row.
+type Place = (String, i64);
 
 /// The sparse index: what queries see, and what they will see when it has caught up.
 #[derive(Default)]
 struct Index {
     shown: BTreeMap<String, BTreeSet<DueEntry>>,
-    places: HashMap<Key, (String, i64)>,
+    places: HashMap<Key, Place>,
     /// Changes that don't show yet, by the instant at which they will.
-    coming: BTreeMap<(i64, u64), (Key, Option<(String, i64)>)>,
+    coming: BTreeMap<(i64, u64), (Key, Option<Place>)>,
     /// When the newest change of a row will show: changes of one row never overtake each other.
     newest: HashMap<Key, i64>,
     changes: u64,
@@ -91,9 +123,15 @@ impl TableModel {
         }
     }
 
-    /// Pages of queries hold at most this many rows, so that paging is met with few rows.
+    /// Pages of queries hold at most this many rows, and a read of many leaves the rest unprocessed, so that both are met with
+    /// few rows.
     pub fn limit_pages(&self, rows: usize) {
-        self.lock().page_rows = Some(rows);
+        self.lock().page_limit = Some(rows);
+    }
+
+    /// From now on this one is told of every write.
+    pub fn watch(&self, watcher: Watcher) {
+        self.lock().watcher = Some(watcher);
     }
 
     /// What the calls so far would have cost.
@@ -132,7 +170,8 @@ impl TableModel {
         let mut rows = self.lock();
         for (key, item) in loaded {
             let place = place(&item);
-            rows.index.note(&key, None, place.as_ref());
+            let was_at = rows.tracking.get(&key).and_then(|row| self::place(row));
+            rows.index.note(&key, was_at.as_ref(), place.as_ref());
             rows.index.show(&key, place);
             rows.tracking.insert(key, item);
         }
@@ -196,17 +235,31 @@ impl Rows {
         write.only_if.iter().all(|condition| match condition {
             Condition::Absent => row.is_none(),
             Condition::Present => row.is_some(),
-            Condition::Equals(name, value) => {
-                row.is_some_and(|row| row.get(name.as_ref()) == Some(value))
-            }
+            Condition::Equals(name, value) => row.is_some_and(|row| match (name.as_ref(), value) {
+                ("pk", Value::Text(text)) => write.key.partition == *text,
+                ("sk", Value::Text(text)) => write.key.sort == *text,
+                (name, value) => row.get(name) == Some(value),
+            }),
         })
+    }
+
+    /// The row as the write leaves it, or why it is not made; of a put the row is judged before its conditions.
+    fn outcome(&self, write: &Write) -> Result<Option<Item>, Error> {
+        if let Change::Put(item) = &write.change {
+            fits(write, &without_key(item))?;
+        }
+        if self.holds(write) {
+            self.result(write)
+        } else {
+            Err(Error::Conflict)
+        }
     }
 
     /// The row as the write would leave it; none for a check.
     fn result(&self, write: &Write) -> Result<Option<Item>, Error> {
         let item = match &write.change {
             Change::Check => return Ok(None),
-            Change::Put(item) => item.clone(),
+            Change::Put(item) => without_key(item),
             Change::Update(assignments) => {
                 let mut item = self
                     .table(write.which)
@@ -219,16 +272,16 @@ impl Rows {
                 item
             }
         };
-        if size(&write.key, &item) > ITEM_MAX {
-            return Err(Error::Refused("ValidationException".to_owned()));
-        }
+        fits(write, &item)?;
         Ok(Some(item))
     }
 
-    fn store(&mut self, which: Which, key: Key, item: Item, now: i64, lag: i64) {
+    fn store(&mut self, which: Which, key: Key, item: Item, now: i64, lag: i64) -> Written {
         let before = self.table(which).get(&key).map(Arc::clone);
+        let after = Arc::new(item);
+        let item = &*after;
         if which == Which::Tracking {
-            let place = place(&item);
+            let place = place(item);
             let was_at = before.as_deref().and_then(self::place);
             if was_at != place {
                 // A moved entry is taken out and put in.
@@ -237,9 +290,21 @@ impl Rows {
                 self.index.note(&key, was_at.as_ref(), place.as_ref());
                 self.index.change(key.clone(), place, now, lag);
             }
-            self.tracking.insert(key, Arc::new(item));
+            self.tracking.insert(key.clone(), Arc::clone(&after));
         } else {
-            self.records.insert(key, Arc::new(item));
+            self.records.insert(key.clone(), Arc::clone(&after));
+        }
+        Written {
+            which,
+            key,
+            before,
+            after,
+        }
+    }
+
+    fn tell(&self, written: &[Written]) {
+        if let Some(watcher) = &self.watcher {
+            watcher(written, &self.tracking);
         }
     }
 
@@ -253,15 +318,15 @@ impl Rows {
 }
 
 impl Index {
-    fn change(&mut self, key: Key, place: Option<(String, i64)>, now: i64, lag: i64) {
+    fn change(&mut self, key: Key, place: Option<Place>, now: i64, lag: i64) {
         let newest = self.newest.entry(key.clone()).or_insert(i64::MIN);
         *newest = (now + lag).max(*newest);
         self.changes += 1;
         self.coming.insert((*newest, self.changes), (key, place));
     }
 
-    fn note(&mut self, key: &Key, was: Option<&(String, i64)>, is: Option<&(String, i64)>) {
-        let entry = |place: &(String, i64)| DueEntry {
+    fn note(&mut self, key: &Key, was: Option<&Place>, is: Option<&Place>) {
+        let entry = |place: &Place| DueEntry {
             at: place.1,
             key: key.clone(),
         };
@@ -285,7 +350,7 @@ impl Index {
         }
     }
 
-    fn show(&mut self, key: &Key, place: Option<(String, i64)>) {
+    fn show(&mut self, key: &Key, place: Option<Place>) {
         if let Some((shard, at)) = self.places.remove(key)
             && let Some(entries) = self.shown.get_mut(&shard)
         {
@@ -308,11 +373,93 @@ impl Index {
 }
 
 /// Where the sparse index lists a row: only rows with both attributes are in it.
-fn place(item: &Item) -> Option<(String, i64)> {
+fn place(item: &Item) -> Option<Place> {
     match (item.get("due_shard"), item.get("due_at")) {
         (Some(Value::Text(shard)), Some(Value::Number(at))) => Some((shard.clone(), *at)),
         _ => None,
     }
+}
+
+fn invalid() -> Error {
+    Error::Refused("ValidationException".to_owned())
+}
+
+fn check_key(key: &Key) -> Result<(), Error> {
+    let fits = |text: &str, most| (1..=most).contains(&text.len());
+    if fits(&key.partition, PARTITION_MAX) && fits(&key.sort, SORT_MAX) {
+        Ok(())
+    } else {
+        Err(invalid())
+    }
+}
+
+/// What the service sees to before it looks at any row.
+fn check_write(write: &Write) -> Result<(), Error> {
+    check_key(&write.key)?;
+    match &write.change {
+        Change::Check if write.only_if.is_empty() => Err(invalid()),
+        Change::Check | Change::Put(_) => Ok(()),
+        Change::Update(assignments) => {
+            let names: HashSet<&str> = assignments
+                .iter()
+                .map(|assignment| match assignment {
+                    Assignment::Set(name, _)
+                    | Assignment::Add(name, _)
+                    | Assignment::Remove(name) => name.as_ref(),
+                })
+                .collect();
+            // One attribute changes once, and a row's key never.
+            if names.is_empty()
+                || names.len() < assignments.len()
+                || names.contains("pk")
+                || names.contains("sk")
+            {
+                return Err(invalid());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A row has a largest size, and what an index is keyed by has a type.
+fn fits(write: &Write, item: &Item) -> Result<(), Error> {
+    let indexed = write.which == Which::Tracking;
+    let shard_fits = match item.get("due_shard").filter(|_| indexed) {
+        None => true,
+        Some(Value::Text(shard)) => (1..=PARTITION_MAX).contains(&shard.len()),
+        Some(_) => false,
+    };
+    let instant = item.get("due_at").filter(|_| indexed);
+    let instant_fits = instant.is_none_or(|at| matches!(at, Value::Number(_)));
+    if shard_fits && instant_fits && size(&write.key, item) <= ITEM_MAX {
+        Ok(())
+    } else {
+        Err(invalid())
+    }
+}
+
+/// A row's key is its key, whatever the attributes say.
+fn without_key(item: &Item) -> Item {
+    let mut item = item.clone();
+    item.remove("pk");
+    item.remove("sk");
+    item
+}
+
+/// Roughly what a write is counted as towards the largest transaction.
+fn bytes_sent(write: &Write) -> usize {
+    let values: Item = match &write.change {
+        Change::Put(item) => without_key(item),
+        Change::Check => Item::new(),
+        Change::Update(assignments) => assignments
+            .iter()
+            .filter_map(|assignment| match assignment {
+                Assignment::Set(name, value) => Some((name.clone(), value.clone())),
+                Assignment::Add(..) | Assignment::Remove(_) => None,
+            })
+            .collect(),
+    };
+    size(&write.key, &values)
 }
 
 fn assign(item: &mut Item, assignment: &Assignment) -> Result<(), Error> {
@@ -322,8 +469,13 @@ fn assign(item: &mut Item, assignment: &Assignment) -> Result<(), Error> {
         }
         Assignment::Add(name, by) => {
             match item.entry(name.clone()).or_insert_with(|| Value::Number(0)) {
-                Value::Number(number) => *number += by,
-                _ => return Err(Error::Refused("ValidationException".to_owned())),
+                // The service would store it; no row of ours could be read again.
+                Value::Number(number) => {
+                    *number = number
+                        .checked_add(*by)
+                        .expect("a sum that no row of Landfall's can hold");
+                }
+                _ => return Err(invalid()),
             }
         }
         Assignment::Remove(name) => {
@@ -349,6 +501,7 @@ impl Table for TableModel {
         consistent: bool,
     ) -> BoxFuture<'a, Result<Option<Item>, Error>> {
         let effect = move |rows: &mut Rows| {
+            check_key(key)?;
             let found = rows.tracking.get(key).map(|row| Item::clone(row));
             let bytes = found.as_ref().map_or(0, |row| size(key, row));
             rows.meter.read(bytes, consistent);
@@ -363,17 +516,25 @@ impl Table for TableModel {
         which: Which,
         keys: Vec<Key>,
         attributes: &'static [&'static str],
-    ) -> BoxFuture<'_, Result<(Vec<(Key, Item)>, Vec<Key>), Error>> {
+    ) -> BoxFuture<'_, Result<Many, Error>> {
         let effect = move |rows: &mut Rows| {
             let unique: HashSet<&Key> = keys.iter().collect();
-            if keys.is_empty() || keys.len() > BATCH_MAX || unique.len() < keys.len() {
-                return Err(Error::Refused("ValidationException".to_owned()));
+            let named: HashSet<&str> = attributes.iter().copied().collect();
+            let fits = (1..=BATCH_MAX).contains(&keys.len()) && unique.len() == keys.len();
+            if !fits || named.is_empty() || named.len() < attributes.len() {
+                return Err(invalid());
             }
-            let mut found = Vec::new();
-            for key in &keys {
+            keys.iter().try_for_each(check_key)?;
+            let most = rows.page_limit.unwrap_or(usize::MAX);
+            let (mut found, mut read) = (Vec::new(), 0);
+            for (place, key) in keys.iter().enumerate() {
                 let row = rows.table(which).get(key).map(Arc::clone);
-                rows.meter
-                    .read(row.as_ref().map_or(0, |row| size(key, row)), true);
+                let bytes = row.as_ref().map_or(0, |row| size(key, row));
+                if place >= most || read + bytes > BATCH_BYTES {
+                    return Ok((found, keys[place..].to_vec()));
+                }
+                read += bytes;
+                rows.meter.read(bytes, true);
                 if let Some(row) = row {
                     let some = attributes
                         .iter()
@@ -395,7 +556,7 @@ impl Table for TableModel {
     ) -> BoxFuture<'a, Result<Page, Error>> {
         let effect = move |rows: &mut Rows| {
             let first = Key::new(partition, prefix);
-            let limit = rows.page_rows.unwrap_or(usize::MAX);
+            let limit = rows.page_limit.unwrap_or(usize::MAX);
             let (mut page, mut bytes) = (Page::default(), 0);
             for (key, row) in rows.tracking.range(first..) {
                 if key.partition != partition || !key.sort.starts_with(prefix) {
@@ -404,11 +565,13 @@ impl Table for TableModel {
                 if after.as_ref().is_some_and(|after| key <= after) {
                     continue;
                 }
-                if page.rows.len() >= limit || bytes >= PAGE_BYTES {
+                let more = size(key, row);
+                let full = page.rows.len() >= limit || bytes + more > PAGE_BYTES;
+                if full && !page.rows.is_empty() {
                     page.next = page.rows.last().map(|(key, _)| key.clone());
                     break;
                 }
-                bytes += size(key, row);
+                bytes += more;
                 page.rows.push((key.clone(), Item::clone(row)));
             }
             rows.meter.read(bytes, true);
@@ -426,8 +589,11 @@ impl Table for TableModel {
         after: Option<DueEntry>,
     ) -> BoxFuture<'a, Result<DueEntries, Error>> {
         let effect = move |rows: &mut Rows| {
+            if limit == 0 {
+                return Err(invalid());
+            }
             rows.index.catch_up(self.clock.now().as_millis());
-            let limit = rows.page_rows.unwrap_or(usize::MAX).min(limit);
+            let limit = rows.page_limit.unwrap_or(usize::MAX).min(limit);
             let (mut found, mut bytes) = (DueEntries::default(), 0);
             let entries = rows.index.shown.get(shard);
             for entry in entries.into_iter().flatten() {
@@ -437,8 +603,9 @@ impl Table for TableModel {
                 if after.as_ref().is_some_and(|after| entry <= after) {
                     continue;
                 }
-                bytes += entry_size(&entry.key, shard);
+                bytes += entry_size(&entry.key, shard, entry.at);
                 found.entries.push(entry.clone());
+                // A full page names the next one, whether anything follows or not.
                 if found.entries.len() >= limit {
                     found.next = Some(entry.clone());
                     break;
@@ -459,21 +626,25 @@ impl Table for TableModel {
                     "a check is no write of its own".to_owned(),
                 )));
             }
+            check_write(&write).map_err(WriteError::Failed)?;
             let returned = returning == Returning::Row;
-            if !rows.holds(&write) {
-                let bytes = rows.bytes_written(&write, None);
-                rows.meter.write(bytes, false);
-                let old = rows.table(write.which).get(&write.key);
-                return Err(WriteError::ConditionFailed(
-                    old.filter(|_| returned).map(|row| Item::clone(row)),
-                ));
-            }
-            let item = rows.result(&write).map_err(WriteError::Failed)?;
-            let item = item.unwrap_or_default();
+            let item = match rows.outcome(&write) {
+                Ok(item) => item.unwrap_or_default(),
+                Err(Error::Conflict) => {
+                    let bytes = rows.bytes_written(&write, None);
+                    rows.meter.write(bytes, false);
+                    let old = rows.table(write.which).get(&write.key);
+                    return Err(WriteError::ConditionFailed(
+                        old.filter(|_| returned).map(|row| Item::clone(row)),
+                    ));
+                }
+                Err(error) => return Err(WriteError::Failed(error)),
+            };
             let bytes = rows.bytes_written(&write, Some(&item));
             rows.meter.write(bytes, false);
             let (now, lag) = (self.clock.now().as_millis(), self.lag());
-            rows.store(write.which, write.key.clone(), item.clone(), now, lag);
+            let written = rows.store(write.which, write.key.clone(), item.clone(), now, lag);
+            rows.tell(&[written]);
             let updated = matches!(write.change, Change::Update(_));
             Ok(if returned && updated {
                 item
@@ -499,24 +670,33 @@ impl Table for TableModel {
                 .iter()
                 .map(|write| (write.which, &write.key))
                 .collect();
-            if writes.is_empty() || writes.len() > TRANSACTION_MAX || unique.len() < writes.len() {
-                return Err(Error::Refused("ValidationException".to_owned()));
+            let bytes: usize = writes.iter().map(bytes_sent).sum();
+            if !(1..=TRANSACTION_MAX).contains(&writes.len())
+                || unique.len() < writes.len()
+                || bytes > TRANSACTION_BYTES
+            {
+                return Err(invalid());
             }
-            if !writes.iter().all(|write| rows.holds(write)) {
+            writes.iter().try_for_each(check_write)?;
+            let outcomes: Vec<_> = writes.iter().map(|write| rows.outcome(write)).collect();
+            // One condition that does not hold outweighs whatever else is wrong.
+            if outcomes
+                .iter()
+                .any(|one| matches!(one, Err(Error::Conflict)))
+            {
                 return Err(Error::Conflict);
             }
-            let results: Vec<Option<Item>> = writes
-                .iter()
-                .map(|write| rows.result(write))
-                .collect::<Result<_, _>>()?;
+            let results: Vec<Option<Item>> = outcomes.into_iter().collect::<Result<_, _>>()?;
             let (now, lag) = (self.clock.now().as_millis(), self.lag());
+            let mut written = Vec::with_capacity(writes.len());
             for (write, item) in writes.iter().zip(results) {
                 let bytes = rows.bytes_written(write, item.as_ref());
                 rows.meter.write(bytes, true);
                 if let Some(item) = item {
-                    rows.store(write.which, write.key.clone(), item, now, lag);
+                    written.push(rows.store(write.which, write.key.clone(), item, now, lag));
                 }
             }
+            rows.tell(&written);
             Ok(())
         };
         self.pass(about, effect, |error| error).boxed()

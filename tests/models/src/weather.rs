@@ -45,11 +45,11 @@ impl Fate {
         Self::Repeated,
     ];
 
-    /// Whether a call of this kind can meet it.
-    pub const fn can_meet(self, call: &Call) -> bool {
+    /// Whether a call of this kind can meet it. A write on its own can meet a transaction just as another transaction can.
+    pub fn can_meet(self, call: &Call) -> bool {
         match self {
             Self::Works | Self::Throttled | Self::LostBefore => true,
-            Self::Contended => call.transaction,
+            Self::Contended => call.transaction || call.operation == "write",
             Self::LostAfter | Self::Repeated => call.writes,
         }
     }

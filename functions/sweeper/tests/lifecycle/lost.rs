@@ -69,6 +69,23 @@ async fn a_file_that_was_never_announced_is_adopted_before_the_verdict() {
 }
 
 #[tokio::test]
+async fn a_listener_error_whose_event_was_lost_is_found_at_the_next_comparison() {
+    let world = World::start().await;
+    world.begin("t", &[("k", "a.ndjson", &records(0..9))]);
+    world.all_uploaded("t").await;
+    world.work().await;
+    world.platform.knobs().exception = Some("com.example.ExportException".to_owned());
+    world.pass(7 * MINUTE, MINUTE).await;
+    let verdict = world.platform.verdict();
+    assert_eq!(verdict.status, "INCOMPLETE", "{}", verdict.message);
+    assert!(
+        verdict.message.contains("com.example.ExportException"),
+        "{}",
+        verdict.message
+    );
+}
+
+#[tokio::test]
 async fn a_cancellation_whose_event_was_lost_is_found_in_the_platforms_list() {
     let world = World::start().await;
     world.begin("t", &[]);
@@ -187,6 +204,6 @@ async fn a_list_that_is_empty_by_mistake_ends_no_transfer() {
     world.event("listener-triggered", "t", json!({})).await;
     world.work().await;
     world.platform.knobs().lists_nothing = true;
-    world.pass(HOUR, 5 * MINUTE).await;
+    world.pass(30 * MINUTE, 5 * MINUTE).await;
     assert!(world.transfer("t").await.is_open());
 }

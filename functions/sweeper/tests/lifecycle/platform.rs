@@ -68,6 +68,8 @@ pub(crate) struct Knobs {
     pub(crate) refuses_tokens: bool,
     /// The object store is down.
     pub(crate) store_down: bool,
+    /// What the server's listener failed with.
+    pub(crate) exception: Option<String>,
     /// Every progress call so far.
     pub(crate) calls: Vec<Call>,
 }
@@ -205,9 +207,13 @@ async fn mappings(body: String) -> Response {
     axum::Json(known.collect::<HashMap<_, _>>()).into_response()
 }
 
-async fn listener_error() -> Response {
-    axum::Json(json!({ "exceptionType": "java.lang.IllegalStateException", "safeStackTrace": "…" }))
-        .into_response()
+async fn listener_error(State(knobs): Shared) -> Response {
+    match &knobs.lock().unwrap().exception {
+        Some(class) => {
+            axum::Json(json!({ "exceptionType": class, "safeStackTrace": "…" })).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn content(State(knobs): Shared, Path(key): Path<String>) -> Response {

@@ -42,7 +42,7 @@ async fn an_exporter_that_died_half_way_is_settled_failed_with_the_reason_and_th
     assert_eq!(verdict.status, "FAILED");
     let first: String = verdict.message.chars().take(200).collect();
     assert!(
-        first.contains("sent nothing since") && first.contains("re-run"),
+        first.contains("sent nothing since") && first.contains("Re-run"),
         "{first}"
     );
 }
@@ -189,6 +189,7 @@ async fn a_transfer_that_the_platform_settled_by_itself_is_closed_without_a_word
 async fn a_listener_error_before_any_file_is_settled_at_once_and_names_the_exception() {
     let world = World::start().await;
     world.begin("t", &[]);
+    world.platform.knobs().exception = Some("java.lang.IllegalStateException".to_owned());
     world.event("listener-errored", "t", json!({})).await;
     world.work().await;
     let verdict = world.platform.verdict();
@@ -204,6 +205,7 @@ async fn a_listener_error_before_any_file_is_settled_at_once_and_names_the_excep
 async fn a_listener_error_after_files_imports_what_came_and_is_incomplete() {
     let world = World::start().await;
     world.begin("t", &[("k", "a.ndjson", &records(0..9))]);
+    world.platform.knobs().exception = Some("java.lang.IllegalStateException".to_owned());
     world.event("listener-errored", "t", json!({})).await;
     // The event of the file is lost; the platform's list shows it.
     world.work().await;

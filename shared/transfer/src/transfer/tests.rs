@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::completeness::Evidence;
+use crate::settlement::{Answer, Form, Listing};
 use crate::verdict::{Cause, Status};
 
 const START: Timestamp = Timestamp::from_millis(1_763_769_600_000);
@@ -26,6 +28,9 @@ fn transfer() -> Transfer {
 fn given(inputs: impl IntoIterator<Item = (u64, Input)>) -> Transfer {
     let mut transfer = transfer();
     for (minutes, input) in inputs {
+        if input == complete() {
+            transfer.apply(Input::ExportPhaseCompleted, at(minutes), &clocks());
+        }
         transfer.apply(input, at(minutes), &clocks());
     }
     transfer
@@ -58,7 +63,7 @@ fn moved() -> Input {
 
 fn complete() -> Input {
     Input::ExportComplete {
-        evidence: Evidence::Manifest,
+        evidence: Evidence::ExportComplete,
         missing: Vec::new(),
     }
 }
@@ -79,31 +84,13 @@ fn fenced(totals: FileTotals) -> Input {
 }
 
 #[test]
-fn a_clean_import_settles_success_and_is_over_when_the_platform_lists_it_no_more() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    assert_eq!(verdict(&transfer).status, Status::Success);
-    assert_eq!(transfer.next_step(at(1), &clocks()), Step::Settle);
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
-    assert_eq!(transfer.next_step(at(1), &clocks()), Step::Wait);
-    transfer.apply(
-        Input::SettlementAnswered(Answer::Accepted),
-        at(1),
-        &clocks(),
-    );
-    assert_eq!(transfer.next_step(at(1), &clocks()), Step::Confirm);
-    transfer.apply(Input::Listed(Listing::Absent), at(1), &clocks());
-    assert!(transfer.is_settled());
-    assert_eq!(transfer.due_at(&clocks()), None);
-}
-
-#[test]
 fn one_rejected_record_makes_it_incomplete() {
     let transfer = given([(0, Input::FileSeen), (1, imported(10, 1)), (1, complete())]);
     assert_eq!(verdict(&transfer).status, Status::Incomplete);
     assert!(
         verdict(&transfer)
             .message
-            .starts_with("9 of 10 records arrived. Re-run")
+            .starts_with("9 of 10 records arrived (1 rejected). Re-run")
     );
 }
 
@@ -142,235 +129,6 @@ fn an_export_can_not_be_complete_while_a_file_is_open() {
         (1, complete()),
     ]);
     assert!(transfer.is_open());
-}
-
-#[test]
-fn a_settlement_that_is_accepted_but_still_listed_takes_the_next_form_after_a_minute() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    let mut now = at(1);
-    for form in [Form::Hundred, Form::Omitted, Form::LastReported] {
-        let Phase::Settling(settlement) = &transfer.phase else {
-            panic!("settled too early")
-        };
-        assert_eq!(settlement.form, form);
-        transfer.apply(Input::SettlementBegun, now, &clocks());
-        transfer.apply(Input::SettlementAnswered(Answer::Accepted), now, &clocks());
-        transfer.apply(Input::Listed(Listing::Active), now, &clocks());
-        assert_eq!(transfer.next_step(now, &clocks()), Step::Wait);
-        now = now + clocks().settle_confirm_after;
-        assert_eq!(transfer.next_step(now, &clocks()), Step::Confirm);
-        transfer.apply(Input::Listed(Listing::Active), now, &clocks());
-    }
-    assert_eq!(verdict(&transfer).status, Status::Success);
-}
-
-#[test]
-fn a_refused_form_is_given_up_at_once() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
-    transfer.apply(
-        Input::SettlementAnswered(Answer::FormRefused),
-        at(1),
-        &clocks(),
-    );
-    let Phase::Settling(settlement) = &transfer.phase else {
-        panic!("settled too early")
-    };
-    assert_eq!(settlement.form, Form::Omitted);
-    assert_eq!(transfer.next_step(at(1), &clocks()), Step::Settle);
-}
-
-#[test]
-fn a_403_is_believed_only_when_the_platform_lists_the_transfer_no_more() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
-    transfer.apply(
-        Input::SettlementAnswered(Answer::SuspectGone),
-        at(1),
-        &clocks(),
-    );
-    assert_eq!(transfer.next_step(at(1), &clocks()), Step::Confirm);
-    let mut listed = transfer.clone();
-    listed.apply(Input::Listed(Listing::Active), at(1), &clocks());
-    assert_eq!(listed.phase.as_str(), "SETTLING");
-    let mut full = transfer.clone();
-    full.apply(Input::Listed(Listing::Full), at(1), &clocks());
-    assert_eq!(full.phase.as_str(), "SETTLING");
-    transfer.apply(Input::Listed(Listing::Absent), at(1), &clocks());
-    let Phase::Settled(settled) = &transfer.phase else {
-        panic!("still settling")
-    };
-    assert_eq!(settled.by, SettledBy::Platform);
-}
-
-#[test]
-fn a_403_after_an_attempt_with_an_unknown_outcome_means_that_ours_arrived() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
-    transfer.apply(
-        Input::SettlementAnswered(Answer::Unknown { retry_after: None }),
-        at(1),
-        &clocks(),
-    );
-    transfer.apply(Input::SettlementBegun, at(2), &clocks());
-    transfer.apply(
-        Input::SettlementAnswered(Answer::SuspectGone),
-        at(2),
-        &clocks(),
-    );
-    transfer.apply(Input::Listed(Listing::Absent), at(2), &clocks());
-    let Phase::Settled(settled) = &transfer.phase else {
-        panic!("still settling")
-    };
-    assert_eq!(
-        (&settled.by, settled.status.as_deref()),
-        (&SettledBy::App, Some("SUCCESS"))
-    );
-}
-
-#[test]
-fn a_sender_that_died_is_followed_by_another_with_the_same_verdict() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    let first = verdict(&transfer).clone();
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
-    assert_eq!(transfer.next_step(at(1), &clocks()), Step::Wait);
-    assert_eq!(transfer.next_step(at(2), &clocks()), Step::Settle);
-    assert_eq!(*verdict(&transfer), first);
-}
-
-#[test]
-fn retries_of_a_settlement_pause_longer_and_longer_and_obey_the_platform() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    let mut longest = Duration::ZERO;
-    for _ in 0..20 {
-        transfer.apply(Input::SettlementBegun, at(1), &clocks());
-        transfer.apply(
-            Input::SettlementAnswered(Answer::NotTaken { retry_after: None }),
-            at(1),
-            &clocks(),
-        );
-        let pause = transfer.due_at(&clocks()).unwrap().since(at(1));
-        assert!(pause <= clocks().settle_retry_max);
-        longest = longest.max(pause);
-    }
-    assert!(longest >= clocks().settle_retry_max / 2);
-    let asked = Duration::from_hours(1);
-    transfer.apply(
-        Input::SettlementAnswered(Answer::NotTaken {
-            retry_after: Some(asked),
-        }),
-        at(1),
-        &clocks(),
-    );
-    assert_eq!(transfer.due_at(&clocks()), Some(at(61)));
-}
-
-#[test]
-fn a_cancelled_transfer_is_fenced_before_it_is_settled() {
-    let mut transfer = given([(0, Input::FileSeen), (1, Input::CancelRequested)]);
-    assert_eq!(transfer.next_step(at(1), &clocks()), Step::FenceFiles);
-    let totals = FileTotals {
-        known: 1,
-        ended: 0,
-        counts: counts(5, 0),
-    };
-    transfer.apply(
-        Input::FilesFenced {
-            totals,
-            leased_until: Some(at(2)),
-        },
-        at(1),
-        &clocks(),
-    );
-    assert_eq!(transfer.phase.as_str(), "STOPPING");
-    assert_eq!(transfer.due_at(&clocks()), Some(at(2)));
-    transfer.apply(fenced(totals), at(2), &clocks());
-    assert_eq!(
-        (verdict(&transfer).status, verdict(&transfer).cause),
-        (Status::Incomplete, Cause::Cancelled)
-    );
-}
-
-#[test]
-fn a_cancelled_transfer_with_nothing_written_has_failed() {
-    let transfer = given([
-        (1, Input::CancelRequested),
-        (1, fenced(FileTotals::default())),
-    ]);
-    assert_eq!(verdict(&transfer).status, Status::Failed);
-}
-
-#[test]
-fn a_cancellation_is_settled_in_time_whatever_the_lease_says() {
-    let mut transfer = given([(0, Input::FileSeen), (1, Input::CancelRequested)]);
-    let held = Input::FilesFenced {
-        totals: FileTotals::default(),
-        leased_until: Some(at(500)),
-    };
-    transfer.apply(held.clone(), at(1), &clocks());
-    assert_eq!(transfer.due_at(&clocks()), Some(at(46)));
-    transfer.apply(held, at(46), &clocks());
-    assert_eq!(transfer.phase.as_str(), "SETTLING");
-}
-
-#[test]
-fn a_silent_exporter_is_settled_failed_after_72_hours_and_not_before() {
-    let mut transfer = given([(0, Input::ListenerTriggered)]);
-    let silent = at(72 * 60);
-    transfer.apply(Input::Listed(Listing::Active), at(72 * 60 - 1), &clocks());
-    transfer.apply(Input::Reporting { percent: 1 }, at(72 * 60 - 1), &clocks());
-    assert_eq!(transfer.next_step(at(72 * 60 - 1), &clocks()), Step::Wait);
-    assert_eq!(
-        transfer.next_step(silent, &clocks()),
-        Step::Stop(StopReason::ExporterSilent)
-    );
-    transfer.apply(Input::Stop(StopReason::ExporterSilent), silent, &clocks());
-    transfer.apply(fenced(FileTotals::default()), silent, &clocks());
-    assert_eq!(
-        (verdict(&transfer).status, verdict(&transfer).cause),
-        (Status::Failed, Cause::ExporterSilent)
-    );
-}
-
-#[test]
-fn work_that_does_not_move_is_settled_failed_after_6_hours() {
-    let transfer = given([(0, Input::FileSeen), (30, moved())]);
-    let steps = |minutes| transfer.next_step(at(minutes), &clocks());
-    assert_ne!(steps(30 + 6 * 60 - 1), Step::Stop(StopReason::WorkStale));
-    assert_eq!(steps(30 + 6 * 60), Step::Stop(StopReason::WorkStale));
-}
-
-#[test]
-fn an_old_transfer_is_stopped_at_10_days_however_lively_it_is() {
-    let age = 10 * 24 * 60;
-    let transfer = given([(0, Input::FileSeen), (age, moved())]);
-    assert_eq!(
-        transfer.next_step(at(age), &clocks()),
-        Step::Stop(StopReason::Deadline)
-    );
-}
-
-#[test]
-fn a_quiet_export_is_looked_at_before_it_is_called_silent() {
-    let quiet = 1 + 24 * 60;
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(1, 0))]);
-    assert_eq!(
-        transfer.next_step(at(quiet), &clocks()),
-        Step::CheckCompleteness
-    );
-    let incomplete = Input::ExportIncomplete {
-        waiting_for: "more".to_owned(),
-        files_ended: 1,
-    };
-    transfer.apply(incomplete, at(quiet), &clocks());
-    assert_ne!(
-        transfer.next_step(at(quiet), &clocks()),
-        Step::CheckCompleteness
-    );
-    assert_eq!(
-        transfer.next_step(at(1 + 72 * 60), &clocks()),
-        Step::Stop(StopReason::ExporterSilent)
-    );
 }
 
 #[test]
@@ -438,210 +196,11 @@ fn work_that_can_not_go_on_says_what_it_waits_for_until_it_moves() {
 }
 
 #[test]
-fn a_400_that_may_be_about_the_form_or_the_time_limit_is_settled_by_the_list() {
-    let settling = given([
-        (0, Input::FileSeen),
-        (1, imported(10, 0)),
-        (1, complete()),
-        (1, Input::SettlementBegun),
-    ]);
-    let mut still_active = settling.clone();
-    still_active.apply(
-        Input::SettlementAnswered(Answer::SuspectExpired),
-        at(1),
-        &clocks(),
-    );
-    still_active.apply(Input::Listed(Listing::Active), at(1), &clocks());
-    let Phase::Settling(settlement) = &still_active.phase else {
-        panic!("settled too early")
-    };
-    assert_eq!(settlement.form, Form::Omitted);
-    let mut over = settling;
-    over.apply(
-        Input::SettlementAnswered(Answer::SuspectExpired),
-        at(1),
-        &clocks(),
-    );
-    over.apply(Input::Listed(Listing::Absent), at(1), &clocks());
-    assert!(over.is_settled());
-}
-
-#[test]
-fn when_every_form_is_refused_the_list_is_asked_whether_anything_is_left_to_settle() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    for _ in 0..3 {
-        transfer.apply(Input::SettlementBegun, at(1), &clocks());
-        transfer.apply(
-            Input::SettlementAnswered(Answer::FormRefused),
-            at(1),
-            &clocks(),
-        );
-    }
-    assert_eq!(transfer.due_at(&clocks()), Some(at(6)));
-    assert_eq!(transfer.next_step(at(6), &clocks()), Step::Confirm);
-}
-
-#[test]
-fn a_200_stands_when_nothing_contradicts_it_for_ten_minutes() {
-    let mut transfer = given([
-        (0, Input::FileSeen),
-        (1, imported(10, 0)),
-        (1, complete()),
-        (1, Input::SettlementBegun),
-    ]);
-    transfer.apply(
-        Input::SettlementAnswered(Answer::Accepted),
-        at(1),
-        &clocks(),
-    );
-    let silent = Input::PlatformUnavailable { retry_after: None };
-    transfer.apply(silent.clone(), at(5), &clocks());
-    assert!(!transfer.is_settled());
-    transfer.apply(silent, at(11), &clocks());
-    assert!(transfer.is_settled());
-}
-
-#[test]
-fn a_listener_error_whose_files_can_not_be_listed_is_settled_after_the_drain() {
-    let mut transfer = given([(1, Input::ListenerErrored { exception: None })]);
-    let unavailable = Input::PlatformUnavailable { retry_after: None };
-    for minute in 1..11 {
-        transfer.apply(unavailable.clone(), at(minute), &clocks());
-    }
-    transfer.apply(unavailable, at(11), &clocks());
-    assert_eq!(
-        transfer.next_step(at(11), &clocks()),
-        Step::Stop(StopReason::ListenerError)
-    );
-}
-
-#[test]
-fn a_listener_error_before_any_file_is_looked_at_at_once() {
-    let mut transfer = given([(
-        1,
-        Input::ListenerErrored {
-            exception: Some("java.lang.Broken".to_owned()),
-        },
-    )]);
-    assert_eq!(
-        transfer.next_step(at(1), &clocks()),
-        Step::CheckCompleteness
-    );
-    transfer.apply(
-        Input::ExportComplete {
-            evidence: Evidence::ListenerError,
-            missing: vec![],
-        },
-        at(1),
-        &clocks(),
-    );
-    assert_eq!(
-        (verdict(&transfer).status, verdict(&transfer).cause),
-        (Status::Failed, Cause::ListenerError)
-    );
-    assert!(verdict(&transfer).message.contains("java.lang.Broken"));
-}
-
-#[test]
-fn a_listener_error_after_files_finishes_them_and_is_incomplete() {
-    let mut transfer = given([
-        (0, Input::FileSeen),
-        (1, Input::ListenerErrored { exception: None }),
-    ]);
-    assert_eq!(transfer.next_step(at(1), &clocks()), Step::Wait);
-    transfer.apply(imported(4, 0), at(3), &clocks());
-    assert_eq!(
-        transfer.next_step(at(3), &clocks()),
-        Step::CheckCompleteness
-    );
-    transfer.apply(
-        Input::ExportComplete {
-            evidence: Evidence::ListenerError,
-            missing: vec![],
-        },
-        at(3),
-        &clocks(),
-    );
-    assert_eq!(verdict(&transfer).status, Status::Incomplete);
-}
-
-#[test]
-fn a_poisoned_file_fails_the_transfer_once_nothing_else_is_open() {
-    let poisoned = Input::FileEnded {
-        file: String::new(),
-        outcome: FileOutcome::Poisoned {
-            reason: "tried 5 times".to_owned(),
-        },
-        counts: Counts::default(),
-        manifest: false,
-    };
-    let mut transfer = given([(0, Input::FileSeen), (0, Input::FileSeen), (1, poisoned)]);
-    assert_eq!(transfer.next_step(at(1), &clocks()), Step::Wait);
-    transfer.apply(imported(1, 0), at(2), &clocks());
-    assert_eq!(
-        transfer.next_step(at(2), &clocks()),
-        Step::Stop(StopReason::Poison)
-    );
-}
-
-#[test]
-fn a_rerun_supersedes_what_is_left_of_the_attempt_before() {
-    let by = TransferId::new("t-2");
-    let mut transfer = given([
-        (0, Input::FileSeen),
-        (5, Input::Superseded { by: by.clone() }),
-    ]);
-    assert_eq!(transfer.next_step(at(5), &clocks()), Step::FenceFiles);
-    transfer.apply(fenced(FileTotals::default()), at(5), &clocks());
-    let Phase::Settled(settled) = &transfer.phase else {
-        panic!("{:?}", transfer.phase)
-    };
-    assert_eq!(settled.by, SettledBy::Rerun(by));
-}
-
-#[test]
-fn a_settled_transfer_takes_nothing_in_any_more() {
-    let mut transfer = given([
-        (
-            0,
-            Input::PlatformSettled {
-                status: Some("CANCELLED".to_owned()),
-            },
-        ),
-        (0, fenced(FileTotals::default())),
-    ]);
-    let over = transfer.clone();
-    for late in [
-        Input::FileSeen,
-        imported(1, 0),
-        Input::CancelRequested,
-        complete(),
-        moved(),
-        Input::ListenerTriggered,
-        Input::Reporting { percent: 50 },
-        Input::Stop(StopReason::Deadline),
-    ] {
-        assert!(!transfer.apply(late, at(9), &clocks()));
-    }
-    assert_eq!(transfer, over);
-}
-
-#[test]
-fn a_transfer_that_is_listed_no_more_is_given_up_after_two_looks() {
-    let mut transfer = given([(0, Input::FileSeen), (5, Input::Listed(Listing::Absent))]);
-    assert!(transfer.is_open());
-    transfer.apply(Input::Listed(Listing::Absent), at(10), &clocks());
-    assert_eq!(transfer.phase.as_str(), "STOPPING");
-}
-
-#[test]
-fn absence_from_a_full_list_means_nothing() {
-    let transfer = given([
-        (5, Input::Listed(Listing::Full)),
-        (10, Input::Listed(Listing::Full)),
-        (20, Input::Listed(Listing::Full)),
-    ]);
-    assert!(transfer.is_open());
+fn a_share_of_a_file_counts_only_while_a_file_is_open() {
+    assert_eq!(given([]).report(500).percent, 1);
+    let open = given([(0, Input::FileSeen)]);
+    assert_eq!(open.report(500).percent, 50);
+    assert_eq!(open.report(9_000).percent, 99);
 }
 
 #[test]
@@ -718,13 +277,87 @@ fn what_is_due_is_never_a_wait_and_nothing_is_owed_before() {
 }
 
 #[test]
-fn a_stored_state_reads_back_as_it_was() {
-    let transfer = given([
-        (0, Input::FileSeen),
-        (1, imported(10, 1)),
-        (1, complete()),
-        (1, Input::SettlementBegun),
-    ]);
-    let stored = serde_json::to_string(&transfer).unwrap();
-    assert_eq!(serde_json::from_str::<Transfer>(&stored).unwrap(), transfer);
+fn a_creation_time_is_believed_from_a_transfers_whole_life_ago_until_now() {
+    let seen = |created: Timestamp| {
+        let (tenant, id) = (TenantId::new("t"), TransferId::new("x"));
+        Transfer::first_seen(tenant, id, None, Some(created), START).created_at
+    };
+    let bit = Duration::from_millis(1);
+    let oldest = START - platform::LIFE;
+    assert_eq!(seen(oldest), oldest);
+    assert_eq!(seen(oldest - bit), START);
+    assert_eq!(seen(START + bit), START);
 }
+
+#[test]
+fn a_rerun_may_be_learnt_late_and_only_once() {
+    let mut transfer = transfer();
+    assert!(!transfer.is_rerun());
+    transfer.created_at = START - Duration::from_hours(1);
+    assert!(!transfer.join_chain(TransferId::new("t-1")), "its own id");
+    assert_eq!(transfer.chain(), ChainId::new("t-1"));
+    assert!(transfer.join_chain(TransferId::new("t-0")));
+    assert!(transfer.is_rerun());
+    assert_eq!(transfer.chain(), ChainId::new("t-0"));
+    assert_eq!(transfer.created_at, START);
+    assert!(!transfer.join_chain(TransferId::new("t-9")));
+    assert_eq!(transfer.chain(), ChainId::new("t-0"));
+}
+
+#[test]
+fn a_row_tells_the_records_of_so_many_files_in_flight_that_it_stays_small() {
+    let mut transfer = given([]);
+    let moved = |transfer: &mut Transfer, file: u64, read: u64| {
+        let file = format!("k-{file}");
+        let counts = counts(read, 0);
+        transfer.apply(Input::WorkMoved { file, counts }, at(1), &clocks());
+    };
+    for file in 0..=IN_FLIGHT_MAX as u64 {
+        moved(&mut transfer, file, 1);
+    }
+    assert_eq!(transfer.work.in_flight.len(), IN_FLIGHT_MAX);
+    moved(&mut transfer, 0, 5);
+    assert_eq!(transfer.work.in_flight["k-0"].read, 5);
+}
+
+#[test]
+fn files_that_failed_are_counted_and_the_first_problem_is_kept() {
+    let failed = |reason: &str, poisoned: bool| {
+        let reason = reason.to_owned();
+        Input::FileEnded {
+            file: String::new(),
+            outcome: if poisoned {
+                FileOutcome::Poisoned { reason }
+            } else {
+                FileOutcome::Unreadable { reason }
+            },
+            counts: Counts::default(),
+            manifest: false,
+        }
+    };
+    let manifest = Input::FileEnded {
+        file: "m".to_owned(),
+        outcome: FileOutcome::Imported,
+        counts: Counts::default(),
+        manifest: true,
+    };
+    let mut inputs = vec![(0, Input::FileSeen); 5];
+    inputs.extend([
+        (1, manifest),
+        (1, failed("first", false)),
+        (2, failed("second", false)),
+        (3, failed("third", true)),
+        (4, failed("fourth", true)),
+    ]);
+    let transfer = given(inputs);
+    let work = &transfer.work;
+    assert_eq!((work.files_failed, work.files_poisoned), (4, 2));
+    assert_eq!(work.first_problem.as_deref(), Some("first"));
+    assert!(transfer.exporter.manifest, "kept");
+    assert_eq!(transfer.files_exported(), 4);
+}
+
+mod completeness;
+mod settling;
+mod stopping;
+mod stored;

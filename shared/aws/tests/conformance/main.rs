@@ -1,0 +1,10 @@
+//! The adapters and the reference models keep the same promises: DynamoDB is dynoxide, reached through the SDK.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+mod contract;
+mod meter;
+mod queue;
+mod table;

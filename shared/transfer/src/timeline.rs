@@ -1,0 +1,391 @@
+//! What happened to a transfer, entry by entry, and what that says about its health: what support reads.
+//!
+//! [`entries`] says what an input adds, so that it is written together with the state that the input made; what only the
+//! shell knows (which file was announced, that the sweeper revived one) it says itself. [`health`] reads the whole back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::completeness::Evidence;
+use crate::counts::Counts;
+use crate::identity::{ChainId, TransferId};
+use crate::message::{MESSAGE_MAX, clip};
+use crate::settlement::{Answer, Form, Listing};
+use crate::timestamp::Timestamp;
+use crate::transfer::{SettledBy, StopReason, Transfer};
+use crate::verdict::{Cause, Status, Verdict};
+
+mod entries;
+mod health;
+
+pub use entries::entries;
+pub use health::{Health, health};
+
+/// One line of a transfer's timeline.
+///
+/// It holds labels, keys of files, counts and reasons: never a token, a URL, a body or the name of a plan. Of entries with
+/// one time the sequence in which they were written counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// Who saw or did it.
+    pub by: Actor,
+    /// What.
+    pub what: What,
+    /// The event or message that made it happen, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+}
+
+/// Who writes a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// Takes events in.
+    Intake,
+    /// Works on events and files.
+    Processor,
+    /// Finds what is due, lost or overdue.
+    Sweeper,
+    /// One that this release doesn't know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What an entry tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum What {
+    /// An event was taken in.
+    EventTaken {
+        /// Its type, as the platform calls it.
+        event: String,
+    },
+    /// The transfer was seen for the first time.
+    FirstSeen {
+        /// All attempts of this migration.
+        chain: ChainId,
+        /// The chain's first transfer, when this is a re-run.
+        rerun_of: Option<TransferId>,
+        /// From when its deadlines count.
+        created_at: Timestamp,
+        /// Whether only the platform's list showed it: no event of it had arrived.
+        adopted: bool,
+    },
+    /// It turned out to be a re-run.
+    ChainJoined {
+        /// The chain's first transfer.
+        rerun_of: TransferId,
+    },
+    /// The server's listener was started.
+    ListenerTriggered,
+    /// The server's listener failed.
+    ListenerFailed {
+        /// The exception's class, when the platform told it.
+        exception: Option<String>,
+    },
+    /// The platform said that the export phase is complete.
+    ExportPhaseCompleted,
+    /// A file was announced.
+    FileAnnounced {
+        /// Its key.
+        file: String,
+        /// Its label.
+        label: Option<String>,
+    },
+    /// A file was found in the platform's list that was never announced.
+    FileAdopted {
+        /// Its key.
+        file: String,
+        /// Its label.
+        label: Option<String>,
+    },
+    /// A worker took a file up.
+    FileTaken {
+        /// Its key.
+        file: String,
+        /// The worker's fencing number.
+        fence: u64,
+        /// Workers that took it since it last moved, this one included.
+        attempt: u64,
+        /// In which way.
+        how: Taken,
+    },
+    /// Records of a file were committed.
+    SliceCommitted {
+        /// The file's key.
+        file: String,
+        /// The file's records so far.
+        counts: Counts,
+    },
+    /// The import of a file can't go on for now.
+    Interrupted {
+        /// The file's key, where it is known.
+        file: Option<String>,
+        /// Why.
+        reason: String,
+        /// Pause until it is tried again, in milliseconds, where it is known.
+        retry_after_ms: Option<u64>,
+    },
+    /// The import of a file ended.
+    FileEnded {
+        /// Its key.
+        file: String,
+        /// How.
+        how: Ended,
+        /// What was wrong with it.
+        problem: Option<String>,
+        /// Its records.
+        counts: Counts,
+        /// Whether it was a manifest that could be used.
+        manifest: bool,
+    },
+    /// A progress update was sent.
+    ProgressReported {
+        /// Its percent.
+        percent: u8,
+        /// Whether the platform took it.
+        taken: bool,
+    },
+    /// Completeness was looked at: more must come.
+    ExportAwaited {
+        /// Reads after "waiting for".
+        waiting_for: String,
+    },
+    /// Completeness was looked at: nothing more will come.
+    ExportComplete {
+        /// What decided it.
+        evidence: Evidence,
+        /// How many files or records are missing.
+        missing: u64,
+    },
+    /// The platform doesn't list the transfer as active.
+    NotListed,
+    /// The transfer is stopped before its import is complete.
+    Stopping {
+        /// Why.
+        reason: StopReason,
+    },
+    /// Every file's fencing token was moved on.
+    Fenced {
+        /// Until when a worker's lease is still in force.
+        leased_until: Option<Timestamp>,
+    },
+    /// The verdict was written.
+    VerdictDecided {
+        /// What the platform is told.
+        status: Status,
+        /// Why.
+        cause: Cause,
+        /// What the admin reads.
+        message: String,
+    },
+    /// An attempt to settle was sent and answered.
+    SettlementSent {
+        /// Its number, from 1.
+        attempt: u32,
+        /// Its form.
+        form: Form,
+        /// The answer.
+        answer: Answer,
+    },
+    /// The platform's list was asked whether a settlement arrived.
+    ConfirmationLooked {
+        /// What it showed.
+        listing: Listing,
+    },
+    /// It is over.
+    Settled {
+        /// Who ended it.
+        by: SettledBy,
+        /// The final status, where it is known.
+        status: Option<String>,
+    },
+    /// A newer attempt of the chain took over.
+    Superseded {
+        /// That attempt.
+        by: TransferId,
+    },
+    /// The platform can't be asked.
+    PlatformUnavailable {
+        /// Why, where it is known.
+        reason: Option<String>,
+    },
+    /// The platform answers again.
+    PlatformAvailable,
+    /// The sweeper brought lost work back.
+    Revived {
+        /// The file's key; none when it was an event.
+        file: Option<String>,
+    },
+    /// A message came to its dead-letter queue.
+    DeadLetter {
+        /// The file's key, where it was about one.
+        file: Option<String>,
+        /// What it was.
+        reason: String,
+    },
+    /// Only a person can mend this.
+    PersonNeeded {
+        /// The error's code, such as `LF-NO-SITE`; `docs/errors` explains it.
+        code: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A kind that this release doesn't know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// In which way a worker took a file up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taken {
+    /// Nobody had worked on it.
+    First,
+    /// Another slice of it was due.
+    NextSlice,
+    /// The sweeper had found that nobody worked on it.
+    Revived,
+    /// Its worker died: the lease had run out.
+    TakenOver,
+    /// A way that this release doesn't know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How the import of a file ended, without the problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// Read to its end.
+    Imported,
+    /// Could not be read to its end.
+    Unreadable,
+    /// Killed every worker that tried it.
+    Poisoned,
+    /// Fenced off because the transfer was stopped.
+    Stopped,
+    /// A way that this release doesn't know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Entry {
+    /// An entry whose texts are short and harmless.
+    pub fn new(at: Timestamp, by: Actor, what: What) -> Self {
+        Self {
+            at,
+            by,
+            what: what.told(),
+            cause: None,
+        }
+    }
+
+    /// The same with the id of the event or message that made it happen.
+    #[must_use]
+    pub fn caused_by(self, cause: &str) -> Self {
+        Self {
+            cause: Some(told(cause, NAME_MAX)),
+            ..self
+        }
+    }
+}
+
+/// Longest label, key or name in an entry, in characters. Labels are bounded at 1024 bytes when they are taken in.
+const NAME_MAX: usize = 1024;
+
+/// Longest reason in an entry, in characters.
+const REASON_MAX: usize = 300;
+
+impl What {
+    /// The first sight of a transfer.
+    pub fn first_seen(transfer: &Transfer, adopted: bool) -> Self {
+        Self::FirstSeen {
+            chain: transfer.chain(),
+            rerun_of: transfer.original.clone(),
+            created_at: transfer.created_at,
+            adopted,
+        }
+    }
+
+    pub(crate) fn verdict_decided(verdict: &Verdict) -> Self {
+        Self::VerdictDecided {
+            status: verdict.status,
+            cause: verdict.cause,
+            message: verdict.message.clone(),
+        }
+    }
+
+    /// The same with every text clipped, and without what must not be told.
+    fn told(mut self) -> Self {
+        match &mut self {
+            Self::EventTaken { event: name } | Self::SliceCommitted { file: name, .. } => {
+                *name = told(name, NAME_MAX);
+            }
+            Self::FileTaken { file, .. } => *file = told(file, NAME_MAX),
+            Self::FileAnnounced { file, label } | Self::FileAdopted { file, label } => {
+                *file = told(file, NAME_MAX);
+                tell(label, NAME_MAX);
+            }
+            Self::Interrupted { file, reason, .. } | Self::DeadLetter { file, reason } => {
+                tell(file, NAME_MAX);
+                *reason = told(reason, REASON_MAX);
+            }
+            Self::FileEnded { file, problem, .. } => {
+                *file = told(file, NAME_MAX);
+                tell(problem, REASON_MAX);
+            }
+            Self::ListenerFailed { exception: text }
+            | Self::PlatformUnavailable { reason: text } => tell(text, REASON_MAX),
+            Self::Settled { status: text, .. }
+            | Self::Stopping {
+                reason: StopReason::SettledElsewhere { status: text },
+            } => tell(text, NAME_MAX),
+            Self::Revived { file } => tell(file, NAME_MAX),
+            Self::ExportAwaited { waiting_for: text } => *text = told(text, REASON_MAX),
+            Self::VerdictDecided { message, .. } => *message = told(message, MESSAGE_MAX),
+            Self::PersonNeeded { code, problem } => {
+                *code = told(code, NAME_MAX);
+                *problem = told(problem, REASON_MAX);
+            }
+            Self::FirstSeen { .. }
+            | Self::ChainJoined { .. }
+            | Self::ListenerTriggered
+            | Self::ExportPhaseCompleted
+            | Self::ProgressReported { .. }
+            | Self::ExportComplete { .. }
+            | Self::NotListed
+            | Self::Stopping { .. }
+            | Self::Fenced { .. }
+            | Self::SettlementSent { .. }
+            | Self::ConfirmationLooked { .. }
+            | Self::Superseded { .. }
+            | Self::PlatformAvailable
+            | Self::Unknown => {}
+        }
+        self
+    }
+}
+
+fn tell(text: &mut Option<String>, limit: usize) {
+    if let Some(text) = text {
+        *text = told(text, limit);
+    }
+}
+
+/// Takes out what looks like a URL or a token, should a reason ever quote one, and clips the rest.
+fn told(text: &str, limit: usize) -> String {
+    let harmful = |word: &str| word.contains("://") || word.contains("eyJ");
+    if !harmful(text) {
+        return clip(text, limit);
+    }
+    let words: Vec<&str> = text
+        .split(' ')
+        .map(|word| if harmful(word) { "(left out)" } else { word })
+        .collect();
+    clip(&words.join(" "), limit)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+use std::time::Duration;
+
+use super::{FileTotals, Phase, Settled, SettledBy, StopReason, Transfer};
+use crate::clocks::{Clocks, own};
+use crate::settlement::{Confirmed, Listing, Settlement};
+use crate::timestamp::Timestamp;
+use crate::verdict::{Status, Verdict};
+
+impl Transfer {
+    pub(super) fn stop(&mut self, reason: StopReason, now: Timestamp) {
+        let stronger = matches!(
+            reason,
+            StopReason::SettledElsewhere { .. } | StopReason::Superseded { .. }
+        );
+        match &mut self.phase {
+            Phase::Open => {
+                self.phase = Phase::Stopping {
+                    reason,
+                    since: now,
+                    leased_until: None,
+                };
+            }
+            // No verdict is written yet: what the platform decided outweighs what we were about to.
+            Phase::Stopping {
+                reason: earlier, ..
+            } if stronger => *earlier = reason,
+            // A re-run exists only after the platform settled this one, so it has the verdict that is on its way.
+            Phase::Settling(settlement) => {
+                if let StopReason::Superseded { by } = reason {
+                    let verdict = settlement.verdict.clone();
+                    self.phase = Phase::Settled(Settled {
+                        by: SettledBy::Rerun(by),
+                        status: Some(verdict.status.as_str().to_owned()),
+                        verdict: Some(verdict),
+                        form: None,
+                        at: now,
+                    });
+                }
+            }
+            Phase::Stopping { .. } | Phase::Settled(_) => {}
+        }
+    }
+
+    pub(super) fn platform_settled(&mut self, status: Option<String>, now: Timestamp) {
+        match &mut self.phase {
+            Phase::Open | Phase::Stopping { .. } => {
+                self.stop(StopReason::SettledElsewhere { status }, now);
+            }
+            Phase::Settling(settlement) => {
+                let ours = settlement.verdict.status.as_str();
+                // Where the platform says no word of its own, our verdict is what it has, if it can have it at all.
+                let taken = match &status {
+                    Some(status) => status == ours && settlement.attempts > 0,
+                    None => settlement.may_have_arrived(),
+                };
+                self.phase = Phase::Settled(Settled {
+                    by: if taken {
+                        SettledBy::App
+                    } else {
+                        SettledBy::Platform
+                    },
+                    verdict: Some(settlement.verdict.clone()),
+                    status: status.or_else(|| taken.then(|| ours.to_owned())),
+                    form: taken.then_some(settlement.form),
+                    at: now,
+                });
+            }
+            // Who settled it was inferred from what was sent and listed; the platform's own word is the truth.
+            Phase::Settled(settled) => {
+                let Some(status) = status else { return };
+                let ours = settled.verdict.as_ref().map(|verdict| verdict.status);
+                if settled.by == SettledBy::App && ours.map(Status::as_str) != Some(&*status) {
+                    settled.by = SettledBy::Platform;
+                    settled.form = None;
+                }
+                settled.status = Some(status);
+            }
+        }
+    }
+
+    pub(super) fn listed(&mut self, listing: Listing, now: Timestamp, clocks: &Clocks) {
+        let (age, seed) = (now.since(self.created_at), self.seed());
+        match &mut self.phase {
+            Phase::Open => {
+                self.reconciled_at = now;
+                self.held_back_until = None;
+                match listing {
+                    Listing::Active => self.absent_since = None,
+                    Listing::Full => {}
+                    Listing::Absent => {
+                        if now.since(self.first_seen_at)
+                            < own::LISTED_AFTER.min(clocks.reconcile_interval)
+                        {
+                            return;
+                        }
+                        let since = *self.absent_since.get_or_insert(now);
+                        if now.since(since) >= own::ABSENT_FOR.min(clocks.reconcile_interval)
+                            && now > since
+                        {
+                            self.stop(StopReason::SettledElsewhere { status: None }, now);
+                        }
+                    }
+                }
+            }
+            Phase::Settling(settlement) => {
+                let looked = settlement.looked(listing, now, clocks, age, seed);
+                self.confirmed(looked, now);
+            }
+            Phase::Stopping { .. } | Phase::Settled(_) => {}
+        }
+    }
+
+    pub(super) fn platform_unavailable(
+        &mut self,
+        retry_after: Option<Duration>,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) {
+        let (age, seed) = (now.since(self.created_at), self.seed());
+        if let Phase::Settling(settlement) = &mut self.phase {
+            let looked = settlement.look_failed(retry_after, now, clocks, age, seed);
+            self.confirmed(looked, now);
+        } else {
+            let pause = retry_after.unwrap_or_default().max(clocks.retry_pause);
+            self.held_back_until = Some(now + pause);
+        }
+    }
+
+    /// A settlement's fate, once it is known.
+    fn confirmed(&mut self, looked: Confirmed, now: Timestamp) {
+        let Phase::Settling(settlement) = &self.phase else {
+            return;
+        };
+        let taken = match looked {
+            Confirmed::Open => return,
+            Confirmed::Settled => true,
+            Confirmed::Elsewhere => false,
+        };
+        self.phase = Phase::Settled(Settled {
+            by: if taken {
+                SettledBy::App
+            } else {
+                SettledBy::Platform
+            },
+            verdict: Some(settlement.verdict.clone()),
+            status: taken.then(|| settlement.verdict.status.as_str().to_owned()),
+            form: (taken && settlement.accepted_at.is_some()).then_some(settlement.form),
+            at: now,
+        });
+    }
+
+    pub(super) fn files_fenced(
+        &mut self,
+        totals: FileTotals,
+        leased_until: Option<Timestamp>,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) {
+        let Phase::Stopping {
+            reason,
+            since,
+            leased_until: waiting,
+        } = &mut self.phase
+        else {
+            return;
+        };
+        self.work.files_known = totals.known;
+        self.work.files_ended = totals.ended;
+        self.work.counts = totals.counts;
+        self.work.in_flight.clear();
+        let overdue = *reason == StopReason::Cancelled && now >= *since + clocks.cancel_settle_by;
+        if let Some(until) = leased_until.filter(|until| *until > now && !overdue) {
+            *waiting = Some(until);
+            return;
+        }
+        let reason = reason.clone();
+        if let Some(verdict) = Verdict::of_stop(self, &reason, clocks.work_stale_after, now) {
+            self.settle(verdict, now);
+        } else {
+            let (by, status) = match reason {
+                StopReason::Superseded { by } => (SettledBy::Rerun(by), None),
+                StopReason::SettledElsewhere { status } => (SettledBy::Platform, status),
+                _ => (SettledBy::Platform, None),
+            };
+            self.phase = Phase::Settled(Settled {
+                by,
+                verdict: None,
+                status,
+                form: None,
+                at: now,
+            });
+        }
+    }
+
+    pub(super) fn settle(&mut self, verdict: Verdict, now: Timestamp) {
+        self.phase = Phase::Settling(Settlement::new(verdict, now));
+    }
+
+    /// Spreads the retries of different transfers.
+    pub(super) fn seed(&self) -> u64 {
+        self.id
+            .as_str()
+            .bytes()
+            .fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+            })
+    }
+}

@@ -1,0 +1,162 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::state::StopReason;
+use crate::completeness::Evidence;
+use crate::counts::Counts;
+use crate::identity::TransferId;
+use crate::settlement::{Answer, Listing};
+use crate::timestamp::Timestamp;
+
+/// How the import of a file ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileOutcome {
+    /// Read to its end. Single records may have been rejected.
+    Imported,
+    /// Could not be read to its end.
+    Unreadable {
+        /// As the admin may read it.
+        reason: String,
+    },
+    /// Killed every worker that tried it.
+    Poisoned {
+        /// As the admin may read it.
+        reason: String,
+    },
+    /// Fenced off because the transfer was stopped.
+    Stopped,
+}
+
+/// Sums over the files of a transfer, taken while no file can change any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileTotals {
+    /// Files there are.
+    pub known: u64,
+    /// Files that ended before the transfer was stopped.
+    pub ended: u64,
+    /// Records of all files, those of half-imported ones included.
+    pub counts: Counts,
+}
+
+/// Something that happened to a transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The server's listener was started.
+    ListenerTriggered,
+    /// A file was announced, or found in the platform's list, for the first time.
+    FileSeen,
+    /// The import of a file ended. Given once a file.
+    FileEnded {
+        /// Its key.
+        file: String,
+        /// How.
+        outcome: FileOutcome,
+        /// Its records.
+        counts: Counts,
+        /// Whether it was a manifest that could be used.
+        manifest: bool,
+    },
+    /// The import moved: a slice committed something.
+    WorkMoved {
+        /// The file's key.
+        file: String,
+        /// The file's records so far.
+        counts: Counts,
+    },
+    /// The import of a file can't go on for now.
+    WorkStalled {
+        /// Why, as the admin may read it.
+        reason: String,
+    },
+    /// A progress report is about to be sent.
+    Reporting {
+        /// Its percent.
+        percent: u8,
+    },
+    /// The server's listener failed.
+    ListenerErrored {
+        /// The exception's class, when the platform told it.
+        exception: Option<String>,
+    },
+    /// The platform says that the export phase is complete: Forge's `completed:export_phase` (PROTOCOL.md 7.2). Connect has no
+    /// such event.
+    ExportPhaseCompleted,
+    /// The admin or Atlassian Support cancelled.
+    CancelRequested,
+    /// The platform says that the transfer is settled.
+    PlatformSettled {
+        /// Its word for the outcome, where it said one.
+        status: Option<String>,
+    },
+    /// A newer attempt of the chain was seen.
+    Superseded {
+        /// That attempt.
+        by: TransferId,
+    },
+    /// The platform's list of active transfers was read.
+    Listed(Listing),
+    /// Completeness was looked at: nothing more will come.
+    ExportComplete {
+        /// What decided it.
+        evidence: Evidence,
+        /// What is not there.
+        missing: Vec<String>,
+    },
+    /// Completeness was looked at: more must come.
+    ExportIncomplete {
+        /// Reads after "waiting for".
+        waiting_for: String,
+        /// Number of ended files that were looked at.
+        files_ended: u64,
+    },
+    /// What [`Step::Stop`] asked for.
+    Stop(StopReason),
+    /// Every file's fencing token was moved on, so that no worker can commit any more.
+    FilesFenced {
+        /// Sums over all files.
+        totals: FileTotals,
+        /// Until when a worker may still have a delivery under way.
+        leased_until: Option<Timestamp>,
+    },
+    /// An attempt to settle is about to be sent.
+    SettlementBegun,
+    /// The platform answered it.
+    SettlementAnswered(Answer),
+    /// The platform could not be asked; nothing is known.
+    PlatformUnavailable {
+        /// What the platform asked us to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What is owed to a transfer now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing until the transfer's next due instant.
+    Wait,
+    /// Look whether the export is complete: files, manifest, and (without a manifest) the platform's list.
+    CheckCompleteness,
+    /// Apply [`Input::Stop`].
+    Stop(StopReason),
+    /// Move every unfinished file's fencing token on.
+    FenceFiles,
+    /// Begin and send an attempt to settle.
+    Settle,
+    /// Read the platform's list of active transfers to learn whether a settlement arrived.
+    Confirm,
+    /// Compare with the platform's lists: still active? files that were never announced?
+    Reconcile,
+    /// Tell the admin what the transfer waits for.
+    Report,
+}
+
+/// A progress update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// 1..99, never lower than before (PROTOCOL.md 2.6).
+    pub percent: u8,
+    /// What the admin reads.
+    pub message: String,
+}

@@ -1,0 +1,178 @@
+use super::{Phase, Step, StopReason, Transfer};
+use crate::clocks::Clocks;
+use crate::completeness::Evidence;
+use crate::timestamp::Timestamp;
+
+impl Transfer {
+    /// What is owed now.
+    pub fn next_step(&self, now: Timestamp, clocks: &Clocks) -> Step {
+        self.obligations(clocks)
+            .into_iter()
+            .find(|(due, _)| *due <= now)
+            .map_or(Step::Wait, |(_, step)| step)
+    }
+
+    /// When something is owed next; none once it is settled.
+    pub fn due_at(&self, clocks: &Clocks) -> Option<Timestamp> {
+        self.obligations(clocks)
+            .into_iter()
+            .map(|(due, _)| due)
+            .min()
+    }
+
+    /// Whether the server app and our own work were quiet for so long that the platform's file list decides.
+    pub fn is_quiet(&self, now: Timestamp, clocks: &Clocks) -> bool {
+        now >= self.quiet_from(clocks)
+    }
+
+    /// The strongest sign, the manifest aside, that nothing more will come.
+    pub fn evidence(&self, now: Timestamp, clocks: &Clocks) -> Option<Evidence> {
+        if self.exporter.errored_at.is_some() {
+            Some(Evidence::ListenerError)
+        } else if self.exporter.completed_at.is_some() {
+            Some(Evidence::ExportComplete)
+        } else {
+            self.is_quiet(now, clocks).then_some(Evidence::FileList)
+        }
+    }
+
+    /// Whether the platform's file list is to be read before completeness is decided. A manifest names every file itself; in
+    /// every other case a lost event would be a lost file.
+    pub const fn needs_file_list(&self) -> bool {
+        let exporter = &self.exporter;
+        !exporter.manifest || exporter.errored_at.is_some() || exporter.completed_at.is_some()
+    }
+
+    /// Whether a look at completeness that found this evidence still holds: what happened since may have made it void.
+    pub(super) fn can_be_complete(
+        &self,
+        evidence: Evidence,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) -> bool {
+        let known = match evidence {
+            Evidence::Manifest => self.exporter.manifest,
+            _ => self.evidence(now, clocks) == Some(evidence),
+        };
+        known && self.is_open() && self.work.files_open() == 0 && self.work.files_poisoned == 0
+    }
+
+    /// What is owed and when, the more urgent first. This is the only place that turns clocks into instants.
+    fn obligations(&self, clocks: &Clocks) -> Vec<(Timestamp, Step)> {
+        match &self.phase {
+            Phase::Open => self.open_obligations(clocks),
+            Phase::Stopping {
+                reason,
+                since,
+                leased_until,
+            } => {
+                let mut due = leased_until.unwrap_or(*since);
+                if *reason == StopReason::Cancelled {
+                    // The platform settles it by itself after 60 minutes, lease or not.
+                    due = due.min(*since + clocks.cancel_settle_by);
+                }
+                vec![(due, Step::FenceFiles)]
+            }
+            Phase::Settling(settlement) => {
+                let (due, look) = settlement.due();
+                vec![(due, if look { Step::Confirm } else { Step::Settle })]
+            }
+            Phase::Settled(_) => Vec::new(),
+        }
+    }
+
+    fn open_obligations(&self, clocks: &Clocks) -> Vec<(Timestamp, Step)> {
+        let mut owed = Vec::with_capacity(8);
+        let exporter = &self.exporter;
+        let idle = self.work.files_open() == 0;
+        let not_before = |due: Timestamp| self.held_back_until.map_or(due, |until| until.max(due));
+
+        if idle && self.work.files_poisoned > 0 {
+            owed.push((self.work.last_moved_at, Step::Stop(StopReason::Poison)));
+        }
+        if let Some(due) = self.completeness_due(clocks) {
+            owed.push((not_before(due), Step::CheckCompleteness));
+        }
+        owed.push((
+            self.created_at + clocks.hard_deadline,
+            Step::Stop(StopReason::Deadline),
+        ));
+        if let Some(errored) = exporter.errored_at.filter(|_| idle) {
+            // The platform's list can't be had, or nothing would be owed any more: what came is what there is.
+            let since = errored.max(self.work.last_moved_at);
+            owed.push((
+                since + clocks.listener_error_drain,
+                Step::Stop(StopReason::ListenerError),
+            ));
+        }
+        if idle {
+            owed.push((
+                self.quiet_since() + clocks.export_silence,
+                Step::Stop(StopReason::ExporterSilent),
+            ));
+        } else if let Some(errored) = exporter.errored_at {
+            let since = errored.max(self.work.last_moved_at);
+            let drain = clocks.listener_error_drain.min(clocks.work_stale_after);
+            owed.push((since + drain, Step::Stop(StopReason::ListenerError)));
+        } else {
+            owed.push((
+                self.work.last_moved_at + clocks.work_stale_after,
+                Step::Stop(StopReason::WorkStale),
+            ));
+        }
+        owed.push((
+            not_before(self.reconciled_at + clocks.reconcile_interval),
+            Step::Reconcile,
+        ));
+        let reported = self.last_reported_at.unwrap_or(self.first_seen_at);
+        let pause = clocks.waiting_report_interval.max(clocks.progress_interval);
+        owed.push((not_before(reported + pause), Step::Report));
+        owed
+    }
+
+    /// When completeness must be looked at; none while files are open or as long as nothing has changed since the last look.
+    fn completeness_due(&self, clocks: &Clocks) -> Option<Timestamp> {
+        if self.work.files_open() > 0 {
+            return None;
+        }
+        let exporter = &self.exporter;
+        let looked_after = |instant: Timestamp| {
+            exporter.checked_files == self.work.files_ended
+                && exporter
+                    .checked_at
+                    .is_some_and(|checked| checked >= instant)
+        };
+        if let Some(done) = exporter.errored_at.max(exporter.completed_at) {
+            // The list of files is asked at once; whatever it shows beyond ours opens work again.
+            let due = done.max(self.work.last_moved_at);
+            if !looked_after(due) {
+                return Some(due);
+            }
+        }
+        if exporter.manifest && !looked_after(self.work.last_moved_at) {
+            return Some(self.work.last_moved_at);
+        }
+        let quiet = self.quiet_from(clocks);
+        (!looked_after(quiet)).then_some(quiet)
+    }
+
+    /// When it will have been quiet for long enough. A transfer without any file isn't waited for as long as one whose
+    /// exporter has shown that it works.
+    fn quiet_from(&self, clocks: &Clocks) -> Timestamp {
+        if self.work.files_known == 0 {
+            self.begun_at() + clocks.no_file_period
+        } else {
+            self.quiet_since() + clocks.quiet_period
+        }
+    }
+
+    /// When the server app began to export, as far as is known.
+    pub(crate) fn begun_at(&self) -> Timestamp {
+        self.exporter.triggered_at.unwrap_or(self.first_seen_at)
+    }
+
+    /// Since when neither the exporter nor our own work gave a sign.
+    pub(super) fn quiet_since(&self) -> Timestamp {
+        self.exporter.last_heard_at.max(self.work.last_moved_at)
+    }
+}

@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::counts::Counts;
+use crate::identity::TransferId;
+use crate::settlement::{Form, Settlement};
+use crate::timestamp::Timestamp;
+use crate::verdict::Verdict;
+
+/// Where a transfer stands. It only ever moves downwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Files may come and are imported.
+    Open,
+    /// No batch may begin any more; workers under way are being fenced off.
+    Stopping {
+        /// Why.
+        reason: StopReason,
+        /// Since when.
+        since: Timestamp,
+        /// Until when a worker's lease may still be in force.
+        leased_until: Option<Timestamp>,
+    },
+    /// The verdict is written and on its way.
+    Settling(Settlement),
+    /// Over. Nothing is ever written for it again.
+    Settled(Settled),
+}
+
+impl Phase {
+    /// The name under which rows and logs know it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Open => "OPEN",
+            Self::Stopping { .. } => "STOPPING",
+            Self::Settling(_) => "SETTLING",
+            Self::Settled(_) => "SETTLED",
+        }
+    }
+}
+
+/// Why a transfer is stopped before its import is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The admin or Atlassian Support asked for it.
+    Cancelled,
+    /// The server's listener failed and nothing more moves.
+    ListenerError,
+    /// [`Clocks::work_stale_after`](crate::Clocks::work_stale_after).
+    WorkStale,
+    /// [`Clocks::export_silence`](crate::Clocks::export_silence).
+    ExporterSilent,
+    /// [`Clocks::hard_deadline`](crate::Clocks::hard_deadline).
+    Deadline,
+    /// A file killed every worker that tried it.
+    Poison,
+    /// The platform ended it: a `transfer-settled` event, or it is listed no more.
+    SettledElsewhere {
+        /// The platform's word for the outcome, where it said one.
+        status: Option<String>,
+    },
+    /// A newer attempt of its chain has begun.
+    Superseded {
+        /// That attempt.
+        by: TransferId,
+    },
+}
+
+/// How a transfer ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Who ended it.
+    pub by: SettledBy,
+    /// Our verdict, when we had one.
+    pub verdict: Option<Verdict>,
+    /// The final status: the platform's word where it said one, else ours.
+    pub status: Option<String>,
+    /// The form that the platform took.
+    pub form: Option<Form>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Who ended a transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettledBy {
+    /// The platform took our verdict.
+    App,
+    /// The platform ended it without one.
+    Platform,
+    /// A newer attempt of the chain took over.
+    Rerun(TransferId),
+}
+
+/// What is known of the server app's export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exporter {
+    /// When `listener-triggered` arrived.
+    pub triggered_at: Option<Timestamp>,
+    /// Last sign of life: the newest event or newly found file.
+    pub last_heard_at: Timestamp,
+    /// When its listener failed.
+    pub errored_at: Option<Timestamp>,
+    /// The exception's class, when the platform told it.
+    pub exception: Option<String>,
+    /// When the platform said that the export phase is complete.
+    #[serde(default)]
+    pub completed_at: Option<Timestamp>,
+    /// Whether its manifest has been read.
+    pub manifest: bool,
+    /// What completeness waits for, as of the last look.
+    pub waiting_for: Option<String>,
+    /// When completeness was last looked at.
+    pub checked_at: Option<Timestamp>,
+    /// Number of ended files at that look.
+    pub checked_files: u64,
+}
+
+/// What our own import did. The manifest file counts as a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Files that are known.
+    pub files_known: u64,
+    /// Files whose import has ended, one way or the other.
+    pub files_ended: u64,
+    /// Of these, files that could not be read to their end.
+    pub files_failed: u64,
+    /// Of these, files that killed every worker that tried them.
+    pub files_poisoned: u64,
+    /// Records of the ended files.
+    pub counts: Counts,
+    /// Last sign of progress of our own.
+    pub last_moved_at: Timestamp,
+    /// The first problem of a file, as the admin may read it.
+    pub first_problem: Option<String>,
+    /// Records of files that are being imported, by file; of so many at once that their row stays small.
+    #[serde(default)]
+    pub in_flight: BTreeMap<String, Counts>,
+    /// Why nothing moves although a file is open, as the admin may read it.
+    #[serde(default)]
+    pub stalled_by: Option<String>,
+}
+
+impl Work {
+    /// Files whose import has not ended.
+    pub const fn files_open(&self) -> u64 {
+        self.files_known.saturating_sub(self.files_ended)
+    }
+
+    /// Records of ended files and of those in flight.
+    pub fn counts_so_far(&self) -> Counts {
+        self.in_flight
+            .values()
+            .fold(self.counts, |sum, counts| sum + *counts)
+    }
+}

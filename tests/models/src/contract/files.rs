@@ -1,0 +1,886 @@
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{join, join_all};
+use landfall_tracking::{
+    Claim, Claimed, Commit, Error, FileState, Item, Key, Landed, LandedTarget, Lease, NewFile,
+    RecordKey, Recorded, Rejected, Returning, Store, Value, Write,
+};
+use landfall_transfer::{
+    Clocks, Counts, FileOutcome, FileTotals, Input, Manifest, Transfer, TransferId,
+};
+
+use super::{GRACE, LEASE, NOW, Subject, Timestamp, expires, id, instant, later, tenant, text};
+
+pub(super) fn upload(s3_key: &str) -> NewFile {
+    NewFile {
+        tenant: tenant(),
+        transfer: id(),
+        s3_key: s3_key.to_owned(),
+        label: Some("issues.ndjson".to_owned()),
+        event: Some("{}".to_owned()),
+        message_id: Some("m-1".to_owned()),
+        received_at: NOW,
+    }
+}
+
+impl Subject {
+    async fn announce(&self, s3_key: &str) {
+        let announced = self.store.announce(&upload(s3_key), GRACE).await.unwrap();
+        assert_eq!(announced, Recorded::New);
+    }
+
+    /// An open transfer with one announced file.
+    async fn prepare(&self) {
+        self.open_transfer().await;
+        self.announce("k").await;
+    }
+
+    async fn claim(&self, s3_key: &str, owner: &str, now: Timestamp) -> Claim {
+        claim(&self.store, s3_key, owner, now).await
+    }
+
+    pub(super) async fn claimed(&self, s3_key: &str, owner: &str, now: Timestamp) -> Claimed {
+        claimed(self.claim(s3_key, owner, now).await)
+    }
+
+    async fn file(&self, s3_key: &str) -> landfall_tracking::File {
+        let file = self.store.file(&tenant(), &id(), s3_key).await.unwrap();
+        file.unwrap()
+    }
+
+    async fn ends(&self, lease: &Lease, counts: Counts) -> bool {
+        end(&self.store, lease, counts).await
+    }
+
+    async fn fence(&self, now: Timestamp) -> (FileTotals, Option<Timestamp>) {
+        fence(&self.store, now).await
+    }
+
+    /// How many of these records have arrived.
+    async fn arrived(&self, lease: &Lease, keys: &[&str]) -> usize {
+        let keys: Vec<RecordKey> = keys.iter().copied().map(record).collect();
+        self.store
+            .known_records(LandedTarget::Records, &tenant(), lease.chain(), &keys)
+            .await
+            .unwrap()
+            .len()
+    }
+}
+
+async fn claim(store: &Store, s3_key: &str, owner: &str, now: Timestamp) -> Claim {
+    let (tenant, id, clocks) = (tenant(), id(), Clocks::default());
+    store
+        .claim(&tenant, &id, s3_key, owner, LEASE, now, &clocks)
+        .await
+        .unwrap()
+}
+
+#[track_caller]
+fn claimed(claim: Claim) -> Claimed {
+    match claim {
+        Claim::Claimed(claimed) => *claimed,
+        other => panic!("not claimed: {other:?}"),
+    }
+}
+
+async fn end(store: &Store, lease: &Lease, counts: Counts) -> bool {
+    let (outcome, clocks) = (FileOutcome::Imported, Clocks::default());
+    let ended = store.end(lease, &outcome, counts, None, NOW, &clocks).await;
+    ended.unwrap().is_some()
+}
+
+async fn fence(store: &Store, now: Timestamp) -> (FileTotals, Option<Timestamp>) {
+    store.fence_files(&tenant(), &id(), now).await.unwrap()
+}
+
+fn record(key: &str) -> RecordKey {
+    RecordKey {
+        label: "issues".to_owned(),
+        key: key.to_owned(),
+    }
+}
+
+const fn applied(records: u64) -> Counts {
+    Counts {
+        read: records,
+        applied: records,
+        unchanged: 0,
+        held: 0,
+        rejected: 0,
+    }
+}
+
+fn batch(records: u64, keys: &[&str]) -> Commit {
+    Commit {
+        checkpoint: format!("{{\"records\":{records}}}"),
+        counts: applied(records),
+        target: LandedTarget::Records,
+        landed: keys
+            .iter()
+            .map(|key| Landed {
+                key: record(key),
+                content_hash: format!("hash of {key}"),
+                record: Some("{}".to_owned()),
+            })
+            .collect(),
+        rejected: Vec::new(),
+        leased_until: later(120),
+    }
+}
+
+#[track_caller]
+fn assert_conflict(outcome: Result<(), Error>) {
+    assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
+}
+
+#[track_caller]
+fn assert_absent(row: &Item, names: &[&str]) {
+    for name in names {
+        assert_eq!(row.get(*name), None, "{name}");
+    }
+}
+
+// Announcing.
+
+pub(super) async fn an_upload_is_stored_as_announced_and_due_when_its_grace_is_over(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let file = subject.file("k").await;
+    assert_eq!((file.tenant, file.transfer), (tenant(), id()));
+    assert_eq!(
+        (file.s3_key.as_str(), file.label.as_deref()),
+        ("k", Some("issues.ndjson"))
+    );
+    assert_eq!(file.event.as_deref(), Some("{}"));
+    assert_eq!((file.state, file.fence), (FileState::Announced, 0));
+    assert_eq!((file.attempts, file.leased_until), (0, None));
+    assert_eq!((file.received_at, file.counts), (NOW, Counts::default()));
+    assert_eq!((file.checkpoint, file.outcome), (None, None));
+    let row = subject.file_row("k").await;
+    assert_eq!(
+        (&row["message_id"], &row["v"]),
+        (&text("m-1"), &Value::Number(1))
+    );
+    assert_eq!(row["expires_at"], expires(NOW, 30));
+    assert_eq!(subject.due_files(later(119)).await, [""; 0]);
+    assert_eq!(subject.due_files(later(120)).await, ["k"]);
+}
+
+pub(super) async fn an_upload_that_is_announced_twice_is_one_file_as_it_was_first(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let before = subject.file_row("k").await;
+    let again = NewFile {
+        label: Some("other.ndjson".to_owned()),
+        event: None,
+        received_at: later(60),
+        ..upload("k")
+    };
+    let announced = subject.store.announce(&again, Duration::ZERO).await;
+    assert_eq!(announced.unwrap(), Recorded::Duplicate);
+    assert_eq!(subject.file_row("k").await, before);
+}
+
+pub(super) async fn an_upload_that_is_announced_again_after_it_was_taken_up_changes_nothing(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let announced = subject.store.announce(&upload("k"), Duration::ZERO).await;
+    assert_eq!(announced.unwrap(), Recorded::Duplicate);
+    let commit = batch(1, &["x"]);
+    subject
+        .store
+        .commit(&taken.lease, &commit, NOW)
+        .await
+        .unwrap();
+    assert_eq!(subject.transfer().await.work.files_known, 1);
+}
+
+// Taking up.
+
+pub(super) async fn of_two_workers_one_takes_the_file_and_it_is_counted_once(subject: &Subject) {
+    subject.prepare().await;
+    let (one, other) = join(subject.claim("k", "a", NOW), subject.claim("k", "b", NOW)).await;
+    let won = [&one, &other]
+        .iter()
+        .filter(|claim| matches!(claim, Claim::Claimed(_)))
+        .count();
+    assert_eq!(won, 1, "{one:?} {other:?}");
+    assert_eq!(subject.transfer().await.work.files_known, 1);
+}
+
+pub(super) async fn a_file_that_is_taken_up_is_held_and_due_when_its_lease_runs_out(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "worker a", later(5)).await;
+    assert_eq!(taken.lease.fence(), 1);
+    let row = subject.file_row("k").await;
+    assert_eq!(
+        (&row["state"], &row["fence"]),
+        (&text("OPEN"), &Value::Number(1))
+    );
+    assert_eq!(row["lease_owner"], text("worker a"));
+    assert_eq!(row["leased_until"], instant(later(95)));
+    assert_eq!(row["attempts"], Value::Number(1));
+    assert_eq!(subject.due_files(later(94)).await, [""; 0]);
+    assert_eq!(subject.due_files(later(95)).await, ["k"]);
+    // What the claim returned is what lies there.
+    assert_eq!(
+        format!("{:?}", taken.file),
+        format!("{:?}", subject.file("k").await)
+    );
+    assert_eq!(taken.transfer, subject.transfer().await);
+    assert_eq!(taken.transfer.work.files_known, 1);
+    assert_eq!(*taken.lease.chain(), taken.transfer.chain());
+}
+
+pub(super) async fn a_file_is_taken_over_only_when_its_lease_has_run_out(subject: &Subject) {
+    subject.prepare().await;
+    subject.claimed("k", "a", NOW).await;
+    let early = subject.claim("k", "b", later(89)).await;
+    assert!(matches!(early, Claim::Held(until) if until == NOW + LEASE));
+    subject.claimed("k", "b", later(90)).await;
+}
+
+pub(super) async fn a_takeover_has_a_newer_token_and_counts_an_attempt_and_leaves_the_transfer_alone(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let first = subject.claimed("k", "a", NOW).await;
+    let version = transfer_version(subject).await;
+    let second = subject.claimed("k", "b", later(90)).await;
+    assert_eq!((first.lease.fence(), second.lease.fence()), (1, 2));
+    assert_eq!((first.file.attempts, second.file.attempts), (1, 2));
+    assert_eq!(second.transfer, first.transfer);
+    assert_eq!(transfer_version(subject).await, version);
+    let row = subject.file_row("k").await;
+    assert_eq!(
+        (&row["fence"], &row["attempts"]),
+        (&Value::Number(2), &Value::Number(2))
+    );
+    assert_eq!(row["lease_owner"], text("b"));
+}
+
+async fn transfer_version(subject: &Subject) -> Value {
+    let row = subject.row("TRANSFER#tenant#transfer-1", "STATE").await;
+    row.unwrap()["version"].clone()
+}
+
+pub(super) async fn a_file_that_the_index_had_lost_is_in_it_again_when_it_is_taken_up(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let key = Key::new("TRANSFER#tenant#transfer-1", "FILE#k");
+    let lost = Write::update(key).remove("due_shard").remove("due_at");
+    let written = subject.table.write(lost, Returning::Nothing).await;
+    written.unwrap();
+    assert_eq!(subject.due_files(later(10_000)).await, [""; 0]);
+    subject.claimed("k", "a", NOW).await;
+    assert_eq!(subject.due_files(later(90)).await, ["k"]);
+}
+
+pub(super) async fn a_file_or_transfer_that_is_not_there_can_not_be_taken_up(subject: &Subject) {
+    subject.announce("k").await;
+    let without_transfer = subject.claim("k", "a", NOW).await;
+    assert!(matches!(without_transfer, Claim::Unknown));
+    subject.open_transfer().await;
+    let without_file = subject.claim("other", "a", NOW).await;
+    assert!(matches!(without_file, Claim::Unknown));
+    subject.claimed("k", "a", NOW).await;
+}
+
+pub(super) async fn of_two_workers_that_take_over_at_once_the_slower_gets_nothing(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    subject.claimed("k", "a", NOW).await;
+    let slower = subject
+        .meddled(|subject| async move { drop(subject.claimed("k", "b", later(90)).await) }.boxed());
+    let claim = claim(&slower, "k", "c", later(90)).await;
+    assert!(
+        matches!(claim, Claim::Held(until) if until == later(180)),
+        "{claim:?}"
+    );
+    assert_eq!(subject.file_row("k").await["lease_owner"], text("b"));
+    assert_eq!(subject.file("k").await.fence, 2);
+}
+
+pub(super) async fn a_file_that_is_dropped_while_it_is_taken_up_stays_dropped(subject: &Subject) {
+    subject.prepare().await;
+    let slower = subject.meddled(|subject| {
+        async move {
+            let dropped = subject.store.drop_file(&tenant(), &id(), "k").await;
+            dropped.unwrap();
+        }
+        .boxed()
+    });
+    let claim = claim(&slower, "k", "a", NOW).await;
+    assert!(matches!(claim, Claim::Ended), "{claim:?}");
+    assert_eq!(subject.file("k").await.state, FileState::Dropped);
+    assert_eq!(subject.transfer().await.work.files_known, 0);
+}
+
+pub(super) async fn a_transfer_that_changes_while_a_file_is_taken_up_keeps_its_change(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let slower = subject.meddled(|subject| {
+        async move { subject.apply(Input::Reporting { percent: 7 }).await }.boxed()
+    });
+    let taken = claimed(claim(&slower, "k", "a", NOW).await);
+    let transfer = subject.transfer().await;
+    assert_eq!((transfer.last_percent, transfer.work.files_known), (7, 1));
+    assert_eq!(taken.transfer, transfer);
+    assert_eq!(taken.lease.fence(), 1, "the first try wrote nothing");
+}
+
+pub(super) async fn a_file_is_not_taken_up_when_its_transfer_is_stopped_meanwhile(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let before = subject.file_row("k").await;
+    let slower = subject.meddled(|subject| async move { subject.stop().await }.boxed());
+    let claim = claim(&slower, "k", "a", NOW).await;
+    assert!(matches!(claim, Claim::Over), "{claim:?}");
+    assert_eq!(subject.file_row("k").await, before);
+}
+
+pub(super) async fn a_file_is_not_taken_over_when_its_transfer_is_stopped_meanwhile(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    subject.claimed("k", "a", NOW).await;
+    let before = subject.file_row("k").await;
+    let slower = subject.meddled(|subject| async move { subject.stop().await }.boxed());
+    let claim = claim(&slower, "k", "b", later(90)).await;
+    assert!(matches!(claim, Claim::Over), "{claim:?}");
+    assert_eq!(subject.file_row("k").await, before);
+}
+
+// Committing.
+
+pub(super) async fn a_batch_moves_records_exceptions_and_checkpoint_together(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let mut commit = batch(2, &["x", "y"]);
+    commit.counts.rejected = 1;
+    commit.rejected.push(Rejected {
+        record_number: 3,
+        outcome: "rejected",
+        key: Some("z".to_owned()),
+        namespace: Some("identity:user".to_owned()),
+        reason: "no mapping".to_owned(),
+    });
+    subject
+        .store
+        .commit(&taken.lease, &commit, later(3))
+        .await
+        .unwrap();
+    let file = subject.file("k").await;
+    assert_eq!(
+        (file.counts, file.checkpoint.as_deref()),
+        (commit.counts, Some("{\"records\":2}"))
+    );
+    assert_eq!((file.attempts, file.leased_until), (0, Some(later(120))));
+    assert_eq!((file.state, file.fence), (FileState::Open, 1));
+    assert_eq!(subject.arrived(&taken.lease, &["x", "y", "z"]).await, 2);
+    let exceptions = subject
+        .rows("TRANSFER#tenant#transfer-1", "EXCEPTION#")
+        .await;
+    let [(key, exception)] = exceptions.as_slice() else {
+        panic!("{exceptions:?}")
+    };
+    assert_eq!(key.sort, "EXCEPTION#k#000000000003");
+    assert_eq!(
+        *exception,
+        Item::from([
+            ("kind".into(), text("exception")),
+            ("outcome".into(), text("rejected")),
+            ("record_number".into(), Value::Number(3)),
+            ("key".into(), text("z")),
+            ("namespace".into(), text("identity:user")),
+            ("reason".into(), text("no mapping")),
+            ("at".into(), instant(later(3))),
+            ("expires_at".into(), expires(later(3), 400)),
+        ])
+    );
+}
+
+pub(super) async fn a_batch_that_is_committed_again_after_its_answer_was_lost_is_the_same_batch(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let commit = batch(2, &["x", "y"]);
+    for _ in 0..2 {
+        subject
+            .store
+            .commit(&taken.lease, &commit, NOW)
+            .await
+            .unwrap();
+    }
+    assert_eq!(subject.file("k").await.counts, applied(2));
+    assert_eq!(subject.arrived(&taken.lease, &["x", "y"]).await, 2);
+}
+
+pub(super) async fn a_worker_that_was_taken_over_commits_nothing(subject: &Subject) {
+    subject.prepare().await;
+    let late = subject.claimed("k", "a", NOW).await;
+    let current = subject.claimed("k", "b", later(90)).await;
+    let before = subject.file_row("k").await;
+    let commit = batch(1, &["x"]);
+    assert_conflict(subject.store.commit(&late.lease, &commit, NOW).await);
+    assert_eq!(subject.arrived(&late.lease, &["x"]).await, 0);
+    assert_eq!(subject.file_row("k").await, before);
+    let commit = batch(1, &["y"]);
+    subject
+        .store
+        .commit(&current.lease, &commit, NOW)
+        .await
+        .unwrap();
+    assert_eq!(subject.arrived(&current.lease, &["x", "y"]).await, 1);
+}
+
+pub(super) async fn a_worker_commits_nothing_for_a_file_that_has_ended(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    assert!(subject.ends(&taken.lease, applied(1)).await);
+    let before = subject.file_row("k").await;
+    let commit = batch(2, &["x"]);
+    assert_conflict(subject.store.commit(&taken.lease, &commit, NOW).await);
+    assert_eq!(subject.arrived(&taken.lease, &["x"]).await, 0);
+    assert_eq!(subject.file_row("k").await, before);
+}
+
+// Holding and giving back.
+
+pub(super) async fn a_lease_that_is_renewed_holds_longer(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    subject.store.renew(&taken.lease, later(300)).await.unwrap();
+    let held = subject.claim("k", "b", later(299)).await;
+    assert!(matches!(held, Claim::Held(until) if until == later(300)));
+    assert_eq!(subject.claimed("k", "b", later(300)).await.lease.fence(), 2);
+}
+
+pub(super) async fn a_lease_that_was_lost_can_not_be_renewed(subject: &Subject) {
+    subject.prepare().await;
+    let late = subject.claimed("k", "a", NOW).await;
+    let current = subject.claimed("k", "b", later(90)).await;
+    let before = subject.file_row("k").await;
+    assert_conflict(subject.store.renew(&late.lease, later(900)).await);
+    assert_eq!(subject.file_row("k").await, before);
+    assert!(subject.ends(&current.lease, applied(1)).await);
+    assert_conflict(subject.store.renew(&current.lease, later(900)).await);
+    assert_absent(&subject.file_row("k").await, &["leased_until"]);
+}
+
+pub(super) async fn a_file_given_back_in_order_is_taken_up_again_without_an_attempt_counted(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let back = subject.store.release(&taken.lease, later(10), true).await;
+    back.unwrap();
+    assert_eq!(subject.file_row("k").await["attempts"], Value::Number(0));
+    assert_eq!(subject.claimed("k", "b", later(1)).await.file.attempts, 1);
+}
+
+pub(super) async fn a_file_given_back_after_a_failure_keeps_its_attempts(subject: &Subject) {
+    subject.prepare().await;
+    for attempt in 1..=3 {
+        let taken = subject.claimed("k", "a", NOW).await;
+        assert_eq!(taken.file.attempts, attempt);
+        let back = subject.store.release(&taken.lease, NOW, false).await;
+        back.unwrap();
+    }
+}
+
+pub(super) async fn a_file_given_back_is_free_at_once_and_due_when_it_was_said(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let back = subject.store.release(&taken.lease, later(30), true).await;
+    back.unwrap();
+    let row = subject.file_row("k").await;
+    assert_absent(&row, &["lease_owner", "leased_until"]);
+    assert_eq!(
+        (&row["state"], &row["fence"]),
+        (&text("OPEN"), &Value::Number(1))
+    );
+    assert_eq!(subject.due_files(later(29)).await, [""; 0]);
+    assert_eq!(subject.due_files(later(30)).await, ["k"]);
+    assert_eq!(subject.claimed("k", "b", later(1)).await.lease.fence(), 2);
+}
+
+pub(super) async fn a_file_that_was_lost_can_not_be_given_back(subject: &Subject) {
+    subject.prepare().await;
+    let late = subject.claimed("k", "a", NOW).await;
+    let current = subject.claimed("k", "b", later(90)).await;
+    let before = subject.file_row("k").await;
+    assert_conflict(subject.store.release(&late.lease, NOW, true).await);
+    assert_eq!(subject.file_row("k").await, before);
+    assert!(subject.ends(&current.lease, applied(1)).await);
+    assert_conflict(subject.store.release(&current.lease, NOW, true).await);
+    assert_absent(&subject.file_row("k").await, &["due_at"]);
+}
+
+// Ending.
+
+pub(super) async fn a_file_ends_once_and_is_counted_once(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let (one, other) = join(
+        subject.ends(&taken.lease, applied(2)),
+        subject.ends(&taken.lease, applied(2)),
+    )
+    .await;
+    assert!(one != other, "{one} {other}");
+    let work = subject.transfer().await.work;
+    assert_eq!((work.files_ended, work.counts), (1, applied(2)));
+    let again = subject.claim("k", "b", later(500)).await;
+    assert!(matches!(again, Claim::Ended));
+}
+
+pub(super) async fn a_file_that_has_ended_is_nobodys_and_nothing_is_due_for_it(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let (outcome, clocks) = (
+        FileOutcome::Unreadable {
+            reason: "no JSON".to_owned(),
+        },
+        Clocks::default(),
+    );
+    let ended = subject
+        .store
+        .end(&taken.lease, &outcome, applied(3), None, later(4), &clocks);
+    let stored = ended.await.unwrap().unwrap();
+    assert_eq!(stored.transfer, subject.transfer().await);
+    let file = subject.file("k").await;
+    assert_eq!((file.state, file.fence), (FileState::Ended, 1));
+    assert_eq!((file.outcome, file.counts), (Some(outcome), applied(3)));
+    assert_eq!(file.manifest, None);
+    let row = subject.file_row("k").await;
+    assert_eq!(row["ended_at"], instant(later(4)));
+    assert_absent(
+        &row,
+        &["lease_owner", "leased_until", "due_at", "due_shard"],
+    );
+    assert_eq!(subject.due_files(later(10_000)).await, [""; 0]);
+}
+
+pub(super) async fn files_that_end_at_once_are_all_counted(subject: &Subject) {
+    subject.open_transfer().await;
+    let mut taken = Vec::new();
+    for number in 0..8 {
+        let key = format!("k-{number}");
+        subject.announce(&key).await;
+        taken.push(subject.claimed(&key, "a", NOW).await);
+    }
+    let ends = taken
+        .iter()
+        .map(|taken| subject.ends(&taken.lease, applied(1)));
+    assert!(join_all(ends).await.into_iter().all(|ended| ended));
+    let work = subject.transfer().await.work;
+    assert_eq!((work.files_ended, work.counts), (8, applied(8)));
+}
+
+pub(super) async fn a_manifest_is_kept_with_the_file_that_ended(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let manifest = Manifest::new(
+        1,
+        vec![("a.ndjson".to_owned(), Some(3)), ("b".to_owned(), None)],
+    )
+    .unwrap();
+    let (outcome, clocks) = (FileOutcome::Imported, Clocks::default());
+    let ended = subject.store.end(
+        &taken.lease,
+        &outcome,
+        Counts::default(),
+        Some(&manifest),
+        NOW,
+        &clocks,
+    );
+    assert!(ended.await.unwrap().is_some());
+    assert_eq!(subject.file("k").await.manifest, Some(manifest));
+}
+
+pub(super) async fn a_transfer_that_changes_while_a_file_ends_keeps_its_change(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let slower = subject.meddled(|subject| {
+        async move { subject.apply(Input::Reporting { percent: 7 }).await }.boxed()
+    });
+    assert!(end(&slower, &taken.lease, applied(2)).await);
+    let transfer = subject.transfer().await;
+    assert_eq!((transfer.last_percent, transfer.work.files_ended), (7, 1));
+    assert_eq!(transfer.work.counts, applied(2));
+}
+
+pub(super) async fn a_worker_that_was_taken_over_ends_nothing(subject: &Subject) {
+    subject.prepare().await;
+    let late = subject.claimed("k", "a", NOW).await;
+    let current = subject.claimed("k", "b", later(90)).await;
+    let before = subject.file_row("k").await;
+    assert!(!subject.ends(&late.lease, applied(9)).await);
+    assert_eq!(subject.file_row("k").await, before);
+    assert_eq!(subject.transfer().await.work.files_ended, 0);
+    assert!(subject.ends(&current.lease, applied(2)).await);
+    assert_eq!(subject.transfer().await.work.counts, applied(2));
+}
+
+pub(super) async fn a_worker_that_is_taken_over_while_it_ends_a_file_ends_nothing(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let late = subject.claimed("k", "a", NOW).await;
+    let slower = subject
+        .meddled(|subject| async move { drop(subject.claimed("k", "b", later(90)).await) }.boxed());
+    assert!(!end(&slower, &late.lease, applied(9)).await);
+    let file = subject.file("k").await;
+    assert_eq!((file.state, file.fence), (FileState::Open, 2));
+    assert_eq!(subject.transfer().await.work.files_ended, 0);
+}
+
+pub(super) async fn a_file_does_not_end_when_its_transfer_is_stopped_meanwhile(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let before = subject.file_row("k").await;
+    let slower = subject.meddled(|subject| async move { subject.stop().await }.boxed());
+    assert!(!end(&slower, &taken.lease, applied(9)).await);
+    assert_eq!(subject.file_row("k").await, before);
+    assert_eq!(subject.transfer().await.work.files_ended, 0);
+}
+
+// Stopping.
+
+pub(super) async fn after_a_transfer_is_stopped_and_fenced_nothing_is_written_for_it(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let commit = batch(1, &["x"]);
+    let committed = subject.store.commit(&taken.lease, &commit, NOW).await;
+    committed.unwrap();
+    subject.stop().await;
+    let (totals, leased_until) = subject.fence(later(1)).await;
+    assert_eq!(
+        (totals.known, totals.ended, totals.counts),
+        (1, 0, applied(1))
+    );
+    assert_eq!(
+        leased_until,
+        Some(later(120)),
+        "its worker may still deliver to a partner's service"
+    );
+
+    let commit = batch(2, &["z"]);
+    assert_conflict(subject.store.commit(&taken.lease, &commit, NOW).await);
+    assert_conflict(subject.store.renew(&taken.lease, later(900)).await);
+    assert_conflict(subject.store.release(&taken.lease, NOW, true).await);
+    assert!(!subject.ends(&taken.lease, Counts::default()).await);
+    let again = subject.claim("k", "b", later(500)).await;
+    assert!(matches!(again, Claim::Over));
+    assert_eq!(subject.arrived(&taken.lease, &["z"]).await, 0);
+
+    subject.store.stopped(&taken.lease).await.unwrap();
+    let (again, leased_until) = subject.fence(later(2)).await;
+    assert_eq!((again, leased_until), (totals, None));
+    assert_eq!(subject.file("k").await.state, FileState::Fenced);
+}
+
+pub(super) async fn fencing_drops_what_was_never_taken_up_and_counts_what_has_ended(
+    subject: &Subject,
+) {
+    subject.open_transfer().await;
+    for key in ["announced", "ended", "open"] {
+        subject.announce(key).await;
+    }
+    let ended = subject.claimed("ended", "a", NOW).await;
+    assert!(subject.ends(&ended.lease, applied(3)).await);
+    let open = subject.claimed("open", "a", NOW).await;
+    let commit = batch(2, &["x"]);
+    let committed = subject.store.commit(&open.lease, &commit, NOW).await;
+    committed.unwrap();
+    subject.stop().await;
+    let expected = FileTotals {
+        known: 2,
+        ended: 1,
+        counts: applied(5),
+    };
+    for _ in 0..2 {
+        let (totals, leased_until) = subject.fence(later(1)).await;
+        assert_eq!((totals, leased_until), (expected, Some(later(120))));
+    }
+    assert_eq!(subject.file("announced").await.state, FileState::Dropped);
+    assert_eq!(subject.file("ended").await.state, FileState::Ended);
+    assert_eq!(subject.file("open").await.state, FileState::Fenced);
+}
+
+pub(super) async fn fencing_leaves_nothing_due_and_moves_the_token_on(subject: &Subject) {
+    subject.prepare().await;
+    subject.announce("never").await;
+    subject.claimed("k", "a", NOW).await;
+    subject.stop().await;
+    for _ in 0..2 {
+        subject.fence(later(1)).await;
+        for (key, fence) in [("k", 2), ("never", 1)] {
+            let row = subject.file_row(key).await;
+            assert_absent(&row, &["due_at", "due_shard"]);
+            assert_eq!(row["fence"], Value::Number(fence), "{key}");
+        }
+    }
+    assert_eq!(subject.due_files(later(10_000)).await, [""; 0]);
+    assert_eq!(subject.file_row("k").await["lease_owner"], text("a"));
+}
+
+pub(super) async fn fencing_counts_a_batch_that_is_committed_meanwhile(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    subject.stop().await;
+    let slower = subject.meddled(move |subject| {
+        async move {
+            let commit = batch(2, &["x", "y"]);
+            let committed = subject.store.commit(&taken.lease, &commit, NOW).await;
+            committed.unwrap();
+        }
+        .boxed()
+    });
+    let (totals, leased_until) = fence(&slower, later(1)).await;
+    assert_eq!((totals.known, totals.counts), (1, applied(2)));
+    assert_eq!(leased_until, Some(later(120)));
+}
+
+pub(super) async fn fencing_leaves_a_file_that_ends_meanwhile_as_it_ended(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    // Still open: the file ends in the same instant in which its transfer is stopped.
+    let slower = subject.meddled(move |subject| {
+        async move { assert!(subject.ends(&taken.lease, applied(2)).await) }.boxed()
+    });
+    let (totals, leased_until) = fence(&slower, later(1)).await;
+    let expected = FileTotals {
+        known: 1,
+        ended: 1,
+        counts: applied(2),
+    };
+    assert_eq!((totals, leased_until), (expected, None));
+    let file = subject.file("k").await;
+    assert_eq!((file.state, file.fence), (FileState::Ended, 1));
+}
+
+pub(super) async fn fencing_catches_a_file_that_is_taken_up_meanwhile(subject: &Subject) {
+    subject.prepare().await;
+    let slower = subject
+        .meddled(|subject| async move { drop(subject.claimed("k", "a", NOW).await) }.boxed());
+    let (totals, leased_until) = fence(&slower, later(1)).await;
+    assert_eq!((totals.known, leased_until), (1, Some(later(90))));
+    let file = subject.file("k").await;
+    assert_eq!((file.state, file.fence), (FileState::Fenced, 2));
+}
+
+pub(super) async fn fencing_catches_a_file_that_is_taken_over_meanwhile(subject: &Subject) {
+    subject.prepare().await;
+    subject.claimed("k", "a", NOW).await;
+    let slower = subject
+        .meddled(|subject| async move { drop(subject.claimed("k", "b", later(90)).await) }.boxed());
+    let (_, leased_until) = fence(&slower, later(91)).await;
+    assert_eq!(leased_until, Some(later(180)));
+    let file = subject.file("k").await;
+    assert_eq!((file.state, file.fence), (FileState::Fenced, 3));
+}
+
+pub(super) async fn fencing_names_the_last_lease_that_still_runs(subject: &Subject) {
+    subject.open_transfer().await;
+    for (key, at) in [("a", 0), ("b", 60), ("c", 30)] {
+        subject.announce(key).await;
+        subject.claimed(key, "worker", later(at)).await;
+    }
+    subject.announce("never").await;
+    subject.stop().await;
+    assert_eq!(subject.fence(later(60)).await.1, Some(later(150)));
+    assert_eq!(subject.fence(later(149)).await.1, Some(later(150)));
+    assert_eq!(subject.fence(later(150)).await.1, None, "it has run out");
+}
+
+pub(super) async fn a_worker_that_stopped_gives_its_lease_back_only_when_it_was_fenced_off(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let before = subject.file_row("k").await;
+    subject.store.stopped(&taken.lease).await.unwrap();
+    assert_eq!(subject.file_row("k").await, before, "it is still open");
+    subject.stop().await;
+    subject.fence(later(1)).await;
+    subject.store.stopped(&taken.lease).await.unwrap();
+    let row = subject.file_row("k").await;
+    assert_absent(&row, &["lease_owner", "leased_until"]);
+    assert_eq!(row["state"], text("FENCED"));
+    subject.store.stopped(&taken.lease).await.unwrap();
+    assert_eq!(subject.file_row("k").await, row);
+}
+
+pub(super) async fn a_worker_that_stopped_leaves_a_later_workers_lease_alone(subject: &Subject) {
+    subject.prepare().await;
+    let late = subject.claimed("k", "a", NOW).await;
+    subject.claimed("k", "b", later(90)).await;
+    subject.stop().await;
+    subject.fence(later(91)).await;
+    let before = subject.file_row("k").await;
+    subject.store.stopped(&late.lease).await.unwrap();
+    assert_eq!(subject.file_row("k").await, before);
+    assert_eq!(subject.fence(later(91)).await.1, Some(later(180)));
+}
+
+pub(super) async fn only_a_file_that_was_never_taken_up_is_dropped(subject: &Subject) {
+    subject.prepare().await;
+    subject.announce("taken").await;
+    subject.claimed("taken", "a", NOW).await;
+    for _ in 0..2 {
+        for key in ["k", "taken"] {
+            let dropped = subject.store.drop_file(&tenant(), &id(), key).await;
+            dropped.unwrap();
+        }
+    }
+    assert_eq!(subject.file("taken").await.state, FileState::Open);
+    assert_eq!(subject.file("k").await.state, FileState::Dropped);
+    assert_absent(&subject.file_row("k").await, &["due_at", "due_shard"]);
+    assert_eq!(subject.due_files(later(10_000)).await, ["taken"]);
+    let dropped = subject.claim("k", "a", NOW).await;
+    assert!(matches!(dropped, Claim::Ended));
+}
+
+pub(super) async fn dropping_a_file_that_is_not_there_makes_none(subject: &Subject) {
+    let dropped = subject.store.drop_file(&tenant(), &id(), "k").await;
+    dropped.unwrap();
+    let file = subject.store.file(&tenant(), &id(), "k").await;
+    assert!(file.unwrap().is_none());
+}
+
+pub(super) async fn all_files_of_a_transfer_are_listed_and_no_others(subject: &Subject) {
+    subject.prepare().await;
+    // The platform's keys are paths, and may hold what separates the parts of ours.
+    let keys = ["folder/b.ndjson", "a#b", "a%23b", "ä"];
+    for key in keys {
+        subject.announce(key).await;
+    }
+    let other = NewFile {
+        transfer: TransferId::new("transfer-10"),
+        ..upload("other")
+    };
+    subject.store.announce(&other, GRACE).await.unwrap();
+    let files = subject.store.files(&tenant(), &id()).await.unwrap();
+    let mut listed: Vec<String> = files.into_iter().map(|file| file.s3_key).collect();
+    listed.sort_unstable();
+    let mut expected = [keys.as_slice(), &["k"]].concat();
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+    let transfer: Transfer = subject.transfer().await;
+    assert_eq!(transfer.work.files_known, 0, "they count when taken up");
+}

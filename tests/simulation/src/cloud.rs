@@ -1,0 +1,177 @@
+//! Landfall's own functions on the models: the same code that is deployed, wired as `main.rs` wires it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfall_clock::Clock;
+use landfall_intake::Intake;
+use landfall_lifecycle::{Lifecycle, Platform};
+use landfall_models::{QueueModel, TableModel, Weather};
+use landfall_processor::Processor;
+use landfall_runtime::{Clients, Configuration, Environment};
+use landfall_sweeper::Sweeper;
+use landfall_tracking::{Queue, Store};
+
+use crate::platform::PlatformModel;
+
+/// Key of the app, as its descriptor names it.
+pub const APP_KEY: &str = "com.example.vault.cloud";
+
+/// Deliveries of a message before it is a dead letter (infra/template.yaml).
+pub const MAX_RECEIVES: u32 = 5;
+
+/// How long a message that was handed out stays hidden (infra/template.yaml).
+pub const VISIBILITY: Duration = Duration::from_secs(180);
+
+/// Longest invocation of the processor (infra/template.yaml).
+pub const PROCESSOR_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Longest invocation of the sweeper (infra/template.yaml).
+pub const SWEEPER_TIMEOUT: Duration = Duration::from_secs(55);
+
+/// Time between two sweeps (infra/template.yaml).
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The table, the queues and the platform of one deployment.
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    /// The table.
+    pub table: TableModel,
+    /// Control events.
+    pub events: QueueModel,
+    /// Files.
+    pub imports: QueueModel,
+    /// Dead letters of the events.
+    pub dead_events: QueueModel,
+    /// Dead letters of the files.
+    pub dead_imports: QueueModel,
+    /// The platform.
+    pub platform: PlatformModel,
+    /// What `landfall.toml` says.
+    pub configuration: Arc<Configuration>,
+    text: String,
+}
+
+impl Cloud {
+    /// An empty deployment; `clock` is the true one, `extra` is appended to `landfall.toml`.
+    pub fn new(
+        platform: PlatformModel,
+        weather: &Arc<dyn Weather>,
+        clock: &Clock,
+        extra: &str,
+    ) -> Self {
+        let text = configuration_text(extra);
+        let configuration = Arc::new(parse(&text));
+        Self::of(platform, weather, clock, configuration, text)
+    }
+
+    /// An empty deployment with the same `landfall.toml`, which need not be read again.
+    #[must_use]
+    pub fn anew(&self, platform: PlatformModel, weather: &Arc<dyn Weather>, clock: &Clock) -> Self {
+        let configuration = Arc::clone(&self.configuration);
+        Self::of(platform, weather, clock, configuration, self.text.clone())
+    }
+
+    fn of(
+        platform: PlatformModel,
+        weather: &Arc<dyn Weather>,
+        clock: &Clock,
+        configuration: Arc<Configuration>,
+        text: String,
+    ) -> Self {
+        let queue = |name| QueueModel::new(name, clock.clone()).seen_by(Arc::clone(weather));
+        let (dead_events, dead_imports) = (queue("dead-events"), queue("dead-imports"));
+        Self {
+            table: TableModel::under(Arc::clone(weather), clock.clone()),
+            events: queue("events").with_dead_letters(dead_events.clone(), MAX_RECEIVES),
+            imports: queue("imports").with_dead_letters(dead_imports.clone(), MAX_RECEIVES),
+            dead_events,
+            dead_imports,
+            platform,
+            configuration,
+            text,
+        }
+    }
+
+    /// What `landfall.toml` says, for whoever wants it for itself.
+    pub(crate) fn parsed(&self) -> Configuration {
+        parse(&self.text)
+    }
+
+    /// The store as a machine sees it.
+    pub fn store(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Store {
+        // The index shows by true time, whatever the machine's clock says.
+        let table = self.table.seen_by(Arc::clone(weather));
+        Store::new(Arc::new(table), clock.clone())
+    }
+
+    fn queue(model: &QueueModel, weather: &Arc<dyn Weather>) -> Queue {
+        Queue::new(Arc::new(model.seen_by(Arc::clone(weather))))
+    }
+
+    /// The shell around the core, as the processor and the sweeper have it.
+    pub fn lifecycle(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Lifecycle {
+        let platform = self.platform.seen_under(Arc::clone(weather));
+        Lifecycle::new(
+            self.store(weather, clock),
+            Self::queue(&self.imports, weather),
+            Platform::over(Arc::new(platform), &self.configuration),
+            Arc::clone(&self.configuration),
+            clock.clone(),
+        )
+    }
+
+    /// A processor on a machine.
+    pub fn processor(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Arc<Processor> {
+        let events = Self::queue(&self.events, weather);
+        let processor = Processor::new(self.lifecycle(weather, clock), events);
+        Arc::new(processor.unwrap_or_else(|unfit| panic!("wire the processor: {unfit}")))
+    }
+
+    /// A sweeper on a machine.
+    pub fn sweeper(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Arc<Sweeper> {
+        let dead = [&self.dead_events, &self.dead_imports];
+        let sweeper = Sweeper::new(
+            self.lifecycle(weather, clock),
+            Self::queue(&self.events, weather),
+            dead.map(|queue| Self::queue(queue, weather)).into(),
+        );
+        Arc::new(sweeper.unwrap_or_else(|unfit| panic!("wire the sweeper: {unfit}")))
+    }
+
+    /// An intake on a machine.
+    pub fn intake(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Arc<Intake> {
+        let clients = Clients {
+            store: self.store(weather, clock),
+            events: Self::queue(&self.events, weather),
+            imports: Self::queue(&self.imports, weather),
+            dead_letters: Vec::new(),
+        };
+        let intake = Intake::new(self.parsed(), clients, clock.clone());
+        Arc::new(intake.unwrap_or_else(|error| panic!("wire intake: {error}")))
+    }
+}
+
+fn parse(text: &str) -> Configuration {
+    let environment = Environment::read(|name| match name {
+        "LANDFALL_SECRET_KEY" => Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned()),
+        "LANDFALL_CONFIG"
+        | "LANDFALL_APP_BASE_URL"
+        | "LANDFALL_SINK_SECRET"
+        | "LAMBDA_TASK_ROOT" => None,
+        _ => Some("set".to_owned()),
+    })
+    .unwrap_or_else(|problems| panic!("read the environment: {problems:?}"));
+    Configuration::parse(text, environment).unwrap_or_else(|invalid| panic!("failed to {invalid}"))
+}
+
+fn configuration_text(extra: &str) -> String {
+    format!(
+        "version = 1\n\
+         [app]\nkey = \"{APP_KEY}\"\nbase_url = \"https://app.example.com\"\n\
+         [limits]\nbatch_records = 4\n\
+         [[imports]]\nlabel = \"*\"\nnatural_key = \"/id\"\n\
+         [[imports.mappings]]\npointer = \"/author\"\nnamespace = \"identity:user\"\non_miss = \"hold\"\n\
+         {extra}"
+    )
+}

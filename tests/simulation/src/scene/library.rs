@@ -1,0 +1,320 @@
+use crate::platform::{Percent, Switches};
+use crate::scene::{Act, Content, File, Scene};
+
+/// Clocks that bring the end of every wait near, so that a scene is short.
+const CLOCKS: &str = "[completeness]\nquiet_period = \"20m\"\n\
+     [clocks]\nreconcile_interval = \"10m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
+     work_stale_after = \"1h\"\n";
+
+/// The same, with a deadline that comes before anything else.
+const SHORT_DEADLINE: &str = "[completeness]\nquiet_period = \"20m\"\n\
+     [clocks]\nreconcile_interval = \"10m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"28m\"\n\
+     work_stale_after = \"28m\"\nhard_deadline = \"30m\"\n";
+
+const TWO: &[(&str, u64)] = &[("a.ndjson", 8), ("b.ndjson", 8)];
+const ONE: &[(&str, u64)] = &[("a.ndjson", 8)];
+
+/// A migration that begins now.
+const fn begin(id: &'static str) -> Act {
+    Act::Begin {
+        id,
+        original: None,
+        told: true,
+    }
+}
+
+const fn file(transfer: &'static str, key: &'static str, label: &'static str) -> File {
+    File {
+        transfer,
+        key,
+        label,
+        content: Content::Records(8, 0),
+        told: true,
+    }
+}
+
+const fn manifest(
+    transfer: &'static str,
+    key: &'static str,
+    names: &'static [(&'static str, u64)],
+) -> File {
+    File {
+        transfer,
+        key,
+        label: "export-manifest",
+        content: Content::Manifest(names),
+        told: true,
+    }
+}
+
+fn scene(name: &'static str, acts: Vec<(u64, Act)>) -> Scene {
+    Scene {
+        name,
+        switches: Switches::default(),
+        configuration: CLOCKS,
+        acts,
+        slow: &[],
+        also: &[],
+        pairs: false,
+    }
+}
+
+/// All scenes.
+pub fn scenes() -> Vec<Scene> {
+    let mut all = exports();
+    all.extend(broken_exports());
+    all.extend(ended_from_outside());
+    all.extend(reruns());
+    all.extend(percent_forms());
+    all
+}
+
+/// Exports that come to their end.
+fn exports() -> Vec<Scene> {
+    vec![
+        Scene {
+            pairs: true,
+            ..scene(
+                "one file and its manifest",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                    (2, Act::Upload(manifest("t", "fm", ONE))),
+                ],
+            )
+        },
+        scene(
+            "two files and a manifest",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (1, Act::Upload(file("t", "f2", "b.ndjson"))),
+                (2, Act::Upload(manifest("t", "fm", TWO))),
+            ],
+        ),
+        scene(
+            "some records without a mapping",
+            vec![
+                (0, begin("t")),
+                (
+                    1,
+                    Act::Upload(File {
+                        content: Content::Records(6, 2),
+                        ..file("t", "f1", "a.ndjson")
+                    }),
+                ),
+                (2, Act::Upload(manifest("t", "fm", ONE))),
+            ],
+        ),
+        scene(
+            "one file and a quiet period",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+            ],
+        ),
+        scene(
+            "every event lost",
+            vec![
+                (
+                    0,
+                    Act::Begin {
+                        id: "t",
+                        original: None,
+                        told: false,
+                    },
+                ),
+                (
+                    1,
+                    Act::Upload(File {
+                        told: false,
+                        ..file("t", "f1", "a.ndjson")
+                    }),
+                ),
+                (
+                    2,
+                    Act::Upload(File {
+                        told: false,
+                        ..manifest("t", "fm", ONE)
+                    }),
+                ),
+            ],
+        ),
+    ]
+}
+
+/// Exports that don't.
+fn broken_exports() -> Vec<Scene> {
+    vec![
+        Scene {
+            // When the platform's list can't be read at the very end, nobody can say that it names no file.
+            also: &[("t", "FAILED", "exporter_silent")],
+            ..scene("no file at all", vec![(0, begin("t"))])
+        },
+        scene(
+            "the listener fails after one file",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a-1-of-2.ndjson"))),
+                (3, Act::ListenerFails("t")),
+            ],
+        ),
+        scene(
+            "the exporter falls silent",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a-1-of-2.ndjson"))),
+            ],
+        ),
+        Scene {
+            configuration: SHORT_DEADLINE,
+            ..scene(
+                "the deadline passes",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a-1-of-3.ndjson"))),
+                    (15 * 60, Act::Upload(file("t", "f2", "a-2-of-3.ndjson"))),
+                ],
+            )
+        },
+        scene(
+            "a poison file",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (1, Act::Upload(file("t", "poison", "b.ndjson"))),
+                (2, Act::Upload(manifest("t", "fm", TWO))),
+            ],
+        ),
+        scene(
+            "a dead letter",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "cursed", "b.ndjson"))),
+            ],
+        ),
+    ]
+}
+
+/// Transfers that somebody else ends.
+fn ended_from_outside() -> Vec<Scene> {
+    vec![
+        Scene {
+            slow: &[("chunk", 3_000)],
+            pairs: true,
+            // Nothing had arrived yet when the cancellation was taken in later than its file was begun, or before.
+            also: &[
+                ("t", "FAILED", "cancelled"),
+                ("t", "INCOMPLETE", "cancelled"),
+            ],
+            ..scene(
+                "cancelled in the middle of a file",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                    (6, Act::Cancel("t")),
+                ],
+            )
+        },
+        Scene {
+            // The calls that settle take so long that the cancellation arrives between them.
+            slow: &[("progress", 2_000), ("recent", 2_000)],
+            // An admin who cancels before the last file has ended is heard; whether that is so, one lost second decides.
+            also: &[
+                ("t", "INCOMPLETE", "cancelled"),
+                ("t", "FAILED", "cancelled"),
+                ("t", "SUCCESS", "complete"),
+            ],
+            ..scene(
+                "cancelled while it is settled",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                    (2, Act::Upload(manifest("t", "fm", ONE))),
+                    (6, Act::Cancel("t")),
+                ],
+            )
+        },
+        Scene {
+            slow: &[("chunk", 3_000)],
+            ..scene(
+                "ended by the platform",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                    (6, Act::PlatformEnds("t")),
+                ],
+            )
+        },
+    ]
+}
+
+/// Attempts that follow each other.
+fn reruns() -> Vec<Scene> {
+    let again = Act::Begin {
+        id: "u",
+        original: Some("t"),
+        told: true,
+    };
+    vec![
+        Scene {
+            // The old attempt's worker is slow, and still at its file when the new attempt begins.
+            slow: &[("chunk", 8_000)],
+            ..scene(
+                "a re-run while an old worker is at it",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                    (6, Act::PlatformEnds("t")),
+                    (8, again.clone()),
+                    (9, Act::Upload(file("u", "g1", "a.ndjson"))),
+                    (10, Act::Upload(manifest("u", "gm", ONE))),
+                ],
+            )
+        },
+        scene(
+            "a re-run of an incomplete attempt",
+            vec![
+                (0, begin("t")),
+                (
+                    1,
+                    Act::Upload(File {
+                        content: Content::Records(6, 2),
+                        ..file("t", "f1", "a.ndjson")
+                    }),
+                ),
+                (2, Act::Upload(manifest("t", "fm", ONE))),
+                (45 * 60, again),
+                (45 * 60 + 1, Act::Upload(file("u", "g1", "a.ndjson"))),
+                (45 * 60 + 2, Act::Upload(manifest("u", "gm", ONE))),
+            ],
+        ),
+    ]
+}
+
+/// The platform's several readings of a final status.
+fn percent_forms() -> Vec<Scene> {
+    [
+        ("only percent 100 counts", Percent::OnlyHundred, 403),
+        ("percent 100 is refused", Percent::NotHundred, 400),
+        ("only no percent counts", Percent::OnlyOmitted, 404),
+    ]
+    .into_iter()
+    .map(|(name, percent, over)| Scene {
+        switches: Switches {
+            percent,
+            over,
+            names_status: false,
+            ..Switches::default()
+        },
+        ..scene(
+            name,
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (2, Act::Upload(manifest("t", "fm", ONE))),
+            ],
+        )
+    })
+    .collect()
+}

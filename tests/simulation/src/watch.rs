@@ -1,0 +1,207 @@
+//! What must hold at every write, whatever happens around it (invariants S2, S3 and S7, and promises 3, 4 and 6).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use landfall_models::{TableModel, Written};
+use landfall_tracking::{Item, Key, Value, Which};
+use serde_json::Value as Json;
+
+/// Broken promises, in words.
+#[derive(Clone, Debug, Default)]
+pub struct Violations(Arc<Mutex<Vec<String>>>);
+
+impl Violations {
+    /// Notes a broken promise.
+    pub fn note(&self, what: impl Into<String>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first few say it all; one that repeats must not fill the memory.
+        if all.len() < 20 {
+            all.push(what.into());
+        }
+    }
+
+    /// Notes it if it doesn't hold.
+    pub fn require(&self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.note(what());
+        }
+    }
+
+    /// All so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Looks at every write of a table from now on.
+pub fn watch(table: &TableModel, violations: &Violations) {
+    let violations = violations.clone();
+    table.watch(Arc::new(move |written, tracking| {
+        for row in written {
+            match (row.which, row.key.sort.as_str()) {
+                (Which::Tracking, "STATE") if row.key.partition.starts_with("TRANSFER#") => {
+                    transfer(row, &violations);
+                }
+                (Which::Tracking, sort) if sort.starts_with("FILE#") => file(row, &violations),
+                (Which::Records, _) => record(row, written, tracking, &violations),
+                _ => {}
+            }
+        }
+    }));
+}
+
+/// A transfer's row: phases only go down, a verdict stays, a settled row stays.
+fn transfer(row: &Written, violations: &Violations) {
+    let after = &row.after;
+    let Some(before) = &row.before else { return };
+    let id = text(after, "transfer_id");
+    let (was, is) = (rank(before), rank(after));
+    violations.require(is >= was, || {
+        format!(
+            "transfer {id}: phase {} came after {}",
+            text(after, "phase"),
+            text(before, "phase")
+        )
+    });
+    for name in ["verdict", "verdict_cause", "verdict_message"] {
+        violations.require(
+            before.get(name).is_none() || before.get(name) == after.get(name),
+            || format!("transfer {id}: {name} was changed after it was written"),
+        );
+    }
+    // A sweeper that takes the row moves its due instant alone.
+    let moved_on = i64::from(before.get("state") != after.get("state"));
+    violations.require(
+        number(after, "version") >= number(before, "version") + moved_on,
+        || {
+            format!(
+                "transfer {id}: version {} was written over {}",
+                number(after, "version"),
+                number(before, "version")
+            )
+        },
+    );
+    violations.require(
+        number(after, "last_percent") >= number(before, "last_percent"),
+        || format!("transfer {id}: the reported percent fell"),
+    );
+    violations.require(
+        // What was inferred gives way to the platform's own word.
+        was < SETTLED
+            || before.get("settled_by") == after.get("settled_by")
+            || text(after, "settled_by") == "platform",
+        || format!("transfer {id}: who settled it was changed"),
+    );
+    violations.require(after.contains_key("due_at") == (is < SETTLED), || {
+        format!(
+            "transfer {id}: in phase {} it is {}due",
+            text(after, "phase"),
+            if is < SETTLED { "not " } else { "" }
+        )
+    });
+    let balance = ["applied", "unchanged", "held", "rejected"]
+        .map(|name| number(after, &format!("records_{name}")))
+        .iter()
+        .sum::<i64>();
+    violations.require(number(after, "records_read") == balance, || {
+        format!("transfer {id}: its records don't balance")
+    });
+}
+
+const SETTLED: u8 = 3;
+
+fn rank(item: &Item) -> u8 {
+    match text(item, "phase") {
+        "OPEN" => 0,
+        "STOPPING" => 1,
+        "SETTLING" => 2,
+        _ => SETTLED,
+    }
+}
+
+/// A file's row: the fencing token only rises, an ended file stays ended, progress is never lost.
+fn file(row: &Written, violations: &Violations) {
+    let Some(before) = &row.before else { return };
+    let after = &row.after;
+    let key = text(after, "s3_key");
+    let (was, is) = (text(before, "state"), text(after, "state"));
+    let allowed = match was {
+        "ANNOUNCED" => matches!(is, "ANNOUNCED" | "OPEN" | "DROPPED"),
+        "OPEN" => matches!(is, "OPEN" | "ENDED" | "FENCED"),
+        ended => is == ended,
+    };
+    violations.require(allowed, || format!("file {key}: {is} came after {was}"));
+    violations.require(number(after, "fence") >= number(before, "fence"), || {
+        format!("file {key}: its fencing token fell")
+    });
+    let moved = before.get("checkpoint") != after.get("checkpoint")
+        || before.get("counts") != after.get("counts");
+    violations.require(!moved || was == "OPEN", || {
+        format!("file {key}: progress was written in state {was}")
+    });
+    violations.require(read(after) >= read(before), || {
+        format!(
+            "file {key}: {} records were read before, {} now",
+            read(before),
+            read(after)
+        )
+    });
+    violations.require(
+        !after.contains_key("due_at") || matches!(is, "ANNOUNCED" | "OPEN"),
+        || format!("file {key}: in state {is} it is due"),
+    );
+}
+
+fn read(item: &Item) -> i64 {
+    let counts: Option<Json> = serde_json::from_str(text(item, "counts")).ok();
+    counts
+        .and_then(|counts| counts["read"].as_i64())
+        .unwrap_or(0)
+}
+
+/// A record lands together with the progress of its file, and only while its transfer has no verdict.
+fn record(
+    row: &Written,
+    written: &[Written],
+    tracking: &BTreeMap<Key, Arc<Item>>,
+    violations: &Violations,
+) {
+    let progress = written
+        .iter()
+        .find(|other| other.key.sort.starts_with("FILE#"));
+    let Some(progress) = progress else {
+        violations.note(format!(
+            "record {}: it landed without its file's progress",
+            row.key.sort
+        ));
+        return;
+    };
+    let state = Key::new(progress.key.partition.clone(), "STATE");
+    let phase = tracking
+        .get(&state)
+        .map_or("none", |state| text(state, "phase"));
+    violations.require(matches!(phase, "OPEN" | "STOPPING"), || {
+        format!(
+            "record {}: it landed although its transfer is {phase}",
+            row.key.sort
+        )
+    });
+}
+
+pub(crate) fn text<'item>(item: &'item Item, name: &str) -> &'item str {
+    match item.get(name) {
+        Some(Value::Text(text)) => text,
+        _ => "",
+    }
+}
+
+pub(crate) fn number(item: &Item, name: &str) -> i64 {
+    match item.get(name) {
+        Some(Value::Number(number)) => *number,
+        _ => 0,
+    }
+}
