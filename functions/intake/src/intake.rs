@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use landfall_platform::connect::install_keys::InstallKeys;
@@ -64,17 +65,13 @@ enum Route {
 }
 
 impl Intake {
-    /// Wires intake. Fails only when no TLS can be set up.
-    pub fn new(
-        configuration: Configuration,
-        clients: Clients,
-        clock: Clock,
-    ) -> Result<Self, reqwest::Error> {
+    /// Wires intake.
+    pub fn new(configuration: &Configuration, clients: Clients, clock: Clock) -> Self {
         let clocks = configuration.intake;
-        Ok(Self {
-            app_key: configuration.app.key,
-            base_url: configuration.app.base_url,
-            tenant_hosts: configuration.connect.tenant_hosts,
+        Self {
+            app_key: configuration.app.key.clone(),
+            base_url: configuration.app.base_url.clone(),
+            tenant_hosts: configuration.connect.tenant_hosts.clone(),
             foreign_client_keys: configuration.connect.foreign_client_keys,
             clocks,
             message_grace: configuration.work.message_grace,
@@ -84,16 +81,16 @@ impl Intake {
             imports: clients.imports,
             tenants: Tenants::new(
                 clients.store,
-                configuration.secret_key,
+                Arc::clone(&configuration.secret_key),
                 clocks.tenant_cache,
                 clocks.write_within,
             ),
             install_keys: InstallKeys::new(
-                configuration.connect.install_key_server,
+                configuration.connect.install_key_server.clone(),
                 clock.clone(),
-            )?,
+            ),
             clock,
-        })
+        }
     }
 
     /// Opens the table's connection while nobody waits, but not for long: the platform's 5 s may already run. What can't be opened now

@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
     let clock = Clock::system();
     let patience = patience(configuration.intake);
     let clients = connect(&configuration.environment, patience, clock.clone()).await;
-    let intake = Arc::new(Intake::new(configuration, clients, clock)?);
+    let intake = Arc::new(Intake::new(&configuration, clients, clock));
     intake.warm_up().await;
     let answer = service_fn(move |event: LambdaEvent<LambdaFunctionUrlRequest>| {
         let intake = Arc::clone(&intake);

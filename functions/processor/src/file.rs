@@ -361,20 +361,6 @@ impl Processor {
             records.rejected = counts.rejected,
             "A file has ended."
         );
-        let ended_how = match &outcome {
-            FileOutcome::Imported => counts.to_string(),
-            FileOutcome::Unreadable { reason } | FileOutcome::Poisoned { reason } => {
-                format!("{reason}; {counts}")
-            }
-            FileOutcome::Stopped => "stopped".to_owned(),
-        };
-        self.lifecycle
-            .note(
-                &stored.transfer,
-                &format!("file-ended-{}", file.s3_key),
-                &ended_how,
-            )
-            .await;
         self.lifecycle.report(&stored, 0).await?;
         self.lifecycle.drive(&file.tenant, &file.transfer).await?;
         Ok(())

@@ -9,6 +9,7 @@ use landfall_lifecycle::{Lifecycle, Platform};
 use landfall_processor::Processor;
 use landfall_runtime::{Clock, Configuration, Patience, telemetry};
 use landfall_transfer::Timestamp;
+use landfall_transfer::timeline::Actor;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -44,6 +45,7 @@ async fn prepare() -> anyhow::Result<Arc<Processor>> {
     .await;
     let platform = Platform::new(&configuration, clock.clone())?;
     let lifecycle = Lifecycle::new(
+        Actor::Processor,
         clients.store,
         clients.imports,
         platform,

@@ -1,6 +1,7 @@
 use futures_util::future::join_all;
 use landfall_lifecycle::{Error, Taken};
 use landfall_tracking::{Claim, DeadLetter, Queue, Task};
+use landfall_transfer::timeline::What;
 use landfall_transfer::{FileOutcome, TenantId, Timestamp, TransferId};
 
 use crate::{Summary, Sweeper};
@@ -111,6 +112,11 @@ impl Sweeper {
                     claimed.file.label.as_deref().unwrap_or("without a label")
                 );
                 tracing::error!(error.code = "LF-POISON", transfer.id = %transfer, file.key = s3_key, "A file killed every worker that tried it; its transfer is settled FAILED.");
+                let died = What::DeadLetter {
+                    file: Some(s3_key.to_owned()),
+                    reason: reason.clone(),
+                };
+                self.lifecycle.tell(tenant, transfer, died, None).await;
                 let outcome = FileOutcome::Poisoned { reason };
                 store
                     .end(

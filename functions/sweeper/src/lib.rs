@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use landfall_lifecycle::{Error, Lifecycle};
 use landfall_tracking::{Due, DueItem, EventRow, File, Message, Queue, Store, Task};
 use landfall_transfer::Timestamp;
+use landfall_transfer::timeline::What;
 use serde::{Deserialize, Serialize};
 
 /// What the schedule sends. Its input is explicit, so that nothing else starts a sweep by accident.
@@ -218,6 +219,12 @@ impl Sweeper {
             return Ok(Swept::Nothing);
         }
         tracing::info!(transfer.id = %file.transfer, file.key = %file.s3_key, file.attempts = file.attempts, "Revived a file that nobody worked on.");
+        let revived = What::Revived {
+            file: Some(file.s3_key.clone()),
+        };
+        self.lifecycle
+            .tell(&file.tenant, &file.transfer, revived, None)
+            .await;
         match &file.event {
             // Its transfer may not even be known yet: the event makes it.
             Some(body) => {
@@ -241,6 +248,12 @@ impl Sweeper {
 
     async fn revive_event(&self, event: EventRow) -> Result<Swept, Error> {
         tracing::info!(event.type = %event.event_type, event.message_id = %event.message_id, "Revived an event that nobody handled.");
+        if let Some(transfer) = &event.transfer {
+            let revived = What::Revived { file: None };
+            self.lifecycle
+                .tell(&event.tenant, transfer, revived, Some(&event.message_id))
+                .await;
+        }
         let task = Task::Event {
             body: event.body,
             received_at: event.received_at,

@@ -9,6 +9,7 @@ use landfall_lifecycle::{Lifecycle, Platform};
 use landfall_runtime::{Clock, Configuration, Patience, telemetry};
 use landfall_sweeper::{Request, Sweeper};
 use landfall_transfer::Timestamp;
+use landfall_transfer::timeline::Actor;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -40,6 +41,7 @@ async fn prepare() -> anyhow::Result<Arc<Sweeper>> {
     .await;
     let platform = Platform::new(&configuration, clock.clone())?;
     let lifecycle = Lifecycle::new(
+        Actor::Sweeper,
         clients.store,
         clients.imports,
         platform,

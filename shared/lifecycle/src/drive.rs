@@ -3,8 +3,9 @@ use std::sync::Arc;
 use landfall_platform::connect::client::CallError;
 use landfall_runtime::{Clock, Configuration};
 use landfall_tracking::{
-    Error as Tracking, File, FileState, Lease, Message, Queue, Store, Stored, Task,
+    Error as Tracking, File, FileState, Lease, Message, Queue, Store, Stored, Task, Told,
 };
+use landfall_transfer::timeline::{Actor, Entry, What, entries};
 use landfall_transfer::{
     Answer, Completeness, Evidence, ExportFacts, FileFacts, Input, Listing, Phase, Step, TenantId,
     Timestamp, Transfer, TransferId, evaluate,
@@ -38,8 +39,9 @@ pub(crate) enum Done {
 }
 
 impl Lifecycle {
-    /// Works on these.
-    pub const fn new(
+    /// Works on these, as one function, whose name the timelines then carry.
+    pub fn new(
+        actor: Actor,
         store: Store,
         imports: Queue,
         platform: Platform,
@@ -47,7 +49,7 @@ impl Lifecycle {
         clock: Clock,
     ) -> Self {
         Self {
-            store,
+            store: store.acting_as(actor),
             imports,
             platform,
             configuration,
@@ -108,14 +110,23 @@ impl Lifecycle {
     /// Takes an input in over the version that was read; a conflict says that it was not the newest.
     async fn apply_to(&self, stored: &Stored, input: Input) -> Result<Stored, Error> {
         let clocks = &self.configuration.clocks;
+        let now = self.now();
         let mut transfer = stored.transfer.clone();
-        let before = transfer.phase.as_str();
-        if !transfer.apply(input, self.now(), clocks) {
+        if !transfer.apply(input.clone(), now, clocks) {
             return Ok(stored.clone());
         }
-        let saved = self.store.save(stored, transfer, clocks).await?;
-        if saved.transfer.phase.as_str() != before {
-            self.note_phase(&saved.transfer).await;
+        let told = Told {
+            at: now,
+            what: entries(Some(&stored.transfer), &transfer, &input),
+        };
+        let saved = self.store.save(stored, transfer, &told, clocks).await?;
+        if saved.transfer.phase.as_str() != stored.transfer.phase.as_str() {
+            tracing::info!(
+                transfer.id = %saved.transfer.id,
+                tenant.id = %saved.transfer.tenant,
+                transfer.phase = saved.transfer.phase.as_str(),
+                "A transfer changed its phase."
+            );
         }
         Ok(saved)
     }
@@ -154,6 +165,13 @@ impl Lifecycle {
                 // Nobody to ask, until a person has mended the configuration: the transfer's other clocks go on meanwhile.
                 Err(error @ (Error::NoTenant | Error::NotAdmitted(_))) => {
                     tracing::error!(error.code = "LF-NO-SITE", transfer.id = %id, tenant.id = %tenant, error = %error, "The transfer's site can't be called.");
+                    if stored.transfer.held_back_until.is_none() {
+                        let needed = What::PersonNeeded {
+                            code: "LF-NO-SITE".to_owned(),
+                            problem: error.to_string(),
+                        };
+                        self.tell(tenant, id, needed, None).await;
+                    }
                     let held_back = Input::PlatformUnavailable { retry_after: None };
                     let Some(next) = self.apply(tenant, id, &held_back).await? else {
                         return Ok(None);
@@ -214,7 +232,14 @@ impl Lifecycle {
             Err(error) => return Err(error),
         }
         let site = self.site(&transfer.tenant).await?;
-        if let Err(error) = site.report(&transfer.id, &report).await {
+        let outcome = site.report(&transfer.id, &report).await;
+        let reported = What::ProgressReported {
+            percent: report.percent,
+            taken: outcome.is_ok(),
+        };
+        self.tell(&transfer.tenant, &transfer.id, reported, None)
+            .await;
+        if let Err(error) = outcome {
             tracing::info!(transfer.id = %transfer.id, error = %error, "A progress update was not taken; the next one follows.");
             if error.may_be_over() {
                 self.look_whether_over(transfer, &site).await?;
@@ -269,17 +294,6 @@ impl Lifecycle {
             settlement.answer = ?answer,
             "Sent the settlement."
         );
-        self.note(
-            transfer,
-            "settlement-sent",
-            &format!(
-                "{} (attempt {}, form {:?}) was answered {answer:?}",
-                settlement.verdict.status.as_str(),
-                settlement.attempts,
-                settlement.form
-            ),
-        )
-        .await;
         Ok(Done::Input(Input::SettlementAnswered(answer)))
     }
 
@@ -407,45 +421,15 @@ impl Lifecycle {
             .await?)
     }
 
-    async fn note_phase(&self, transfer: &Transfer) {
-        let detail = match &transfer.phase {
-            Phase::Open => String::new(),
-            Phase::Stopping { reason, .. } => format!("{reason:?}"),
-            Phase::Settling(settlement) => format!(
-                "{} because of {}: {}",
-                settlement.verdict.status.as_str(),
-                settlement.verdict.cause.as_str(),
-                settlement.verdict.message
-            ),
-            Phase::Settled(settled) => format!(
-                "{} by {:?}, form {:?}",
-                settled.status.as_deref().unwrap_or("unknown status"),
-                settled.by,
-                settled.form
-            ),
+    /// Appends what no new state tells. Losing such an entry is worth a log line, not the work it tells of.
+    pub async fn tell(&self, tenant: &TenantId, id: &TransferId, what: What, cause: Option<&str>) {
+        let entry = Entry::new(self.now(), self.store.actor(), what);
+        let entry = match cause {
+            Some(cause) => entry.caused_by(cause),
+            None => entry,
         };
-        tracing::info!(
-            transfer.id = %transfer.id,
-            tenant.id = %transfer.tenant,
-            transfer.phase = transfer.phase.as_str(),
-            "A transfer changed its phase."
-        );
-        self.note(
-            transfer,
-            &format!("phase-{}", transfer.phase.as_str().to_ascii_lowercase()),
-            &detail,
-        )
-        .await;
-    }
-
-    /// Appends to the timeline. Losing an entry is worth a log line, not the work it tells of.
-    pub async fn note(&self, transfer: &Transfer, what: &str, detail: &str) {
-        if let Err(error) = self
-            .store
-            .log(&transfer.tenant, &transfer.id, self.now(), what, detail)
-            .await
-        {
-            tracing::warn!(transfer.id = %transfer.id, error = %error, "An entry of the timeline was lost.");
+        if let Err(error) = self.store.append(tenant, id, &entry).await {
+            tracing::warn!(transfer.id = %id, error = %error, "An entry of the timeline was lost.");
         }
     }
 }

@@ -1,6 +1,7 @@
 use landfall_platform::connect::event::decode;
 use landfall_platform::event::{Event, Kind};
-use landfall_tracking::{Error as Tracking, EventRow, Message, NewFile, Stored, Task};
+use landfall_tracking::{Error as Tracking, EventRow, Message, NewFile, Stored, Task, Told};
+use landfall_transfer::timeline::What;
 use landfall_transfer::{ChainId, Input, TenantId, Timestamp, Transfer, TransferId};
 
 use crate::drive::Lifecycle;
@@ -47,15 +48,17 @@ impl Lifecycle {
         };
         let original = event.original_transfer_id.as_ref().map(TransferId::new);
         let created = event.created_at_ms.map(Timestamp::from_millis);
-        let stored = self.observe(tenant, &id, original, created).await?;
+        let stored = self.observe(tenant, &id, original, created, false).await?;
         if let Kind::AppDataUploaded { s3_key, label } = &event.kind {
             return self
                 .take_upload(&stored, &event, body, s3_key, label.as_deref(), received_at)
                 .await;
         }
         let input = self.input(&stored, &event).await?;
-        self.note(&stored.transfer, "event", event.kind.event_type())
-            .await;
+        let taken = What::EventTaken {
+            event: event.kind.event_type().to_owned(),
+        };
+        self.tell(tenant, &id, taken, Some(&event.message_id)).await;
         self.apply(tenant, &id, &input).await?;
         if let Err(error) = self.drive(tenant, &id).await {
             // The event is taken in; what the transfer is owed stays due in its own row.
@@ -97,6 +100,17 @@ impl Lifecycle {
         self.store
             .announce(&file, self.configuration.work.message_grace)
             .await?;
+        let announced = What::FileAnnounced {
+            file: s3_key.to_owned(),
+            label: label.map(str::to_owned),
+        };
+        self.tell(
+            &transfer.tenant,
+            &transfer.id,
+            announced,
+            Some(&event.message_id),
+        )
+        .await;
         if !transfer.is_open() {
             // Late data of a transfer that is over: acknowledged, kept, and left alone (OPEN-QUESTIONS.md A14).
             self.store
@@ -130,13 +144,14 @@ impl Lifecycle {
         })
     }
 
-    /// The transfer of that id, made when it is seen for the first time. A newer attempt of a chain takes over from those before it.
+    /// The transfer of that id, made when it is seen for the first time; `adopted` says that only the platform's list shows it. A newer attempt of a chain takes over from those before it.
     pub async fn observe(
         &self,
         tenant: &TenantId,
         id: &TransferId,
         original: Option<TransferId>,
         created_at: Option<Timestamp>,
+        adopted: bool,
     ) -> Result<Stored, Error> {
         let clocks = &self.configuration.clocks;
         for _ in 0..RACES_MAX {
@@ -161,8 +176,20 @@ impl Lifecycle {
             // Before this attempt exists the earlier ones are stopped: a crash in between repeats it, it never skips it.
             let newer = self.supersede(&transfer).await?;
             let written = match &stored {
-                None => self.store.create(&transfer, clocks).await,
-                Some(stored) => self.store.join_chain(stored, transfer, clocks).await,
+                None => {
+                    let told = Told {
+                        at: self.now(),
+                        what: vec![What::first_seen(&transfer, adopted)],
+                    };
+                    self.store.create(&transfer, &told, clocks).await
+                }
+                Some(stored) => {
+                    let told = Told {
+                        at: self.now(),
+                        what: original.clone().map(joined).into_iter().collect(),
+                    };
+                    self.store.join_chain(stored, transfer, &told, clocks).await
+                }
             };
             match written {
                 Ok(stored) => {
@@ -212,4 +239,8 @@ impl Lifecycle {
         }
         Ok(None)
     }
+}
+
+const fn joined(rerun_of: TransferId) -> What {
+    What::ChainJoined { rerun_of }
 }

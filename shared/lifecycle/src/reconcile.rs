@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use landfall_platform::connect::client::{CallError, ListedFile};
 use landfall_tracking::{NewFile, Recorded};
+use landfall_transfer::timeline::What;
 use landfall_transfer::{Input, Listing, Step, TenantId, Timestamp, Transfer, TransferId};
 
 use crate::drive::{Done, Lifecycle, unavailable};
@@ -99,17 +100,16 @@ impl Lifecycle {
             {
                 self.queue_import(&transfer.tenant, &transfer.id, &file.s3_key, Duration::ZERO)
                     .await?;
+                let found = What::FileAdopted {
+                    file: file.s3_key.clone(),
+                    label: file.label.clone(),
+                };
+                self.tell(&transfer.tenant, &transfer.id, found, None).await;
                 adopted += 1;
             }
         }
         if adopted > 0 {
             tracing::warn!(transfer.id = %transfer.id, files = adopted, "Adopted files that were never announced.");
-            self.note(
-                transfer,
-                "files-adopted",
-                &format!("{adopted} files that were listed but never announced"),
-            )
-            .await;
         }
         Ok(adopted)
     }
@@ -152,14 +152,8 @@ impl Lifecycle {
             }
             let original = active.original_transfer_id.as_ref().map(TransferId::new);
             let created = active.created_at_ms.map(Timestamp::from_millis);
-            let stored = self.observe(tenant, &id, original, created).await?;
+            let stored = self.observe(tenant, &id, original, created, true).await?;
             tracing::warn!(tenant.id = %tenant, transfer.id = %id, "Adopted a transfer that was never announced.");
-            self.note(
-                &stored.transfer,
-                "adopted",
-                "the platform lists it as active; no event of it arrived",
-            )
-            .await;
             let input = if cancelled {
                 Input::CancelRequested
             } else {

@@ -5,6 +5,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use futures_util::future::try_join_all;
+use landfall_transfer::timeline::{Entry, Taken, What, entries};
 use landfall_transfer::{
     ChainId, Clocks, Counts, FileOutcome, FileTotals, Input, Manifest, TenantId, Timestamp,
     Transfer, TransferId,
@@ -19,6 +20,7 @@ use crate::keys;
 use crate::records::{Landed, LandedTarget, Rejected, put_landed, put_rejected};
 use crate::store::{Store, dedupe_expires};
 use crate::table::{Returning, Write, WriteError};
+use crate::timeline::{Told, alone};
 use crate::transfers::Stored;
 
 /// A file that the platform announced or listed.
@@ -348,18 +350,42 @@ impl Store {
             .add("attempts", 1)
             .set("due_shard", text(shard))
             .set("due_at", instant(leased_until));
-        let (transfer_write, transfer) = if file.state == FileState::Announced {
+        let mut writes = vec![taken];
+        let how = match (file.state, file.leased_until) {
+            (FileState::Announced, _) => Taken::First,
+            // Whoever had it neither ended nor gave it back.
+            (_, Some(_)) => Taken::TakenOver,
+            _ => Taken::NextSlice,
+        };
+        let taken_up = What::FileTaken {
+            file: file.s3_key.clone(),
+            fence: file.fence + 1,
+            attempt: file.attempts + 1,
+            how,
+        };
+        let (transfer_write, transfer) = if how == Taken::First {
             let mut transfer = stored.transfer.clone();
             transfer.apply(Input::FileSeen, now, clocks);
             let (write, next) = Self::over(stored, transfer, clocks)?;
+            let told = Told {
+                at: now,
+                what: vec![taken_up],
+            };
+            writes.extend(told.writes(&next, self.actor())?);
             (write, next.transfer)
         } else {
+            // A next slice is told by what it commits.
+            if how == Taken::TakenOver {
+                let entry = Entry::new(now, self.actor(), taken_up);
+                writes.push(alone(&file.tenant, &file.transfer, &entry)?);
+            }
             (
                 still_open(&file.tenant, &file.transfer),
                 stored.transfer.clone(),
             )
         };
-        self.transact(vec![taken, transfer_write]).await?;
+        writes.push(transfer_write);
+        self.transact(writes).await?;
         Ok(Claimed {
             lease: Lease {
                 tenant: file.tenant.clone(),
@@ -479,17 +505,18 @@ impl Store {
             if !stored.transfer.is_open() {
                 return Ok(None);
             }
+            let input = Input::FileEnded {
+                file: lease.s3_key.clone(),
+                outcome: outcome.clone(),
+                counts,
+                manifest: manifest.is_some(),
+            };
             let mut transfer = stored.transfer.clone();
-            transfer.apply(
-                Input::FileEnded {
-                    file: lease.s3_key.clone(),
-                    outcome: outcome.clone(),
-                    counts,
-                    manifest: manifest.is_some(),
-                },
-                now,
-                clocks,
-            );
+            transfer.apply(input.clone(), now, clocks);
+            let told = Told {
+                at: now,
+                what: entries(Some(&stored.transfer), &transfer, &input),
+            };
             let (transfer_write, next) = Self::over(&stored, transfer, clocks)?;
             let mut ended = fenced(lease)
                 .set("state", text(FileState::Ended.as_str()))
@@ -503,7 +530,9 @@ impl Store {
             if let Some(manifest) = manifest {
                 ended = ended.set("manifest", Value::Bytes(pack_manifest(manifest)?));
             }
-            match self.transact(vec![ended, transfer_write]).await {
+            let mut writes = vec![ended, transfer_write];
+            writes.extend(told.writes(&next, self.actor())?);
+            match self.transact(writes).await {
                 Ok(()) => return Ok(Some(next)),
                 Err(Error::Conflict) => {
                     let file = self

@@ -7,6 +7,7 @@ pub(crate) const STATE: &str = "STATE";
 pub(crate) const FILE: &str = "FILE#";
 pub(crate) const EVENT: &str = "EVENT#";
 pub(crate) const ATTEMPT: &str = "ATTEMPT#";
+pub(crate) const LOG: &str = "LOG#";
 
 /// Number of partitions of the sparse index. A sweep asks each; what is due spreads over them.
 pub(crate) const DUE_SHARDS: u64 = 4;

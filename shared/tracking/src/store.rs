@@ -4,6 +4,7 @@ use std::time::Duration;
 use landfall_clock::Clock;
 use landfall_transfer::Timestamp;
 use landfall_transfer::clocks::own;
+use landfall_transfer::timeline::Actor;
 
 use crate::error::Error;
 use crate::item::{Item, Value, number};
@@ -14,6 +15,7 @@ use crate::table::{Key, Returning, Table, Write};
 pub struct Store {
     pub(crate) table: Arc<dyn Table>,
     clock: Clock,
+    actor: Actor,
 }
 
 /// When a row that serves to recognise repeats expires, in seconds since the Unix epoch.
@@ -29,7 +31,22 @@ pub(crate) fn history_expires(from: Timestamp) -> Value {
 impl Store {
     /// Works on this table; the clock is for pauses between races.
     pub fn new(table: Arc<dyn Table>, clock: Clock) -> Self {
-        Self { table, clock }
+        Self {
+            table,
+            clock,
+            actor: Actor::Unknown,
+        }
+    }
+
+    /// The same store for one function, whose name the timelines then carry.
+    #[must_use]
+    pub fn acting_as(self, actor: Actor) -> Self {
+        Self { actor, ..self }
+    }
+
+    /// Who writes the timelines.
+    pub const fn actor(&self) -> Actor {
+        self.actor
     }
 
     /// Opens a connection while nobody waits for it, so that the first event doesn't pay for the TLS handshake.

@@ -6,6 +6,7 @@ use crate::item::{Item, Reader, instant, number, text};
 use crate::keys;
 use crate::store::{Store, history_expires};
 use crate::table::{Key, Write};
+use crate::timeline::Told;
 
 /// A transfer as it was read, with the version that a write must still find.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,25 +50,40 @@ impl Store {
 
     /// Writes a transfer that was never seen, and lists it under its chain, both or neither.
     /// [`Error::Conflict`] when it exists.
-    pub async fn create(&self, transfer: &Transfer, clocks: &Clocks) -> Result<Stored, Error> {
+    pub async fn create(
+        &self,
+        transfer: &Transfer,
+        told: &Told,
+        clocks: &Clocks,
+    ) -> Result<Stored, Error> {
         let stored = Stored {
             transfer: transfer.clone(),
             version: 1,
         };
         let state = row(&stored, clocks)?.if_absent();
-        self.transact(vec![state, list_attempt(transfer)]).await?;
+        let mut writes = vec![state, list_attempt(transfer)];
+        writes.extend(told.writes(&stored, self.actor())?);
+        self.transact(writes).await?;
         Ok(stored)
     }
 
-    /// Writes a transfer's new state over the one that was read. [`Error::Conflict`] when somebody else was faster.
+    /// Writes a transfer's new state over the one that was read, and what is told of it, both or neither.
+    /// [`Error::Conflict`] when somebody else was faster.
     pub async fn save(
         &self,
         read: &Stored,
         transfer: Transfer,
+        told: &Told,
         clocks: &Clocks,
     ) -> Result<Stored, Error> {
         let (write, next) = Self::over(read, transfer, clocks)?;
-        self.write(write).await?;
+        if told.what.is_empty() {
+            self.write(write).await?;
+        } else {
+            let mut writes = vec![write];
+            writes.extend(told.writes(&next, self.actor())?);
+            self.transact(writes).await?;
+        }
         Ok(next)
     }
 
@@ -76,11 +92,14 @@ impl Store {
         &self,
         read: &Stored,
         transfer: Transfer,
+        told: &Told,
         clocks: &Clocks,
     ) -> Result<Stored, Error> {
         let listed = list_attempt(&transfer);
         let (state, next) = Self::over(read, transfer, clocks)?;
-        self.transact(vec![state, listed]).await?;
+        let mut writes = vec![state, listed];
+        writes.extend(told.writes(&next, self.actor())?);
+        self.transact(writes).await?;
         Ok(next)
     }
 
@@ -139,6 +158,11 @@ fn list_attempt(transfer: &Transfer) -> Write {
 }
 
 impl Stored {
+    /// The version that a write must find.
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
     const fn next(&self, transfer: Transfer) -> Self {
         Self {
             transfer,

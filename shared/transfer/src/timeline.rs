@@ -16,6 +16,7 @@ use crate::verdict::{Cause, Status, Verdict};
 
 mod entries;
 mod health;
+mod words;
 
 pub use entries::entries;
 pub use health::{Health, health};
@@ -299,6 +300,41 @@ const NAME_MAX: usize = 1024;
 const REASON_MAX: usize = 300;
 
 impl What {
+    /// Its kind, as it is stored.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::EventTaken { .. } => "event_taken",
+            Self::FirstSeen { .. } => "first_seen",
+            Self::ChainJoined { .. } => "chain_joined",
+            Self::ListenerTriggered => "listener_triggered",
+            Self::ListenerFailed { .. } => "listener_failed",
+            Self::ExportPhaseCompleted => "export_phase_completed",
+            Self::FileAnnounced { .. } => "file_announced",
+            Self::FileAdopted { .. } => "file_adopted",
+            Self::FileTaken { .. } => "file_taken",
+            Self::SliceCommitted { .. } => "slice_committed",
+            Self::Interrupted { .. } => "interrupted",
+            Self::FileEnded { .. } => "file_ended",
+            Self::ProgressReported { .. } => "progress_reported",
+            Self::ExportAwaited { .. } => "export_awaited",
+            Self::ExportComplete { .. } => "export_complete",
+            Self::NotListed => "not_listed",
+            Self::Stopping { .. } => "stopping",
+            Self::Fenced { .. } => "fenced",
+            Self::VerdictDecided { .. } => "verdict_decided",
+            Self::SettlementSent { .. } => "settlement_sent",
+            Self::ConfirmationLooked { .. } => "confirmation_looked",
+            Self::Settled { .. } => "settled",
+            Self::Superseded { .. } => "superseded",
+            Self::PlatformUnavailable { .. } => "platform_unavailable",
+            Self::PlatformAvailable => "platform_available",
+            Self::Revived { .. } => "revived",
+            Self::DeadLetter { .. } => "dead_letter",
+            Self::PersonNeeded { .. } => "person_needed",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// The first sight of a transfer.
     pub fn first_seen(transfer: &Transfer, adopted: bool) -> Self {
         Self::FirstSeen {

@@ -11,6 +11,7 @@ use landfall_processor::Processor;
 use landfall_runtime::{Clients, Configuration, Environment};
 use landfall_sweeper::Sweeper;
 use landfall_tracking::{Queue, Store};
+use landfall_transfer::timeline::Actor;
 
 use crate::platform::PlatformModel;
 
@@ -110,9 +111,15 @@ impl Cloud {
     }
 
     /// The shell around the core, as the processor and the sweeper have it.
-    pub fn lifecycle(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Lifecycle {
+    pub fn lifecycle(
+        &self,
+        actor: Actor,
+        weather: &Arc<dyn Weather>,
+        clock: &Clock,
+    ) -> Lifecycle {
         let platform = self.platform.seen_under(Arc::clone(weather));
         Lifecycle::new(
+            actor,
             self.store(weather, clock),
             Self::queue(&self.imports, weather),
             Platform::over(Arc::new(platform), &self.configuration),
@@ -124,7 +131,7 @@ impl Cloud {
     /// A processor on a machine.
     pub fn processor(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Arc<Processor> {
         let events = Self::queue(&self.events, weather);
-        let processor = Processor::new(self.lifecycle(weather, clock), events);
+        let processor = Processor::new(self.lifecycle(Actor::Processor, weather, clock), events);
         Arc::new(processor.unwrap_or_else(|unfit| panic!("wire the processor: {unfit}")))
     }
 
@@ -132,7 +139,7 @@ impl Cloud {
     pub fn sweeper(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Arc<Sweeper> {
         let dead = [&self.dead_events, &self.dead_imports];
         let sweeper = Sweeper::new(
-            self.lifecycle(weather, clock),
+            self.lifecycle(Actor::Sweeper, weather, clock),
             Self::queue(&self.events, weather),
             dead.map(|queue| Self::queue(queue, weather)).into(),
         );
@@ -147,8 +154,7 @@ impl Cloud {
             imports: Self::queue(&self.imports, weather),
             dead_letters: Vec::new(),
         };
-        let intake = Intake::new(self.parsed(), clients, clock.clone());
-        Arc::new(intake.unwrap_or_else(|error| panic!("wire intake: {error}")))
+        Arc::new(Intake::new(&self.configuration, clients, clock.clone()))
     }
 }
 

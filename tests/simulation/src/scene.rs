@@ -5,11 +5,13 @@ mod library;
 mod plot;
 mod shared_intake;
 mod stage;
+mod still;
 mod verify;
 
 pub use library::scenes;
 pub use plot::{Half, Plot};
-pub use stage::{Bench, Doubled, Outcome, Stage, TENANT};
+pub use stage::{Bench, Doubled, Outcome, Stage, TENANT, sqs};
+pub use still::StillTime;
 pub use verify::End;
 
 use crate::platform::Switches;

@@ -251,7 +251,7 @@ impl Cloud {
             imports: queue("imports"),
             dead_letters: Vec::new(),
         };
-        Intake::new(configuration, clients, self.clock.clone()).unwrap()
+        Intake::new(&configuration, clients, self.clock.clone())
     }
 
     pub(crate) fn intake(&self) -> Intake {

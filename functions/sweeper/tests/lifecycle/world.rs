@@ -11,6 +11,7 @@ use landfall_processor::Processor;
 use landfall_runtime::{Clock, Configuration, Environment};
 use landfall_sweeper::{Summary, Sweeper};
 use landfall_tracking::{Installed, Message, Store, Task};
+use landfall_transfer::timeline::Actor;
 use landfall_transfer::{TenantId, Timestamp, Transfer, TransferId};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -76,10 +77,13 @@ impl World {
             .install(&installed, &configuration.secret_key, HOUR, START)
             .await
             .unwrap();
-        let lifecycle = lifecycle(&configuration, &store, &queues, &clock);
+        let lifecycle = lifecycle(Actor::Processor, &configuration, &store, &queues, &clock);
         let processor =
-            Arc::new(Processor::new(lifecycle.clone(), queues.queue("events")).unwrap());
-        let sweeper = sweeper(lifecycle, &queues);
+            Arc::new(Processor::new(lifecycle, queues.queue("events")).unwrap());
+        let sweeper = sweeper(
+            self::lifecycle(Actor::Sweeper, &configuration, &store, &queues, &clock),
+            &queues,
+        );
         Self {
             platform,
             queues,
@@ -95,7 +99,7 @@ impl World {
     /// Another sweeper on the same table, as when two invocations overlap.
     pub(crate) fn another_sweeper(&self) -> Arc<Sweeper> {
         sweeper(
-            lifecycle(&self.configuration, &self.store, &self.queues, &self.clock),
+            lifecycle(Actor::Sweeper, &self.configuration, &self.store, &self.queues, &self.clock),
             &self.queues,
         )
     }
@@ -236,6 +240,7 @@ impl World {
 }
 
 fn lifecycle(
+    actor: Actor,
     configuration: &Arc<Configuration>,
     store: &Store,
     queues: &Queues,
@@ -243,6 +248,7 @@ fn lifecycle(
 ) -> Lifecycle {
     let platform = landfall_lifecycle::Platform::new(configuration, clock.clone()).unwrap();
     Lifecycle::new(
+        actor,
         store.clone(),
         queues.queue("imports"),
         platform,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use landfall_clock::Clock;
@@ -66,7 +66,8 @@ pub enum KeyError {
 /// Fetches and remembers the keys.
 #[derive(Debug)]
 pub struct InstallKeys {
-    http: reqwest::Client,
+    /// Made when the first key is fetched: few cold starts need one, and its certificates take their time.
+    http: OnceLock<reqwest::Client>,
     server: Url,
     clock: Clock,
     memory: Mutex<Memory>,
@@ -89,16 +90,23 @@ struct Remembered {
 impl InstallKeys {
     /// `server` is the configured base, checked by [`crate::hosts::configured`]; the key's id is appended to its path. `clock` says when the
     /// server has been waited for long enough.
-    pub fn new(server: Url, clock: Clock) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .redirect(redirect::Policy::none())
-            .build()?;
-        Ok(Self {
-            http,
+    pub fn new(server: Url, clock: Clock) -> Self {
+        Self {
+            http: OnceLock::new(),
             server,
             clock,
             memory: Mutex::default(),
-        })
+        }
+    }
+
+    fn http(&self) -> Result<&reqwest::Client, reqwest::Error> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let http = reqwest::Client::builder()
+            .redirect(redirect::Policy::none())
+            .build()?;
+        Ok(self.http.get_or_init(|| http))
     }
 
     /// The PEM of a key, asking the server at most `timeout` long and only when it has to.
@@ -167,7 +175,8 @@ impl InstallKeys {
         let unavailable = |error: reqwest::Error| KeyError::Unavailable {
             reason: super::client::describe(error),
         };
-        let mut response = self.http.get(url).send().await.map_err(unavailable)?;
+        let http = self.http().map_err(unavailable)?;
+        let mut response = http.get(url).send().await.map_err(unavailable)?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
@@ -273,7 +282,7 @@ mod tests {
             )
             .with_state(server.clone());
         let base = serve(router).await.join("keys").unwrap();
-        (InstallKeys::new(base, Clock::system()).unwrap(), server)
+        (InstallKeys::new(base, Clock::system()), server)
     }
 
     fn id(text: &str) -> KeyId {

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use landfall_clock::Clock;
-use landfall_tracking::{Due, DueItem, Item, Key, Store, Table, Value};
+use landfall_tracking::{Due, DueItem, Item, Key, Store, Table, Told, Value};
 use landfall_transfer::{Clocks, Input, StopReason, TenantId, Timestamp, Transfer, TransferId};
 
 use crate::checks::checks;
@@ -99,7 +99,9 @@ checks! {
     a_transfer_is_due_as_long_as_something_is_owed,
     a_transfers_row_says_beside_its_state_what_support_looks_for,
     a_transfer_of_a_newer_release_is_not_read_and_not_touched,
-    the_timeline_keeps_two_sentences_of_one_millisecond_apart,
+    the_timeline_keeps_entries_of_one_millisecond_apart_and_writes_none_twice,
+    a_state_and_what_is_told_of_it_are_written_together,
+    an_entry_that_this_release_can_not_read_is_told_as_unknown,
     // Events and what is due.
     an_event_is_stored_once_and_found_by_the_sweeper_until_it_is_handled,
     an_event_that_comes_twice_stays_as_it_came_first,
@@ -192,7 +194,7 @@ impl Subject {
     async fn open_transfer(&self) -> landfall_tracking::Stored {
         let transfer = Transfer::first_seen(tenant(), id(), None, None, NOW);
         self.store
-            .create(&transfer, &Clocks::default())
+            .create(&transfer, &Told::nothing(), &Clocks::default())
             .await
             .unwrap()
     }
@@ -209,7 +211,7 @@ impl Subject {
         let mut transfer = stored.transfer.clone();
         transfer.apply(input, later(1), &Clocks::default());
         self.store
-            .save(&stored, transfer, &Clocks::default())
+            .save(&stored, transfer, &Told::nothing(), &Clocks::default())
             .await
             .unwrap();
     }

@@ -1,5 +1,6 @@
 use futures_util::FutureExt as _;
-use landfall_tracking::{Error, Item, Key, Returning, Stored, Value, Write};
+use landfall_tracking::{Error, Item, Key, Returning, Stored, Told, Value, Write};
+use landfall_transfer::timeline::{Actor, Entry, What};
 use landfall_transfer::{
     Cause, ChainId, Clocks, Counts, Input, Phase, Settled, SettledBy, Status, Transfer, TransferId,
     Verdict,
@@ -20,7 +21,7 @@ fn rerun(id: &str, first_seen_at: Timestamp) -> Transfer {
 
 impl Subject {
     async fn create(&self, transfer: &Transfer) -> Result<Stored, Error> {
-        self.store.create(transfer, &Clocks::default()).await
+        self.store.create(transfer, &Told::nothing(), &Clocks::default()).await
     }
 
     async fn attempts(&self, chain: &str) -> Vec<(String, Timestamp)> {
@@ -67,7 +68,7 @@ pub(super) async fn a_transfer_that_exists_is_not_created_over(subject: &Subject
     let saved = reported(&stored.transfer, 7);
     let next = subject
         .store
-        .save(&stored, saved, &Clocks::default())
+        .save(&stored, saved, &Told::nothing(), &Clocks::default())
         .await
         .unwrap();
     // Seen again later, by somebody who read before it was there.
@@ -84,11 +85,11 @@ pub(super) async fn of_two_writers_that_read_the_same_version_one_wins(subject: 
     let first = reported(&stored.transfer, 7);
     subject
         .store
-        .save(&stored, first.clone(), &clocks)
+        .save(&stored, first.clone(), &Told::nothing(), &clocks)
         .await
         .unwrap();
     let second = reported(&stored.transfer, 9);
-    let outcome = subject.store.save(&stored, second, &clocks).await;
+    let outcome = subject.store.save(&stored, second, &Told::nothing(), &clocks).await;
     assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
     assert_eq!(subject.transfer().await, first);
 }
@@ -98,18 +99,18 @@ pub(super) async fn every_save_is_over_the_one_before_it(subject: &Subject) {
     let clocks = Clocks::default();
     let second = subject
         .store
-        .save(&first, reported(&first.transfer, 5), &clocks)
+        .save(&first, reported(&first.transfer, 5), &Told::nothing(), &clocks)
         .await
         .unwrap();
     let third = subject
         .store
-        .save(&second, reported(&second.transfer, 6), &clocks)
+        .save(&second, reported(&second.transfer, 6), &Told::nothing(), &clocks)
         .await
         .unwrap();
     for stale in [&first, &second] {
         let outcome = subject
             .store
-            .save(stale, stale.transfer.clone(), &clocks)
+            .save(stale, stale.transfer.clone(), &Told::nothing(), &clocks)
             .await;
         assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
     }
@@ -125,7 +126,7 @@ pub(super) async fn a_transfer_that_was_never_created_can_not_be_saved(subject: 
     let mut elsewhere = stored.transfer.clone();
     elsewhere.id = TransferId::new("transfer-2");
     let clocks = Clocks::default();
-    let outcome = subject.store.save(&stored, elsewhere, &clocks).await;
+    let outcome = subject.store.save(&stored, elsewhere, &Told::nothing(), &clocks).await;
     assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
     let other = TransferId::new("transfer-2");
     let read = subject.store.transfer(&tenant(), &other).await.unwrap();
@@ -139,7 +140,7 @@ pub(super) async fn a_chain_that_is_joined_lists_the_attempt_in_the_same_write(s
     joined.original = Some(TransferId::new("transfer-0"));
     let next = subject
         .store
-        .join_chain(&stored, joined, &Clocks::default())
+        .join_chain(&stored, joined, &Told::nothing(), &Clocks::default())
         .await
         .unwrap();
     let listed = vec![("transfer-1".to_owned(), NOW)];
@@ -155,7 +156,7 @@ pub(super) async fn a_chain_is_not_joined_over_a_newer_version(subject: &Subject
     });
     let mut joined = stored.transfer.clone();
     joined.original = Some(TransferId::new("transfer-0"));
-    let outcome = slower.join_chain(&stored, joined, &Clocks::default()).await;
+    let outcome = slower.join_chain(&stored, joined, &Told::nothing(), &Clocks::default()).await;
     assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
     assert_eq!(subject.attempts("transfer-0").await, []);
     assert_eq!(subject.transfer().await.original, None);
@@ -188,7 +189,7 @@ pub(super) async fn a_transfer_is_due_as_long_as_something_is_owed(subject: &Sub
         at: later(1),
     });
     assert_eq!(settled.due_at(&clocks), None, "nothing is owed any more");
-    subject.store.save(&stored, settled, &clocks).await.unwrap();
+    subject.store.save(&stored, settled, &Told::nothing(), &clocks).await.unwrap();
     let row = subject.state_row().await;
     assert_eq!((row.get("due_at"), row.get("due_shard")), (None, None));
     assert_eq!(
@@ -285,25 +286,79 @@ pub(super) async fn a_transfer_of_a_newer_release_is_not_read_and_not_touched(su
     assert_eq!(subject.state_row().await, newer);
 }
 
-pub(super) async fn the_timeline_keeps_two_sentences_of_one_millisecond_apart(subject: &Subject) {
-    for (what, detail) in [("stopped", "first"), ("settled", "x"), ("stopped", "again")] {
-        subject
-            .store
-            .log(&tenant(), &id(), NOW, what, detail)
-            .await
-            .unwrap();
-    }
+pub(super) async fn the_timeline_keeps_entries_of_one_millisecond_apart_and_writes_none_twice(
+    subject: &Subject,
+) {
+    let event = |at, name: &str| {
+        let what = What::EventTaken {
+            event: name.to_owned(),
+        };
+        Entry::new(at, Actor::Processor, what)
+    };
     let earlier = Timestamp::from_millis(NOW.as_millis() - 1);
-    subject
-        .store
-        .log(&tenant(), &id(), earlier, "z", "before")
-        .await
-        .unwrap();
+    for entry in [
+        event(NOW, "one"),
+        event(NOW, "another"),
+        event(NOW, "one"),
+        event(earlier, "before"),
+    ] {
+        let appended = subject.store.append(&tenant(), &id(), &entry).await;
+        appended.unwrap();
+    }
+    let mut told = subject.store.timeline(&tenant(), &id()).await.unwrap();
+    assert_eq!(told.remove(0), event(earlier, "before"));
+    told.sort_by_key(|entry| entry.what.to_string());
+    assert_eq!(told, [event(NOW, "another"), event(NOW, "one")]);
     let rows = subject.rows("TRANSFER#tenant#transfer-1", "LOG#").await;
-    let details: Vec<_> = rows.iter().map(|(_, row)| row["detail"].clone()).collect();
-    assert_eq!(details, [text("before"), text("x"), text("again")]);
     let (_, row) = &rows[0];
-    assert_eq!((&row["kind"], &row["what"]), (&text("log"), &text("z")));
+    assert_eq!(
+        (&row["kind"], &row["what"], &row["detail"]),
+        (
+            &text("log"),
+            &text("event_taken"),
+            &text("took the event before in")
+        )
+    );
     assert_eq!(row["at"], instant(earlier));
     assert_eq!(row["expires_at"], expires(earlier, 400));
+}
+
+pub(super) async fn a_state_and_what_is_told_of_it_are_written_together(subject: &Subject) {
+    let clocks = Clocks::default();
+    let transfer = rerun("transfer-1", NOW);
+    let seen = Told {
+        at: NOW,
+        what: vec![What::first_seen(&transfer, false), What::NotListed],
+    };
+    let stored = subject.store.create(&transfer, &seen, &clocks).await.unwrap();
+    let told = Told {
+        at: NOW,
+        what: vec![What::PlatformAvailable],
+    };
+    let saved = subject
+        .store
+        .save(&stored, transfer.clone(), &told, &clocks)
+        .await;
+    saved.unwrap();
+    let late = subject.store.save(&stored, transfer, &told, &clocks).await;
+    assert!(matches!(late, Err(Error::Conflict)), "{late:?}");
+    let told: Vec<_> = subject
+        .store
+        .timeline(&tenant(), &id())
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.what.kind())
+        .collect();
+    assert_eq!(told, ["first_seen", "not_listed", "platform_available"]);
+}
+
+pub(super) async fn an_entry_that_this_release_can_not_read_is_told_as_unknown(subject: &Subject) {
+    let key = Key::new("TRANSFER#tenant#transfer-1", "LOG#000000000000007#x");
+    let row = Item::from([("at".into(), instant(Timestamp::from_millis(7)))]);
+    let put = Write::put(key, row);
+    subject.table.write(put, Returning::Nothing).await.unwrap();
+    let told = subject.store.timeline(&tenant(), &id()).await.unwrap();
+    let at = Timestamp::from_millis(7);
+    assert_eq!(told, [Entry::new(at, Actor::Unknown, What::Unknown)]);
 }

@@ -58,9 +58,7 @@ impl SharedIntake {
             imports: queue(Which::Records),
             dead_letters: Vec::new(),
         };
-        let configuration = empty.parsed();
-        let intake = Intake::new(configuration, clients, clock)
-            .unwrap_or_else(|error| panic!("wire intake: {error}"));
+        let intake = Intake::new(&empty.configuration, clients, clock);
         Self {
             intake: Arc::new(intake),
             relay,

@@ -132,6 +132,8 @@ pub struct Stage<'run> {
     steps: u64,
     settled_at: Timestamp,
     accepted: BTreeSet<(String, String)>,
+    /// Events that are kept instead of being delivered.
+    told: Option<Vec<Event>>,
 }
 
 impl std::fmt::Debug for Stage<'_> {
@@ -175,13 +177,15 @@ impl Bench {
         traced: bool,
     ) -> Outcome {
         let mut stage = Stage::new(scene, self, fortune, doubled, traced);
+        stage.plan_acts();
         stage.go();
         stage.outcome()
     }
 }
 
 impl<'run> Stage<'run> {
-    fn new(
+    /// Sets a scene up. Nothing happens before it is told to go.
+    pub fn new(
         scene: &'run Scene,
         bench: &'run mut Bench,
         fortune: Arc<dyn Fortune>,
@@ -200,7 +204,7 @@ impl<'run> Stage<'run> {
         let violations = Violations::default();
         watch(&cloud.table, &violations);
         install(&cloud, &clock);
-        let mut stage = Self {
+        Self {
             scene,
             bench,
             doubled,
@@ -220,13 +224,84 @@ impl<'run> Stage<'run> {
             steps: 0,
             settled_at: START,
             accepted: BTreeSet::new(),
+            told: None,
             time,
-        };
-        for (place, (seconds, _)) in scene.acts.iter().enumerate() {
-            let at = START + Duration::from_secs(*seconds);
-            stage.plan(at, Due::Act(place));
         }
-        stage
+    }
+
+    /// Plans everything that the outside does.
+    fn plan_acts(&mut self) {
+        for (place, (seconds, _)) in self.scene.acts.iter().enumerate() {
+            let at = START + Duration::from_secs(*seconds);
+            self.plan(at, Due::Act(place));
+        }
+    }
+
+    /// The cloud that it plays on.
+    pub const fn cloud(&self) -> &Cloud {
+        &self.cloud
+    }
+
+    /// Its time.
+    pub const fn time(&self) -> &VirtualTime {
+        &self.time
+    }
+
+    /// The promises that were broken so far.
+    pub const fn violations(&self) -> &Violations {
+        &self.violations
+    }
+
+    /// Lets the outside do one thing now, and intake take in what that makes known.
+    pub fn perform(&mut self, act: &Act) {
+        self.take(act);
+        self.executor.run_ready();
+        while self.take_finished() | self.tell_settled() {
+            self.executor.run_ready();
+        }
+    }
+
+    /// The outside does one thing now, and what intake is told of it is answered under this weather: the event's name, and a
+    /// future that ends with the answer's status.
+    pub fn tell_under(
+        &mut self,
+        act: &Act,
+        weather: &Arc<dyn Weather>,
+    ) -> Option<impl Future<Output = u16> + Send + use<>> {
+        self.told = Some(Vec::new());
+        self.take(act);
+        let event = self.told.take().unwrap_or_default().pop()?;
+        let intake = self.bench.intake(self.scene, &self.cloud);
+        intake.serve(&self.cloud, weather, self.time.clone());
+        self.warm.push(Arc::clone(&intake));
+        let request = webhook::request(TENANT, &event.body, self.time.now());
+        Some(async move { intake.answer(request).await.status })
+    }
+
+    /// Lets workers take in what one of the queues holds: 0 for events, 1 for files.
+    pub fn work_off(&mut self, queue: usize) {
+        loop {
+            let batch = self.queue(queue).deliver(BATCHES[queue], VISIBILITY);
+            if batch.is_empty() {
+                return;
+            }
+            self.work(queue, batch);
+            self.executor.run_ready();
+            self.take_finished();
+        }
+    }
+
+    /// A sweeper sweeps now.
+    pub fn sweep_now(&mut self) {
+        self.start_sweeper();
+        self.executor.run_ready();
+        self.take_finished();
+    }
+
+    /// Plays it to its end, calmly.
+    pub fn finish(mut self) -> Outcome {
+        self.go();
+        self.outcome()
     }
 
     fn plan(&mut self, at: Timestamp, due: Due) {
@@ -397,6 +472,10 @@ impl<'run> Stage<'run> {
     }
 
     fn deliver(&mut self, event: Event) {
+        if let Some(told) = &mut self.told {
+            told.push(event);
+            return;
+        }
         self.step(|| Again::Event(event.clone()));
         self.answer(event);
     }
@@ -507,7 +586,8 @@ impl<'run> Stage<'run> {
         }
     }
 
-    const fn queue(&self, number: usize) -> &QueueModel {
+    /// The queue of events, which is number 0, or that of files.
+    pub const fn queue(&self, number: usize) -> &QueueModel {
         if number == 0 {
             &self.cloud.events
         } else {
@@ -608,17 +688,23 @@ impl<'run> Stage<'run> {
         });
     }
 
-    fn outcome(mut self) -> Outcome {
+    fn outcome(&self) -> Outcome {
         let ends = verify(self.scene, &self.cloud, &self.accepted, &self.violations);
-        for intake in std::mem::take(&mut self.warm) {
-            self.keep(intake);
-        }
         Outcome {
             violations: self.violations.all(),
             ends,
             settled_after: self.settled_at.since(START),
             steps: self.steps,
             trace: self.trace.text(),
+        }
+    }
+}
+
+impl Drop for Stage<'_> {
+    /// Gives back what the next run can use.
+    fn drop(&mut self) {
+        for intake in std::mem::take(&mut self.warm) {
+            self.keep(intake);
         }
     }
 }
@@ -644,7 +730,7 @@ fn install(cloud: &Cloud, clock: &Clock) {
 }
 
 /// A batch as SQS hands it to a function.
-pub(crate) fn sqs(batch: &[Delivery]) -> SqsEvent {
+pub fn sqs(batch: &[Delivery]) -> SqsEvent {
     let records: Vec<Value> = batch
         .iter()
         .map(|delivery| json!({"messageId": delivery.id, "body": delivery.body}))

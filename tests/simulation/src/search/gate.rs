@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use landfall_clock::Time;
 use landfall_lifecycle::{Api, Opened};
 use landfall_models::{QueueModel, TableModel};
 use landfall_platform::connect::client::{CallError, ListedFile, Progress, Recent, ServerError, Tenant};
@@ -19,9 +18,8 @@ use landfall_tracking::{
     DueEntries, DueEntry, Error, Item, Key, Messages, Page, Received, Returning, Table, Which,
     Write, WriteError,
 };
-use landfall_transfer::{Timestamp, TransferId};
+use landfall_transfer::TransferId;
 
-use crate::executor::VirtualTime;
 use crate::platform::PlatformModel;
 
 /// Where one task's calls wait.
@@ -33,12 +31,18 @@ struct Calls {
     made: u64,
     waiting: Vec<(u64, String, Waker)>,
     seen: u64,
+    broken: Option<String>,
 }
 
 impl Gate {
     /// The call that goes on next, in words; none when the task waits for nothing.
     pub(crate) fn next(&self) -> Option<String> {
         self.lock().waiting.first().map(|(_, call, _)| call.clone())
+    }
+
+    /// A row of a tenant that the task changed, which breaks what the search takes for granted.
+    pub(crate) fn broken(&self) -> Option<String> {
+        self.lock().broken.clone()
     }
 
     /// Lets the next call through.
@@ -140,9 +144,14 @@ impl<Model> Gated<Model> {
     }
 }
 
-/// The timeline, which nobody reads, and tenants, whom nobody changes.
+/// The timeline, which nobody reads.
 fn is_aside(key: &Key) -> bool {
-    key.sort.starts_with("LOG#") || (key.partition.starts_with("TENANT#") && key.sort == "STATE")
+    key.sort.starts_with("LOG#")
+}
+
+/// A tenant, whom nothing changes while the tasks run, and whose secret is sealed with chance.
+fn is_tenant(key: &Key) -> bool {
+    key.partition.starts_with("TENANT#")
 }
 
 impl Table for Gated<TableModel> {
@@ -153,8 +162,13 @@ impl Table for Gated<TableModel> {
     ) -> BoxFuture<'a, Result<Option<Item>, Error>> {
         let call = self.model.get(key, consistent);
         let about = format!("{} {}", key.partition, key.sort);
-        // A tenant's secret is sealed with chance, so it is not looked at; and the sweeper moves its row, which is.
-        async move { self.call("get", &about, false, call).await }.boxed()
+        async move {
+            if is_tenant(key) {
+                return call.await;
+            }
+            self.call("get", &about, false, call).await
+        }
+        .boxed()
     }
 
     fn get_many(
@@ -189,7 +203,11 @@ impl Table for Gated<TableModel> {
     }
 
     fn write(&self, write: Write, returning: Returning) -> BoxFuture<'_, Result<Item, WriteError>> {
-        let commutes = is_aside(&write.key) && write.key.sort != "STATE";
+        if is_tenant(&write.key) {
+            // The search takes it for something that never changes.
+            self.gate.lock().broken.get_or_insert(write.key.sort.clone());
+        }
+        let commutes = is_aside(&write.key);
         let about = format!("{} {}", write.key.partition, write.key.sort);
         let call = self.model.write(write, returning);
         async move { self.call("write", &about, commutes, call).await }.boxed()
@@ -306,31 +324,5 @@ impl Api for Gated<PlatformModel> {
             opened
         }
         .boxed()
-    }
-}
-
-/// Virtual time that stands still but for the search's own steps. The short pauses of a race end at once, for what follows
-/// them stops at the gate anyway; longer waits end when the time has passed.
-#[derive(Clone, Debug)]
-pub(crate) struct StillTime(pub(crate) VirtualTime);
-
-/// The longest pause that ends at once.
-const SHORT: Duration = Duration::from_secs(1);
-
-impl Time for StillTime {
-    fn now(&self) -> Timestamp {
-        self.0.now()
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.now().as_millis()).unwrap_or(0))
-    }
-
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        if duration <= SHORT {
-            Box::pin(std::future::ready(()))
-        } else {
-            Box::pin(self.0.sleep(duration))
-        }
     }
 }

@@ -1,0 +1,188 @@
+use crate::platform::Switches;
+use crate::scene::{Act, Content, File, Scene};
+
+/// Where a search begins, and who takes part.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What it is about.
+    pub name: &'static str,
+    /// Site, clocks and what is exported.
+    pub(crate) scene: Scene,
+    /// What has happened before, calmly.
+    pub prepared: Vec<Prepared>,
+    /// Who takes part.
+    pub tasks: Vec<TaskKind>,
+    /// How often a task that could go on is interrupted at most; none: as often as can be.
+    pub preemptions: Option<usize>,
+    /// Whether it is small enough for a test that is not optimised.
+    pub small: bool,
+}
+
+/// Something that has happened before the search begins.
+#[derive(Clone, Debug)]
+pub enum Prepared {
+    /// The outside did something, and intake took it in.
+    Act(Act),
+    /// Workers took in what this queue held: 0 for events, 1 for files.
+    WorkOff(usize),
+    /// A sweeper ran.
+    Sweep,
+    /// So many seconds went by.
+    Wait(u64),
+}
+
+/// Who takes part.
+#[derive(Clone, Debug)]
+pub enum TaskKind {
+    /// A worker with the next message of a queue: 0 for events, 1 for files.
+    Worker(usize),
+    /// A worker that was handed the message of the task before it, too.
+    SameMessage(usize),
+    /// A sweeper.
+    Sweeper,
+    /// Somebody who lets so many seconds pass, one after the other, whenever the search likes.
+    Time(Vec<u64>),
+}
+
+impl Setup {
+    /// The tasks that may go on after a path, of those that can.
+    pub(crate) fn choices(&self, path: &[usize], ready: Vec<usize>) -> Vec<usize> {
+        let left = self.left(path, |task| ready.contains(&task));
+        match (left, path.last()) {
+            (Some((0, _)), Some(last)) if ready.contains(last) => vec![*last],
+            _ => ready,
+        }
+    }
+
+    /// Interruptions that are left after a path, and who was at it; none when there is no bound.
+    pub(crate) fn left(
+        &self,
+        path: &[usize],
+        may: impl Fn(usize) -> bool,
+    ) -> Option<(usize, Option<usize>)> {
+        let bound = self.preemptions?;
+        // Whoever stopped because it had ended was not interrupted.
+        let mut made = 0;
+        for (place, pair) in path.windows(2).enumerate() {
+            let goes_on = path[place + 1..].contains(&pair[0]) || may(pair[0]);
+            made += usize::from(pair[0] != pair[1] && goes_on);
+        }
+        Some((bound.saturating_sub(made), path.last().copied()))
+    }
+}
+
+const CLOCKS: &str = "[completeness]\nquiet_period = \"20m\"\n\
+     [clocks]\nreconcile_interval = \"10m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
+     work_stale_after = \"1h\"\n";
+
+const BEGIN: Act = Act::Begin {
+    id: "t",
+    original: None,
+    told: true,
+};
+
+const AGAIN: Act = Act::Begin {
+    id: "u",
+    original: Some("t"),
+    told: true,
+};
+
+const FILE: Act = Act::Upload(File {
+    transfer: "t",
+    key: "f1",
+    label: "a.ndjson",
+    content: Content::Records(2, 0),
+    told: true,
+});
+
+const MANIFEST: Act = Act::Upload(File {
+    transfer: "t",
+    key: "fm",
+    label: "export-manifest",
+    content: Content::Manifest(&[("a.ndjson", 2)]),
+    told: true,
+});
+
+const LEASE: u64 = 91;
+const MINUTE: u64 = 60;
+
+fn setup(name: &'static str, prepared: Vec<Prepared>, tasks: Vec<TaskKind>) -> Setup {
+    let acts = prepared.iter().filter_map(|prepared| match prepared {
+        Prepared::Act(act) => Some((0, act.clone())),
+        _ => None,
+    });
+    Setup {
+        name,
+        scene: Scene {
+            name,
+            switches: Switches::default(),
+            configuration: CLOCKS,
+            acts: acts.collect(),
+            slow: &[],
+            also: &[],
+            pairs: false,
+        },
+        prepared,
+        tasks,
+        preemptions: None,
+        small: false,
+    }
+}
+
+/// All setups.
+pub fn setups() -> Vec<Setup> {
+    use Prepared::{Act, Sweep, Wait, WorkOff};
+    use TaskKind::{SameMessage, Sweeper, Time, Worker};
+    let announced = || vec![Sweep, Act(BEGIN), WorkOff(0), Act(FILE)];
+    let imported = || vec![Sweep, Act(BEGIN), WorkOff(0), Act(FILE), WorkOff(1), Act(MANIFEST)];
+    let with = |mut prepared: Vec<Prepared>, more: Vec<Prepared>| {
+        prepared.extend(more);
+        prepared
+    };
+    vec![
+        Setup {
+            small: true,
+            ..setup(
+                "claim, commit, end: two workers with one message, and the lease runs out",
+                announced(),
+                vec![Worker(1), SameMessage(1), Time(vec![LEASE])],
+            )
+        },
+        Setup {
+            small: true,
+            ..setup(
+                "settle: two workers end the last file at once",
+                imported(),
+                vec![Worker(1), SameMessage(1), Time(vec![MINUTE])],
+            )
+        },
+        setup(
+            "cancel: a worker, the cancellation, and the lease runs out",
+            with(announced(), vec![Act(crate::scene::Act::Cancel("t"))]),
+            vec![Worker(1), Worker(0), Time(vec![LEASE])],
+        ),
+        setup(
+            "settled elsewhere: a worker and the platform's word",
+            with(announced(), vec![Act(crate::scene::Act::PlatformEnds("t"))]),
+            vec![Worker(1), Worker(0), Time(vec![LEASE])],
+        ),
+        setup(
+            "settle: a worker at the last file and the cancellation",
+            with(imported(), vec![Act(crate::scene::Act::Cancel("t"))]),
+            vec![Worker(1), Worker(0), Time(vec![MINUTE])],
+        ),
+        setup(
+            "re-run: an old worker and the new attempt's first event",
+            with(
+                announced(),
+                vec![Act(crate::scene::Act::PlatformEnds("t")), WorkOff(0), Act(AGAIN)],
+            ),
+            vec![Worker(0), Sweeper],
+        ),
+        setup(
+            "sweep: two sweepers and a worker at a file that is due",
+            with(announced(), vec![Wait(121)]),
+            vec![Worker(1), Sweeper, Sweeper],
+        ),
+    ]
+}

@@ -1,0 +1,176 @@
+//! Interleavings by shuttle, at random and by priorities: two workers, a sweeper and intake on the same transfer, while the clock
+//! jumps over the lease.
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use landfall_clock::Clock;
+use landfall_models::{Call, Fate, Weather};
+use landfall_simulation::cloud::VISIBILITY;
+use landfall_simulation::harness;
+use landfall_simulation::platform::Switches;
+use landfall_simulation::scene::{Act, Bench, Content, File, Plot, Scene, Stage, StillTime, sqs};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::sync::atomic::{AtomicBool, Ordering};
+use shuttle::{Config, FailurePersistence, Runner};
+
+/// Schedules of each kind.
+const SCHEDULES: usize = if cfg!(debug_assertions) { 1_000 } else { 20_000 };
+
+/// Tasks that are put off behind all others (PCT).
+const DEPTH: usize = 3;
+
+/// The stack of one task; the handlers' futures are large where nothing is optimised.
+const STACK: usize = 4 * 1024 * 1024;
+
+/// A day: Lambda ends nobody meanwhile.
+const LONG: Duration = Duration::from_hours(24);
+
+const FILE: File = File {
+    transfer: "t",
+    key: "f1",
+    label: "a.ndjson",
+    content: Content::Records(8, 0),
+    told: true,
+};
+
+const MANIFEST: File = File {
+    key: "fm",
+    label: "export-manifest",
+    content: Content::Manifest(&[("a.ndjson", 8)]),
+    ..FILE
+};
+
+fn main() -> ExitCode {
+    harness::run(&[
+        ("two_workers_a_sweeper_and_intake_at_random", |report| {
+            explore(RandomScheduler::new(SCHEDULES), "random", report)
+        }),
+        ("two_workers_a_sweeper_and_intake_by_priorities", |report| {
+            explore(PctScheduler::new(DEPTH, SCHEDULES), "PCT", report)
+        }),
+    ])
+}
+
+fn explore(
+    scheduler: impl Scheduler + 'static,
+    kind: &str,
+    report: &mut dyn FnMut(&str),
+) -> bool {
+    let mut config = Config::new();
+    config.stack_size = STACK;
+    config.failure_persistence = FailurePersistence::Print;
+    let scene = scene();
+    let bench = Mutex::new(Bench::default());
+    let broken: Arc<Mutex<Vec<String>>> = Arc::default();
+    let noted = Arc::clone(&broken);
+    let ran = Runner::new(scheduler, config).run(move || {
+        // Only the first task of a schedule takes it, and all the others are over before it lets go.
+        let mut bench = bench.lock().unwrap_or_else(PoisonError::into_inner);
+        let violations = schedule(&scene, &mut bench);
+        if !violations.is_empty() {
+            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            noted.extend(violations);
+        }
+    });
+    let broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+    report(&format!("{ran} schedules ({kind}), {} broken promises", broken.len()));
+    for violation in broken.iter().take(5) {
+        report(violation);
+    }
+    broken.is_empty()
+}
+
+fn scene() -> Scene {
+    let begin = Act::Begin {
+        id: "t",
+        original: None,
+        told: true,
+    };
+    Scene {
+        name: "two workers, a sweeper and intake",
+        switches: Switches::default(),
+        configuration: "",
+        acts: vec![
+            (0, begin),
+            (0, Act::Upload(FILE)),
+            (0, Act::Upload(MANIFEST)),
+        ],
+        slow: &[],
+        also: &[],
+        pairs: false,
+    }
+}
+
+/// One schedule. Returns the broken promises.
+fn schedule(scene: &Scene, bench: &mut Bench) -> Vec<String> {
+    let calm = Arc::new(Plot::new(Vec::new(), &[]));
+    let mut stage = Stage::new(scene, bench, calm, None, false);
+    stage.perform(&scene.acts[0].1);
+    stage.work_off(0);
+    stage.perform(&scene.acts[1].1);
+    let time = stage.time().clone();
+    // The file's row is due, so that the sweeper has something to revive.
+    time.advance_to((time.now() + Duration::from_secs(121)).as_millis());
+
+    let weather: Arc<dyn Weather> = Arc::new(Interrupted::default());
+    let clock = Clock::of(Arc::new(StillTime(time.clone())));
+    let deadline = time.now() + LONG;
+    let batch = stage.queue(1).deliver(1, VISIBILITY);
+    let mut tasks = Vec::new();
+    for worker in 0..2 {
+        let processor = stage.cloud().processor(&weather, &clock);
+        let (batch, queue) = (batch.clone(), stage.queue(1).clone());
+        tasks.push(shuttle::future::spawn(async move {
+            let name = format!("invocation-{worker}");
+            let answer = processor.handle(sqs(&batch), &name, deadline).await;
+            if answer.batch_item_failures.is_empty() {
+                queue.acknowledge(&batch[0].id);
+            }
+        }));
+    }
+    let sweeper = stage.cloud().sweeper(&weather, &clock);
+    tasks.push(shuttle::future::spawn(async move {
+        sweeper.sweep(deadline).await;
+    }));
+    let told = stage.tell_under(&scene.acts[2].1, &weather);
+    tasks.push(shuttle::future::spawn(async move {
+        if let Some(told) = told {
+            assert_eq!(told.await, 200, "intake took the manifest in");
+        }
+    }));
+    let point = AtomicBool::new(false);
+    tasks.push(shuttle::future::spawn(async move {
+        for _ in 0..8 {
+            point.load(Ordering::SeqCst);
+        }
+        // The lease runs out.
+        time.advance_to((time.now() + Duration::from_secs(91)).as_millis());
+    }));
+    for task in tasks {
+        shuttle::future::block_on(task).unwrap_or_else(|error| panic!("a task ended: {error:?}"));
+    }
+    stage.finish().violations
+}
+
+/// Everything works, and before and after each effect anybody else may go on. An atomic's access is where shuttle may switch; a
+/// yield would tell its priorities that this task has nothing to do.
+#[derive(Debug, Default)]
+struct Interrupted(AtomicBool);
+
+impl Weather for Interrupted {
+    fn before<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Fate> {
+        Box::pin(async {
+            self.0.load(Ordering::SeqCst);
+            Fate::Works
+        })
+    }
+
+    fn after<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, ()> {
+        Box::pin(async {
+            self.0.load(Ordering::SeqCst);
+        })
+    }
+}
