@@ -10,6 +10,9 @@ use landfall_aws::connect;
 use landfall_intake::{Intake, Request, patience};
 use landfall_runtime::{Clock, Configuration, telemetry};
 
+// No function is ever made of code that a mistake could be planted in.
+const _: () = assert!(!landfall_transfer::seeded_bugs::POSSIBLE);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     telemetry::start();

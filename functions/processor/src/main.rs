@@ -11,6 +11,9 @@ use landfall_runtime::{Clock, Configuration, Patience, telemetry};
 use landfall_transfer::Timestamp;
 use landfall_transfer::timeline::Actor;
 
+// No function is ever made of code that a mistake could be planted in.
+const _: () = assert!(!landfall_transfer::seeded_bugs::POSSIBLE);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     telemetry::start();

@@ -11,6 +11,9 @@ use landfall_sweeper::{Request, Sweeper};
 use landfall_transfer::Timestamp;
 use landfall_transfer::timeline::Actor;
 
+// No function is ever made of code that a mistake could be planted in.
+const _: () = assert!(!landfall_transfer::seeded_bugs::POSSIBLE);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     telemetry::start();
@@ -22,7 +25,10 @@ async fn main() -> anyhow::Result<()> {
         async move {
             let deadline =
                 Timestamp::from_millis(i64::try_from(event.context.deadline).unwrap_or(i64::MAX));
-            Ok::<_, lambda_runtime::Error>(sweeper.sweep(deadline).await)
+            sweeper
+                .answer(event.payload, deadline)
+                .await
+                .map_err(lambda_runtime::Error::from)
         }
     }))
     .await

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use landfall_platform::connect::client::CallError;
@@ -5,6 +6,7 @@ use landfall_runtime::{Clock, Configuration};
 use landfall_tracking::{
     Error as Tracking, File, FileState, Lease, Message, Queue, Store, Stored, Task, Told,
 };
+use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::timeline::{Actor, Entry, What, entries};
 use landfall_transfer::{
     Answer, Completeness, Evidence, ExportFacts, FileFacts, Input, Listing, Phase, Step, TenantId,
@@ -95,10 +97,15 @@ impl Lifecycle {
         id: &TransferId,
         input: &Input,
     ) -> Result<Option<Stored>, Error> {
+        let mut first_read = None;
         for _ in 0..RACES_MAX {
-            let Some(stored) = self.store.transfer(tenant, id).await? else {
+            let Some(mut stored) = self.store.transfer(tenant, id).await? else {
                 return Ok(None);
             };
+            if is_planted(SeededBug::StateFromBeforeTheRace) {
+                let first_read = first_read.get_or_insert_with(|| stored.transfer.clone());
+                stored.transfer.clone_from(first_read);
+            }
             match self.apply_to(&stored, input.clone()).await {
                 Err(Error::Tracking(Tracking::Conflict | Tracking::Contended)) => {}
                 outcome => return outcome.map(Some),
@@ -267,16 +274,21 @@ impl Lifecycle {
     async fn settle(&self, stored: &Stored) -> Result<Done, Error> {
         let site = self.site(&stored.transfer.tenant).await?;
         // The attempt is written before it is made. Whoever loses this race leaves the sending to the other.
-        let begun = self.apply_to(stored, Input::SettlementBegun).await?;
+        let begun = if is_planted(SeededBug::AttemptNotWritten) {
+            stored.clone()
+        } else {
+            self.apply_to(stored, Input::SettlementBegun).await?
+        };
         let Phase::Settling(settlement) = &begun.transfer.phase else {
             return Ok(Done::Stop);
         };
         let transfer = &begun.transfer;
         let percent = settlement.form.percent(transfer.last_percent);
-        let answer = match site
-            .settle(&transfer.id, &settlement.verdict, percent)
-            .await
-        {
+        let mut verdict = Cow::Borrowed(&settlement.verdict);
+        if is_planted(SeededBug::VerdictReworded) {
+            verdict.to_mut().message += &format!(" Attempt {}.", settlement.attempts);
+        }
+        let answer = match site.settle(&transfer.id, &verdict, percent).await {
             Ok(answer) => answer,
             Err(error) => {
                 let not_taken = Input::SettlementAnswered(Answer::NotTaken { retry_after: None });
@@ -387,7 +399,9 @@ impl Lifecycle {
         let Some(stored) = self.store.transfer(tenant, id).await? else {
             return Ok(());
         };
-        if matches!(stored.transfer.phase, Phase::Stopping { .. }) {
+        if matches!(stored.transfer.phase, Phase::Stopping { .. })
+            || is_planted(SeededBug::OpenTransferFenced)
+        {
             let (totals, leased_until) = self.store.fence_files(tenant, id, self.now()).await?;
             self.apply(
                 tenant,

@@ -12,6 +12,7 @@ use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_platform::hosts::Hosts;
 use landfall_runtime::{Clock, Configuration};
 use landfall_tracking::{Error as Tracking, SecretKey, Store};
+use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::{Answer, Listing, Report, Status, TenantId, TransferId, Verdict};
 
 use self::connect::Connect;
@@ -129,6 +130,9 @@ impl Site {
         }
         Ok(match outcome {
             Ok(()) | Err(CallError::Malformed { .. }) => Answer::Accepted,
+            Err(CallError::Unknown { .. }) if is_planted(SeededBug::LostAnswerIsFailure) => {
+                Answer::NotTaken { retry_after: None }
+            }
             Err(CallError::Unknown { .. }) => Answer::Unknown { retry_after: None },
             // A gateway's 5xx says nothing about what stands behind it.
             Err(CallError::Server { retry_after, .. }) => Answer::Unknown { retry_after },

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::{TenantId, Timestamp, TransferId};
 
 use crate::error::Error;
@@ -88,7 +89,12 @@ impl Store {
 
     /// Puts a row that carries an event, unless it is there.
     pub(crate) async fn put_once(&self, key: Key, item: Item) -> Result<Recorded, Error> {
-        let put = Write::put(key, item).if_absent();
+        let put = Write::put(key, item);
+        let put = if is_planted(SeededBug::DuplicateOverwrites) {
+            put
+        } else {
+            put.if_absent()
+        };
         match self.table.write(put, Returning::Nothing).await {
             Ok(_) => Ok(Recorded::New),
             Err(WriteError::ConditionFailed(_)) => Ok(Recorded::Duplicate),

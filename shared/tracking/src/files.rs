@@ -5,6 +5,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use futures_util::future::try_join_all;
+use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::timeline::{Entry, Taken, What, entries};
 use landfall_transfer::{
     ChainId, Clocks, Counts, FileOutcome, FileTotals, Input, Manifest, TenantId, Timestamp,
@@ -384,7 +385,9 @@ impl Store {
                 stored.transfer.clone(),
             )
         };
-        writes.push(transfer_write);
+        if how == Taken::First || !is_planted(SeededBug::StoppedTransferTakenUp) {
+            writes.push(transfer_write);
+        }
         self.transact(writes).await?;
         Ok(Claimed {
             lease: Lease {
@@ -437,6 +440,9 @@ impl Store {
                 rejected,
                 now,
             ));
+        }
+        if is_planted(SeededBug::CheckpointBeforeRecords) {
+            self.write(writes.remove(0)).await?;
         }
         for race in 0..RACES_MAX {
             match self.transact(writes.clone()).await {
@@ -532,6 +538,9 @@ impl Store {
             }
             let mut writes = vec![ended, transfer_write];
             writes.extend(told.writes(&next, self.actor())?);
+            if is_planted(SeededBug::EndedInTwoWrites) {
+                self.write(writes.remove(0)).await?;
+            }
             match self.transact(writes).await {
                 Ok(()) => return Ok(Some(next)),
                 Err(Error::Conflict) => {
@@ -625,9 +634,12 @@ impl Store {
 
 /// An update of the file's row that holds only while the lease does.
 fn fenced(lease: &Lease) -> Write {
-    Write::update(keys::file(&lease.tenant, &lease.transfer, &lease.s3_key))
-        .only_if("state", text(FileState::Open.as_str()))
-        .only_if("fence", number(lease.fence))
+    let open = Write::update(keys::file(&lease.tenant, &lease.transfer, &lease.s3_key))
+        .only_if("state", text(FileState::Open.as_str()));
+    if is_planted(SeededBug::FenceIgnored) {
+        return open;
+    }
+    open.only_if("fence", number(lease.fence))
 }
 
 /// Demands, within a transaction, that the transfer still takes work.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clocks::{Clocks, own, platform};
+use crate::seeded_bugs::{SeededBug, is_planted};
 use crate::timestamp::Timestamp;
 use crate::verdict::Verdict;
 
@@ -187,6 +188,7 @@ impl Settlement {
     ) -> Confirmed {
         match (listing, self.accepted_at, self.suspect_at) {
             (Listing::Absent, Some(_), _) => Confirmed::Settled,
+            (_, Some(_), _) if is_planted(SeededBug::AcceptedIsBelieved) => Confirmed::Settled,
             // Nobody can tell: the 200 is neither confirmed nor contradicted.
             (Listing::Full, Some(_), _) => self.look_failed(None, now, clocks, age, seed),
             (Listing::Active, Some(accepted), _) => {

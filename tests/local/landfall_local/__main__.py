@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.parse
 
-from . import build, demo, logs, processes, release, verify
+from . import build, demo, explain, logs, processes, release, verify
 from .cloud import Cloud, Instance
 from .settings import CLOUD_PORT, STATE, STORE_PORT, TWIN_PORT, Problem, config_path, config_text
 from .stack import Stack
@@ -30,6 +30,9 @@ def main() -> int:
     for name in ("run", "demo", "up", "down", "status", "logs", "sweep", "twin"):
         commands.add_parser(name)
     commands.add_parser("token").add_argument("site")
+    explained = commands.add_parser("explain")
+    explained.add_argument("transfer")
+    explained.add_argument("--site")
     commands.add_parser("test").add_argument("--select")
     commands.add_parser("package").add_argument("--architecture", choices=sorted(release.TRIPLES), default="arm64")
     arguments = parser.parse_args()
@@ -72,6 +75,8 @@ def _run(arguments: argparse.Namespace) -> int:
         case "sweep":
             print(json.dumps(attach().sweep(), indent=2))
             return 0
+        case "explain":
+            return explain_transfer(arguments.transfer, arguments.site)
         case "twin":
             return twin()
         case "token":
@@ -191,6 +196,27 @@ def _new_twin(command: str) -> Twin:
 def token(site: str) -> int:
     """Prints the header for one POST of an event, signed with the secret that the twin gave the app."""
     stack = attach()
+    installation = _installation(site)
+    path = "/connect/events"
+    signed = sign(installation["shared_secret"], installation["client_key"], "POST", path)
+    print(f"Authorization: JWT {signed}")
+    print(f"for three minutes, for POST {urllib.parse.urljoin(stack.base_url, '')}{path}", file=sys.stderr)
+    return 0
+
+
+def explain_transfer(wanted: str, site: str | None) -> int:
+    """Prints how a transfer does and what happened to it."""
+    if not wanted:
+        raise Problem("which one? make explain TRANSFER=id; make status lists them")
+    stack = attach()
+    tenant = _installation(site)["client_key"] if site else None
+    transfer = explain.find(Tracking(stack), wanted, tenant)
+    print(explain.words(stack.explain(transfer.tenant, transfer.identifier)))
+    return 0
+
+
+def _installation(site: str) -> dict:
+    """The app's installation on a site of the twin."""
     platform = Twin(TWIN_DIRECTORY, TWIN_PORT.number(), STORE_PORT.number())
     try:
         installations = platform.get("/control/sites")
@@ -198,11 +224,7 @@ def token(site: str) -> int:
         raise Problem(f"no twin answers on {platform.url}: make run or make twin starts one") from None
     for installation in installations:
         if installation["site"] == site:
-            path = "/connect/events"
-            signed = sign(installation["shared_secret"], installation["client_key"], "POST", path)
-            print(f"Authorization: JWT {signed}")
-            print(f"for three minutes, for POST {urllib.parse.urljoin(stack.base_url, '')}{path}", file=sys.stderr)
-            return 0
+            return installation
     raise Problem(f"the twin has no site {site}; it has {', '.join(i['site'] for i in installations) or 'none yet'}")
 
 

@@ -8,6 +8,7 @@ from .settings import REPOSITORY, Problem
 
 PROGRAMS = ("landfall-intake", "landfall-processor", "landfall-sweeper")
 TWIN = "landfall-twin"
+SIMULATION = "landfall-simulation"
 
 
 def build(*packages: str) -> None:

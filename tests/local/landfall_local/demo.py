@@ -169,6 +169,7 @@ def explain(stack: Stack, twin: Twin) -> None:
   its files        {twin.store_url}
   AWS              {stack.cloud.endpoint}   (region eu-central-1, access key and secret: test)
   logs             make logs          transfers   make status          the sweeper, now   make sweep
+  one transfer     make explain TRANSFER=id
 
 [bold]A migration of your own[/], by the twin:
   curl -s {twin.url}/control/migrations -H 'content-type: application/json' \\

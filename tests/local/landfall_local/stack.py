@@ -137,8 +137,15 @@ class Stack:
 
     def sweep(self) -> dict:
         """Runs the sweeper now and returns its answer."""
+        return self._ask_sweeper({"kind": "sweep"})
+
+    def explain(self, tenant: str, transfer: str) -> dict:
+        """How a transfer does and what happened to it: `verdict`, `health` and `timeline`."""
+        return self._ask_sweeper({"kind": "explain", "tenant": tenant, "transfer": transfer})
+
+    def _ask_sweeper(self, request: dict) -> dict:
         answer = self.cloud.client("lambda").invoke(
-            FunctionName=self.outputs["SweeperFunctionName"], Payload=b'{"kind":"sweep"}'
+            FunctionName=self.outputs["SweeperFunctionName"], Payload=json.dumps(request).encode()
         )
         payload = answer["Payload"].read()
         if answer.get("FunctionError"):

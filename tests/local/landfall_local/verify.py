@@ -5,14 +5,24 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
-from .build import PROGRAMS, TWIN
+from .build import PROGRAMS, SIMULATION, TWIN
 from .settings import REPOSITORY, STATE
+from .stack import binary
 
 _RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed;")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+# Runs of the simulation's program, a line each; each counts as one test.
+_SIMULATIONS = {
+    "1,000 seeds": ("seeds", "--seeds", "1000"),
+}
+
+# On two cores a run takes well under a minute; one that takes longer than this hangs.
+_SIMULATION_SECONDS = 600
 
 
 @dataclass
@@ -32,7 +42,7 @@ def run(select: str | None) -> int:
     if select is None:
         total += _cargo()
         total += _python("tests/local/unit", "the local cloud's own tools")
-    total += _end_to_end(select)
+    total += _built(select)
     print(f"passed {total.passed}, failed {total.failed}", flush=True)
     return 0 if total.failed == 0 and total.passed > 0 else 1
 
@@ -56,14 +66,34 @@ def _cargo() -> Count:
     return _settled(count, process.wait(), "cargo test")
 
 
-def _end_to_end(select: str | None) -> Count:
-    _say("building the functions and the twin for the local cloud")
+def _built(select: str | None) -> Count:
+    """What needs the programs as they are deployed: the simulation and the end-to-end tests."""
+    _say("building the functions, the twin and the simulation" if select is None else "building the functions and the twin")
     command = ["cargo", "build", "--locked", "--profile", "local"]
-    for package in (*PROGRAMS, TWIN):
+    for package in (*PROGRAMS, TWIN, *([SIMULATION] if select is None else [])):
         command += ["--package", package]
     if code := subprocess.run(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL).returncode:
         return _settled(Count(), code, "the build for the local cloud")
-    return _python("tests/local/e2e", "end-to-end tests on the local cloud", *(["-k", select] if select else []))
+    total = Count()
+    if select is None:
+        for title, arguments in _SIMULATIONS.items():
+            total += _simulation(title, arguments)
+    return total + _python("tests/local/e2e", "end-to-end tests on the local cloud", *(["-k", select] if select else []))
+
+
+def _simulation(title: str, arguments: tuple[str, ...]) -> Count:
+    """One run of the simulation. What it found it says itself; its progress bar shows on a terminal only."""
+    _say(f"simulation: {title}")
+    began = time.monotonic()
+    try:
+        code = subprocess.run(
+            [binary("simulation"), *arguments], cwd=REPOSITORY, stdin=subprocess.DEVNULL, timeout=_SIMULATION_SECONDS
+        ).returncode
+    except subprocess.TimeoutExpired:
+        print(f"simulation: {title} did not end within {_SIMULATION_SECONDS} s", flush=True)
+        return Count(0, 1)
+    print(f"in {time.monotonic() - began:.0f} s", flush=True)
+    return Count(1, 0) if code == 0 else _settled(Count(), code, f"simulation: {title}")
 
 
 def _python(folder: str, title: str, *options: str) -> Count:

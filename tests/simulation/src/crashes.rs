@@ -27,9 +27,11 @@ const TOLD_MAX: usize = 3;
 /// Which combinations to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
-    /// Every single fault, and every step twice.
+    /// Every single fault, and every step twice, in the scenes that are short.
+    Short,
+    /// Every single fault, and every step twice, in all scenes.
     Single,
-    /// Every pair of deaths and lost answers, in the scenes that are short enough.
+    /// Every pair of deaths and lost answers, in the scenes that are short.
     Pairs,
 }
 
@@ -78,7 +80,7 @@ pub fn run(suite: Suite, threads: usize, mut report: impl FnMut(&str)) -> Summar
     let mut benches: Vec<Bench> = (0..threads.max(1)).map(|_| Bench::default()).collect();
     let mut summary = Summary::default();
     for scene in scenes() {
-        if suite == Suite::Pairs && !scene.pairs {
+        if suite != Suite::Single && !scene.short {
             continue;
         }
         let tally = run_scene(suite, &scene, &mut benches, &mut report);
@@ -107,7 +109,7 @@ fn run_scene(
     let mut tally = Tally::default();
     tally.take(scene, &baseline, Combination::default(), &baseline.outcome);
     let combinations = match suite {
-        Suite::Single => singles(&baseline),
+        Suite::Short | Suite::Single => singles(&baseline),
         Suite::Pairs => deaths(&baseline.halves, 0)
             .map(|wrong| Combination {
                 wrong: vec![wrong],
@@ -122,8 +124,8 @@ fn run_scene(
         let mut tally = Tally::default();
         while let Some(combination) = next_combination() {
             match suite {
-                Suite::Single => tally.one(scene, &baseline, bench, combination.clone()),
                 Suite::Pairs => tally.pairs(scene, &baseline, bench, combination),
+                _ => tally.one(scene, &baseline, bench, combination.clone()),
             }
         }
         tally

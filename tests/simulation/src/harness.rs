@@ -24,7 +24,10 @@ pub fn run(tests: &[(&str, Test)]) -> ExitCode {
         let held = test(&mut |line| println!("  {line}"));
         *(if held { &mut passed } else { &mut failed }) += 1;
         let word = if held { "ok" } else { "FAILED" };
-        println!("test {name} ... {word} ({:.1} s)", clock.monotonic().as_secs_f64());
+        println!(
+            "test {name} ... {word} ({:.1} s)",
+            clock.monotonic().as_secs_f64()
+        );
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!(

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use landfall_tracking::{Key, Which};
 use serde_json::Value;
+use landfall_transfer::SettledBy;
+use landfall_transfer::timeline::{Health, What};
 
+use crate::cloud::{SWEEP_INTERVAL, VISIBILITY};
 use crate::platform::{EndedBy, Transfer};
 use crate::watch::{number, text};
 use crate::world::World;
@@ -18,7 +21,9 @@ pub(crate) fn judge(world: &World) {
         settled_once(world, &id, &transfer);
         settled_in_time(world, &id, &transfer);
         told_the_truth(world, &id, &transfer);
+        timeline_tells(world, &id, &transfer);
     }
+    recovered_in_time(world);
     for trespass in world.platform().trespasses() {
         world
             .violations()
@@ -103,6 +108,64 @@ fn settled_in_time(world: &World, id: &str, transfer: &Transfer) {
             || ended.at.since(transfer.created_at) <= LATEST_FAILED,
         || format!("{id}: it failed too late for a re-run"),
     );
+}
+
+/// What is interrupted when faults stop goes on once its message is visible again and two sweeps have been (L1).
+const REVIVED: Duration = VISIBILITY
+    .saturating_add(SWEEP_INTERVAL)
+    .saturating_add(SWEEP_INTERVAL);
+
+/// Pauses that were chosen before faults stopped are kept: the longest between two attempts to settle, and two forms that the
+/// platform answered 200 and ignored, each of which is contradicted by its list a minute later.
+const PAUSES: Duration = Duration::from_secs(5 * 60 + 2 * 60 + 2 * 60);
+
+/// L1: once faults stop, what waits for nothing but Landfall is settled in time.
+fn recovered_in_time(world: &World) {
+    if !world.is_swept() {
+        return;
+    }
+    let longest = REVIVED + PAUSES + world.clocks_were_off_by();
+    for (id, took) in world.recoveries() {
+        world.violations().require(took <= longest, || {
+            format!("{id}: L1: settled {} s after it could have been", took.as_secs())
+        });
+    }
+}
+
+/// What support reads is what happened: one verdict, the settlement, and the health that follows.
+fn timeline_tells(world: &World, id: &str, transfer: &Transfer) {
+    let Some(ended) = &transfer.ended else { return };
+    if ended.by != EndedBy::App || !world.is_swept() {
+        return;
+    }
+    let violations = world.violations();
+    let entries = world.timeline(&transfer.tenant, id);
+    let verdicts: Vec<&str> = entries
+        .iter()
+        .filter_map(|entry| match &entry.what {
+            What::VerdictDecided { status, .. } => Some(status.as_str()),
+            _ => None,
+        })
+        .collect();
+    violations.require(verdicts == [ended.status.as_str()], || {
+        format!("{id}: it ended {}, its timeline tells {verdicts:?}", ended.status)
+    });
+    let seen = entries
+        .iter()
+        .filter(|entry| matches!(entry.what, What::FirstSeen { .. }))
+        .count();
+    violations.require(seen == 1, || format!("{id}: its timeline tells {seen} first sights"));
+    let superseded = entries
+        .iter()
+        .any(|entry| matches!(entry.what, What::Superseded { .. } | What::Settled { by: SettledBy::Rerun(_), .. }));
+    let cancelled = transfer.cancelled_at.is_some();
+    let health = world.health(&entries);
+    let fits = match health {
+        Health::Healthy => ended.status == "SUCCESS" || cancelled || superseded,
+        Health::NeedsAction { .. } => ended.status != "SUCCESS",
+        _ => false,
+    };
+    violations.require(fits, || format!("{id}: it ended {}, its timeline says {health}", ended.status));
 }
 
 /// SUCCESS is said only when everything is there.

@@ -31,8 +31,8 @@ pub struct Scene {
     pub slow: &'static [(&'static str, u64)],
     /// Ends that the rules allow beside the undisturbed one: transfer, status, and why.
     pub also: &'static [(&'static str, &'static str, &'static str)],
-    /// Whether it is short enough for pairs of faults.
-    pub pairs: bool,
+    /// Whether it is short enough for pairs of faults, and for a test that is not optimised.
+    pub short: bool,
 }
 
 /// One thing that the outside does.

@@ -13,6 +13,9 @@ mod world;
 pub use setups::{Prepared, Setup, TaskKind, setups};
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 
 use crate::scene::Bench;
 use crate::search::world::World;
@@ -34,6 +37,55 @@ pub struct Found {
     pub failure: Option<String>,
 }
 
+/// Searches the small setups, or all of them, on so many threads, and tells what each came to. Returns whether every promise
+/// held.
+pub fn run(small: bool, threads: usize, mut report: impl FnMut(&str)) -> bool {
+    let setups: Vec<Setup> = setups()
+        .into_iter()
+        .filter(|setup| setup.small || !small)
+        .collect();
+    let next = AtomicUsize::new(0);
+    let (sender, results) = channel();
+    let mut held = true;
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            let (sender, next, setups) = (sender.clone(), &next, &setups);
+            scope.spawn(move || {
+                let mut bench = Bench::default();
+                while let Some(setup) = setups.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let found = search(setup, &mut bench);
+                    if sender.send((setup, found)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (setup, found) in results {
+            held &= found.failure.is_none();
+            report(&found.words(setup));
+        }
+    });
+    held
+}
+
+impl Found {
+    fn words(&self, setup: &Setup) -> String {
+        let bound = setup.preemptions.map_or_else(
+            || "every order".to_owned(),
+            |bound| format!("at most {bound} interruptions"),
+        );
+        let mut words = format!(
+            "{} ({bound}): {} states, {} transitions, depth {}, {} ends, {} crashes",
+            setup.name, self.states, self.transitions, self.depth, self.ends, self.crashes
+        );
+        if let Some(failure) = &self.failure {
+            let _ = write!(words, "\nFAILED:\n{failure}");
+        }
+        words
+    }
+}
+
 /// Searches a setup. The first broken promise ends it.
 pub fn search(setup: &Setup, bench: &mut Bench) -> Found {
     let mut found = Found::default();
@@ -47,7 +99,10 @@ pub fn search(setup: &Setup, bench: &mut Bench) -> Found {
         }
         found.transitions += usize::from(!path.is_empty());
         let ended = loop {
-            let state = (world.fingerprint(), setup.left(&path, |task| world.may(task)));
+            let state = (
+                world.fingerprint(),
+                setup.left(&path, |task| world.may(task)),
+            );
             let violations = world.violations();
             if !violations.is_empty() {
                 found.failure = Some(world.told(&violations));
@@ -75,10 +130,12 @@ pub fn search(setup: &Setup, bench: &mut Bench) -> Found {
         found.ends += usize::from(ended);
         found.crashes += usize::from(!ended);
         let told = world.told(&[]);
-        if std::env::args().any(|a| a == "paths") { eprintln!("{ended} ---\n{told}"); }
         let violations = world.finish();
         if !violations.is_empty() {
-            found.failure = Some(format!("{told}  then calmly to the end\n  {}", violations.join("\n  ")));
+            found.failure = Some(format!(
+                "{told}  then calmly to the end\n  {}",
+                violations.join("\n  ")
+            ));
             return found;
         }
     }

@@ -10,7 +10,8 @@ use landfall_intake::Intake;
 use landfall_models::{Delivery, QueueModel, TableModel, Weather};
 use landfall_processor::Processor;
 use landfall_tracking::{Installed, Item, Key, Message, Store, Which};
-use landfall_transfer::{TenantId, Timestamp};
+use landfall_transfer::timeline::{Entry, Health, health};
+use landfall_transfer::{TenantId, Timestamp, TransferId};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -1004,6 +1005,23 @@ impl World {
             Some((attempt.id.clone(), Duration::from_millis(took)))
         };
         self.attempts.iter().filter_map(took).collect()
+    }
+
+    /// A transfer's timeline, as support reads it.
+    pub(crate) fn timeline(&self, tenant: &str, id: &str) -> Vec<Entry> {
+        let (tenant, id) = (TenantId::new(tenant), TransferId::new(id));
+        now_or_never(self.truth.timeline(&tenant, &id)).unwrap_or_default()
+    }
+
+    /// How a transfer does by its timeline.
+    pub(crate) fn health(&self, entries: &[Entry]) -> Health {
+        health(entries, self.time.now(), &self.cloud.configuration.clocks)
+    }
+
+    /// By how much the fastest clock ran ahead: what it wrote lies that far in the future.
+    pub(crate) fn clocks_were_off_by(&self) -> Duration {
+        let ahead = self.plan.jumps.iter().map(|jump| jump.off_by_ms).max();
+        Duration::from_millis(u64::try_from(ahead.unwrap_or(0)).unwrap_or(0))
     }
 
     /// The row of a transfer.

@@ -17,7 +17,7 @@ use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::{Config, FailurePersistence, Runner};
 
 /// Schedules of each kind.
-const SCHEDULES: usize = if cfg!(debug_assertions) { 1_000 } else { 20_000 };
+const SCHEDULES: usize = if cfg!(debug_assertions) { 2_000 } else { 5_000 };
 
 /// Tasks that are put off behind all others (PCT).
 const DEPTH: usize = 3;
@@ -54,11 +54,7 @@ fn main() -> ExitCode {
     ])
 }
 
-fn explore(
-    scheduler: impl Scheduler + 'static,
-    kind: &str,
-    report: &mut dyn FnMut(&str),
-) -> bool {
+fn explore(scheduler: impl Scheduler + 'static, kind: &str, report: &mut dyn FnMut(&str)) -> bool {
     let mut config = Config::new();
     config.stack_size = STACK;
     config.failure_persistence = FailurePersistence::Print;
@@ -76,7 +72,10 @@ fn explore(
         }
     });
     let broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
-    report(&format!("{ran} schedules ({kind}), {} broken promises", broken.len()));
+    report(&format!(
+        "{ran} schedules ({kind}), {} broken promises",
+        broken.len()
+    ));
     for violation in broken.iter().take(5) {
         report(violation);
     }
@@ -100,7 +99,7 @@ fn scene() -> Scene {
         ],
         slow: &[],
         also: &[],
-        pairs: false,
+        short: false,
     }
 }
 

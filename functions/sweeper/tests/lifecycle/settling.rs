@@ -45,6 +45,18 @@ async fn an_exporter_that_died_half_way_is_settled_failed_with_the_reason_and_th
         first.contains("sent nothing since") && first.contains("Re-run"),
         "{first}"
     );
+    let explained = world.explain("t").await;
+    assert!(
+        explained.verdict.starts_with("needs action: the admin"),
+        "{}",
+        explained.verdict
+    );
+    let told = explained.timeline.iter().map(|line| line.what.as_str());
+    assert!(
+        told.clone().any(|what| what.starts_with("decided FAILED")),
+        "{:?}",
+        told.collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]

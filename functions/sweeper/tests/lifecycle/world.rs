@@ -9,7 +9,7 @@ use landfall_embedded::{Queues, RECORDS_TABLE, Sent, store_on, tables};
 use landfall_lifecycle::Lifecycle;
 use landfall_processor::Processor;
 use landfall_runtime::{Clock, Configuration, Environment};
-use landfall_sweeper::{Summary, Sweeper};
+use landfall_sweeper::{Explanation, Summary, Sweeper};
 use landfall_tracking::{Installed, Message, Store, Task};
 use landfall_transfer::timeline::Actor;
 use landfall_transfer::{TenantId, Timestamp, Transfer, TransferId};
@@ -191,6 +191,12 @@ impl World {
             .await
             .batch_item_failures
             .len()
+    }
+
+    /// What support is told of a transfer.
+    pub(crate) async fn explain(&self, id: &str) -> Explanation {
+        let transfer = TransferId::new(id);
+        self.sweeper.explain(&tenant(), &transfer).await.unwrap()
     }
 
     pub(crate) async fn sweep(&self) -> Summary {

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::{FileTotals, Phase, Settled, SettledBy, StopReason, Transfer};
 use crate::clocks::{Clocks, own};
+use crate::seeded_bugs::{SeededBug, is_planted};
 use crate::settlement::{Confirmed, Listing, Settlement};
 use crate::timestamp::Timestamp;
 use crate::verdict::{Status, Verdict};
@@ -24,6 +25,16 @@ impl Transfer {
             Phase::Stopping {
                 reason: earlier, ..
             } if stronger => *earlier = reason,
+            Phase::Settling(_)
+                if reason == StopReason::Cancelled
+                    && is_planted(SeededBug::CancelOutrunsVerdict) =>
+            {
+                self.phase = Phase::Stopping {
+                    reason,
+                    since: now,
+                    leased_until: None,
+                };
+            }
             // A re-run exists only after the platform settled this one, so it has the verdict that is on its way.
             Phase::Settling(settlement) => {
                 if let StopReason::Superseded { by } = reason {
@@ -168,7 +179,8 @@ impl Transfer {
         self.work.files_ended = totals.ended;
         self.work.counts = totals.counts;
         self.work.in_flight.clear();
-        let overdue = *reason == StopReason::Cancelled && now >= *since + clocks.cancel_settle_by;
+        let overdue = *reason == StopReason::Cancelled && now >= *since + clocks.cancel_settle_by
+            || is_planted(SeededBug::LeaseNotWaitedFor);
         if let Some(until) = leased_until.filter(|until| *until > now && !overdue) {
             *waiting = Some(until);
             return;

@@ -1,6 +1,7 @@
 use super::{Phase, Step, StopReason, Transfer};
 use crate::clocks::Clocks;
 use crate::completeness::Evidence;
+use crate::seeded_bugs::{SeededBug, is_planted};
 use crate::timestamp::Timestamp;
 
 impl Transfer {
@@ -93,8 +94,13 @@ impl Transfer {
         if let Some(due) = self.completeness_due(clocks) {
             owed.push((not_before(due), Step::CheckCompleteness));
         }
+        let begun = if is_planted(SeededBug::DeadlineMovesOn) {
+            self.work.last_moved_at
+        } else {
+            self.created_at
+        };
         owed.push((
-            self.created_at + clocks.hard_deadline,
+            begun + clocks.hard_deadline,
             Step::Stop(StopReason::Deadline),
         ));
         if let Some(errored) = exporter.errored_at.filter(|_| idle) {

@@ -55,7 +55,7 @@ fn scene(name: &'static str, acts: Vec<(u64, Act)>) -> Scene {
         acts,
         slow: &[],
         also: &[],
-        pairs: false,
+        short: false,
     }
 }
 
@@ -73,7 +73,7 @@ pub fn scenes() -> Vec<Scene> {
 fn exports() -> Vec<Scene> {
     vec![
         Scene {
-            pairs: true,
+            short: true,
             ..scene(
                 "one file and its manifest",
                 vec![
@@ -201,7 +201,7 @@ fn ended_from_outside() -> Vec<Scene> {
     vec![
         Scene {
             slow: &[("chunk", 3_000)],
-            pairs: true,
+            short: true,
             // Nothing had arrived yet when the cancellation was taken in later than its file was begun, or before.
             also: &[
                 ("t", "FAILED", "cancelled"),

@@ -417,7 +417,7 @@ impl<'run> Stage<'run> {
             }
             Act::Cancel(id) => {
                 if platform.cancel(id) {
-                    self.tell("cancellation-requested", id, &json!({}));
+                    self.tell("transfer-cancellation-requested", id, &json!({}));
                 }
             }
             Act::PlatformEnds(id) => {

@@ -12,7 +12,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use landfall_lifecycle::{Api, Opened};
 use landfall_models::{QueueModel, TableModel};
-use landfall_platform::connect::client::{CallError, ListedFile, Progress, Recent, ServerError, Tenant};
+use landfall_platform::connect::client::{
+    CallError, ListedFile, Progress, Recent, ServerError, Tenant,
+};
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_tracking::{
     DueEntries, DueEntry, Error, Item, Key, Messages, Page, Received, Returning, Table, Which,
@@ -110,7 +112,11 @@ impl Future for Pass {
             return Poll::Pending;
         }
         let ticket = self.ticket;
-        match calls.waiting.iter_mut().find(|(other, ..)| *other == ticket) {
+        match calls
+            .waiting
+            .iter_mut()
+            .find(|(other, ..)| *other == ticket)
+        {
             Some((_, _, waker)) => {
                 waker.clone_from(context.waker());
                 Poll::Pending
@@ -205,7 +211,10 @@ impl Table for Gated<TableModel> {
     fn write(&self, write: Write, returning: Returning) -> BoxFuture<'_, Result<Item, WriteError>> {
         if is_tenant(&write.key) {
             // The search takes it for something that never changes.
-            self.gate.lock().broken.get_or_insert(write.key.sort.clone());
+            self.gate
+                .lock()
+                .broken
+                .get_or_insert(write.key.sort.clone());
         }
         let commutes = is_aside(&write.key);
         let about = format!("{} {}", write.key.partition, write.key.sort);
@@ -214,7 +223,11 @@ impl Table for Gated<TableModel> {
     }
 
     fn transact(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<(), Error>> {
-        let about: Vec<&str> = writes.iter().take(3).map(|write| write.key.sort.as_str()).collect();
+        let about: Vec<&str> = writes
+            .iter()
+            .take(3)
+            .map(|write| write.key.sort.as_str())
+            .collect();
         let about = about.join(" + ");
         let call = self.model.transact(writes);
         async move { self.call("transact", &about, false, call).await }.boxed()
@@ -307,7 +320,11 @@ impl Api for Gated<PlatformModel> {
         transfer: &'call TransferId,
     ) -> BoxFuture<'call, Result<Option<ServerError>, CallError>> {
         let call = self.model.server_error(tenant, transfer);
-        async move { self.call("server_error", transfer.as_str(), false, call).await }.boxed()
+        async move {
+            self.call("server_error", transfer.as_str(), false, call)
+                .await
+        }
+        .boxed()
     }
 
     fn open<'call>(

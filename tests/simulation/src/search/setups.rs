@@ -71,7 +71,7 @@ impl Setup {
     }
 }
 
-const CLOCKS: &str = "[completeness]\nquiet_period = \"20m\"\n\
+const CLOCKS: &str = "[completeness]\nquiet_period = \"8m\"\n\
      [clocks]\nreconcile_interval = \"10m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
      work_stale_after = \"1h\"\n";
 
@@ -106,6 +106,9 @@ const MANIFEST: Act = Act::Upload(File {
 const LEASE: u64 = 91;
 const MINUTE: u64 = 60;
 
+/// The quiet period, and a second.
+const QUIET: u64 = 8 * 60 + 1;
+
 fn setup(name: &'static str, prepared: Vec<Prepared>, tasks: Vec<TaskKind>) -> Setup {
     let acts = prepared.iter().filter_map(|prepared| match prepared {
         Prepared::Act(act) => Some((0, act.clone())),
@@ -120,7 +123,7 @@ fn setup(name: &'static str, prepared: Vec<Prepared>, tasks: Vec<TaskKind>) -> S
             acts: acts.collect(),
             slow: &[],
             also: &[],
-            pairs: false,
+            short: false,
         },
         prepared,
         tasks,
@@ -134,10 +137,23 @@ pub fn setups() -> Vec<Setup> {
     use Prepared::{Act, Sweep, Wait, WorkOff};
     use TaskKind::{SameMessage, Sweeper, Time, Worker};
     let announced = || vec![Sweep, Act(BEGIN), WorkOff(0), Act(FILE)];
-    let imported = || vec![Sweep, Act(BEGIN), WorkOff(0), Act(FILE), WorkOff(1), Act(MANIFEST)];
+    let imported = || {
+        vec![
+            Sweep,
+            Act(BEGIN),
+            WorkOff(0),
+            Act(FILE),
+            WorkOff(1),
+            Act(MANIFEST),
+        ]
+    };
     let with = |mut prepared: Vec<Prepared>, more: Vec<Prepared>| {
         prepared.extend(more);
         prepared
+    };
+    let quiet = || {
+        let prepared = vec![Sweep, Act(BEGIN), WorkOff(0), Act(FILE), WorkOff(1)];
+        with(prepared, vec![Wait(QUIET)])
     };
     vec![
         Setup {
@@ -150,6 +166,13 @@ pub fn setups() -> Vec<Setup> {
         },
         Setup {
             small: true,
+            ..setup(
+                "cancel: a worker and the cancellation",
+                with(announced(), vec![Act(crate::scene::Act::Cancel("t"))]),
+                vec![Worker(1), Worker(0)],
+            )
+        },
+        Setup {
             ..setup(
                 "settle: two workers end the last file at once",
                 imported(),
@@ -172,17 +195,67 @@ pub fn setups() -> Vec<Setup> {
             vec![Worker(1), Worker(0), Time(vec![MINUTE])],
         ),
         setup(
-            "re-run: an old worker and the new attempt's first event",
+            "re-run: an old worker, the end of its attempt, and the new attempt's first event",
             with(
                 announced(),
-                vec![Act(crate::scene::Act::PlatformEnds("t")), WorkOff(0), Act(AGAIN)],
+                vec![Act(crate::scene::Act::PlatformEnds("t")), Act(AGAIN)],
             ),
-            vec![Worker(0), Sweeper],
+            vec![Worker(1), Worker(0), Worker(0)],
         ),
         setup(
-            "sweep: two sweepers and a worker at a file that is due",
-            with(announced(), vec![Wait(121)]),
-            vec![Worker(1), Sweeper, Sweeper],
+            "settle: two sweepers at once, and time passes",
+            vec![
+                Sweep,
+                Act(BEGIN),
+                WorkOff(0),
+                Act(FILE),
+                WorkOff(1),
+                Wait(QUIET),
+            ],
+            vec![Sweeper, Sweeper, Time(vec![MINUTE])],
         ),
+        Setup {
+            small: true,
+            ..setup(
+                "sweep: two sweepers and a worker at a file that is due",
+                with(announced(), vec![Wait(121)]),
+                vec![Worker(1), Sweeper, Sweeper],
+            )
+        },
+        setup(
+            "settle: two sweepers after a quiet period",
+            with(quiet(), vec![]),
+            vec![Sweeper, Sweeper],
+        ),
+        setup(
+            "settle and cancel: a sweeper after a quiet period, and the cancellation",
+            with(quiet(), vec![Act(crate::scene::Act::Cancel("t"))]),
+            vec![Sweeper, Worker(0)],
+        ),
+        Setup {
+            preemptions: Some(2),
+            ..setup(
+                "everybody: two workers, two sweepers, the cancellation, a re-run, and the lease runs out",
+                with(
+                    announced(),
+                    vec![
+                        Wait(121),
+                        Act(crate::scene::Act::Cancel("t")),
+                        Act(crate::scene::Act::PlatformEnds("t")),
+                        Act(AGAIN),
+                    ],
+                ),
+                vec![
+                    Worker(1),
+                    SameMessage(1),
+                    Sweeper,
+                    Sweeper,
+                    Worker(0),
+                    Worker(0),
+                    Worker(0),
+                    Time(vec![LEASE]),
+                ],
+            )
+        },
     ]
 }

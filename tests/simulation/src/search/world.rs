@@ -95,14 +95,20 @@ impl<'run> World<'run> {
                         queue.acknowledge(&batch[0].id);
                     }
                 };
-                (format!("worker {number}"), Work::Handler(Some(Box::pin(handler))))
+                (
+                    format!("worker {number}"),
+                    Work::Handler(Some(Box::pin(handler))),
+                )
             }
             TaskKind::Sweeper => {
                 let sweeper = wiring.sweeper();
                 let handler = async move {
                     sweeper.sweep(deadline).await;
                 };
-                (format!("sweeper {number}"), Work::Handler(Some(Box::pin(handler))))
+                (
+                    format!("sweeper {number}"),
+                    Work::Handler(Some(Box::pin(handler))),
+                )
             }
             TaskKind::Time(steps) => {
                 let steps = steps.iter().rev().map(|step| Duration::from_secs(*step));
@@ -114,7 +120,9 @@ impl<'run> World<'run> {
 
     /// The tasks that can go on.
     pub(super) fn ready(&self) -> Vec<usize> {
-        (0..self.tasks.len()).filter(|task| self.may(*task)).collect()
+        (0..self.tasks.len())
+            .filter(|task| self.may(*task))
+            .collect()
     }
 
     /// Whether a task can go on.
@@ -154,7 +162,11 @@ impl<'run> World<'run> {
         let waker = Waker::from(Arc::clone(&woken));
         while woken.0.swap(false, Ordering::Relaxed) {
             let Some(future) = handler else { return };
-            if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            if future
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_ready()
+            {
                 *handler = None;
             }
         }
