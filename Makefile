@@ -3,15 +3,18 @@ PYTHON ?= python3
 LOCAL := PYTHONPATH=tests/local .local/venv/bin/python -m landfall_local
 # Finds unused dependencies; pinned, so that a new release can't break the check.
 MACHETE_VERSION := 0.9.2
+# Tests the tests; pinned, because another release makes other mutants.
+MUTANTS_VERSION := 27.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run demo up down status logs sweep twin token check test package
+.PHONY: help prepare run demo up down status logs sweep explain twin token check test simulate mutants package
 
 help: ## This list
 	@echo "make <target> [VARIABLE=value]"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables: CLOUD_PORT=4566 (AWS), TWIN_PORT=9100 and STORE_PORT=9101 (the twin), CONFIG=path of your landfall.toml,"
-	@echo "           PYTHON=python3, TESTS=words that select end-to-end tests (pytest -k)"
+	@echo "           PYTHON=python3, TESTS=words that select end-to-end tests (pytest -k), TRANSFER=id and SITE=name (explain),"
+	@echo "           SEEDS=1000 and FROM=0 (simulate: how many seeds, and the first one)"
 
 run: prepare ## Deploy locally, show a migration and a failed one that is re-run, stay up until Ctrl-C
 	@$(LOCAL) run
@@ -34,6 +37,9 @@ logs: prepare ## Follow the functions' logs
 sweep: prepare ## Run the sweeper now and print its answer
 	@$(LOCAL) sweep
 
+explain: prepare ## How one transfer does, in a sentence, and its timeline: TRANSFER=id, SITE=name if two sites have that id
+	@$(LOCAL) explain "$(TRANSFER)" $(if $(SITE),--site "$(SITE)")
+
 twin: prepare ## Start the twin (the platform's stand-in) until Ctrl-C
 	@$(LOCAL) twin
 
@@ -50,6 +56,12 @@ check: prepare .local/tools/bin/cargo-machete ## Formatting, clippy, docs, templ
 test: prepare ## All tests: unit, protocol, contract, end-to-end on the local cloud; ends with the count
 	@$(LOCAL) test $(if $(TESTS),--select "$(TESTS)")
 
+simulate: ## Landfall in virtual time, everything going wrong: SEEDS=1000 of them, FROM=0; shows and keeps a failing one
+	@cargo run --locked --profile local -p landfall-simulation -- seeds --seeds $(or $(SEEDS),1000) --from $(or $(FROM),0)
+
+mutants: .local/tools/bin/cargo-mutants ## Whether the tests notice changed code: the core and the store's conditions; takes hours
+	PATH="$(CURDIR)/.local/tools/bin:$$PATH" cargo mutants --package landfall-transfer --package landfall-tracking --output .local
+
 package: prepare ## The three zips for AWS below .local/package; ARCHITECTURE=arm64 (default) or x86_64
 	@$(LOCAL) package --architecture $(or $(ARCHITECTURE),arm64)
 
@@ -58,4 +70,8 @@ prepare:
 
 .local/tools/bin/cargo-machete: Makefile
 	cargo install --locked --root .local/tools --version $(MACHETE_VERSION) cargo-machete
+	@touch $@
+
+.local/tools/bin/cargo-mutants: Makefile
+	cargo install --locked --root .local/tools --version $(MUTANTS_VERSION) cargo-mutants
 	@touch $@

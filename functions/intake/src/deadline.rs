@@ -3,9 +3,10 @@ use std::time::Duration;
 use landfall_runtime::Clock;
 use landfall_tracking::Error;
 use landfall_transfer::Timestamp;
+use landfall_transfer::clocks::Deployment;
 
-/// The oldest arrival that is believed. The function's own time-out is 6 s; an older one is another clock's.
-const OLDEST_ARRIVAL: Duration = Duration::from_secs(6);
+/// The oldest arrival that is believed. Older than the function's own time-out, it is another clock's.
+const OLDEST_ARRIVAL: Duration = Deployment::DEFAULT.intake_timeout;
 
 /// Time that is left even to a request that arrived late: the platform may be gone, but its event may still be saved.
 const LEAST: Duration = Duration::from_millis(250);

@@ -83,4 +83,31 @@ mod tests {
         counts.read += 1;
         assert!(!counts.balances());
     }
+
+    #[test]
+    fn every_kind_of_outcome_is_summed_by_itself() {
+        let one = Counts {
+            read: 2,
+            applied: 3,
+            unchanged: 5,
+            held: 7,
+            rejected: 11,
+        };
+        let mut sum = Counts {
+            read: 1,
+            applied: 10,
+            unchanged: 100,
+            held: 1_000,
+            rejected: 10_000,
+        };
+        sum += one;
+        let expected = Counts {
+            read: 3,
+            applied: 13,
+            unchanged: 105,
+            held: 1_007,
+            rejected: 10_011,
+        };
+        assert_eq!(sum, expected);
+    }
 }

@@ -284,3 +284,53 @@ fn scatter(seed: u64, step: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^ (mixed >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_sends_its_own_percent() {
+        let percents = |last| {
+            [Form::Hundred, Form::Omitted, Form::LastReported].map(|form| form.percent(last))
+        };
+        assert_eq!(percents(0), [Some(100), None, Some(1)]);
+        assert_eq!(percents(42), [Some(100), None, Some(42)]);
+        assert_eq!(percents(100), [Some(100), None, Some(99)]);
+    }
+
+    #[test]
+    fn retries_are_scattered_by_a_mixing_that_never_changes() {
+        // The reference values of SplitMix64 from the seed 0: a replay of any seed depends on them.
+        assert_eq!(scatter(0, 1), 0xE220_A839_7B1D_CDAF);
+        assert_eq!(scatter(0, 2), 0x6E78_9E6A_A1B9_65F4);
+        assert_eq!(scatter(0, 3), 0x06C4_5D18_8009_454F);
+    }
+
+    #[test]
+    fn a_retry_waits_between_half_and_all_of_what_it_may() {
+        let clocks = Clocks::default();
+        let verdict = Verdict {
+            status: crate::verdict::Status::Failed,
+            cause: crate::verdict::Cause::Deadline,
+            message: String::new(),
+            decided_at: Timestamp::default(),
+        };
+        let mut settlement = Settlement::new(verdict, Timestamp::default());
+        let mut longest = Duration::ZERO;
+        for attempts in 1..40_u32 {
+            settlement.attempts = attempts;
+            let doubled = clocks.settle_retry_first * (1 << (attempts - 1).min(16));
+            let ceiling = doubled.min(clocks.settle_retry_max);
+            for seed in 0..50 {
+                let pause = settlement.backoff(&clocks, Duration::ZERO, seed);
+                assert!(
+                    pause >= ceiling / 2 && pause <= ceiling,
+                    "{pause:?} of {ceiling:?}"
+                );
+                longest = longest.max(pause);
+            }
+        }
+        assert!(longest > clocks.settle_retry_max * 9 / 10, "{longest:?}");
+    }
+}

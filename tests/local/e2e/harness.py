@@ -53,6 +53,8 @@ class Declaration:
     limits: dict[str, int] = field(default_factory=dict)
     connect: dict[str, str] = field(default_factory=dict)
     quiet_period: str = "3s"
+    # Without one it is the default, or export_silence where that is shorter.
+    no_file_period: str | None = None
     sink: str = 'kind = "dynamodb"'
     imports: str = _MAPPINGS
 
@@ -81,7 +83,9 @@ class Declaration:
         lines = ["version = 1", "[app]", f'key = "{APP_KEY}"', "[connect]"]
         lines += [f'install_key_server = "{twin.get("/control/health")["install_key_server"]}"', 'tenant_hosts = ["127.0.0.1"]']
         lines += [f'{key} = "{value}"' for key, value in self.connect.items()]
-        lines += ["[downloads]", 'hosts = ["127.0.0.1"]', "[completeness]", f'quiet_period = "{self.quiet_period}"', "[clocks]"]
+        lines += ["[downloads]", 'hosts = ["127.0.0.1"]', "[completeness]", f'quiet_period = "{self.quiet_period}"']
+        lines += [f'no_file_period = "{self.no_file_period}"'] if self.no_file_period else []
+        lines += ["[clocks]"]
         lines += [f'{key} = "{value}"' for key, value in clocks.items()]
         lines += ["[limits]", *(f"{key} = {value}" for key, value in self.limits.items()), self.imports, "[sink]", self.sink]
         return "\n".join(lines) + "\n"
@@ -279,6 +283,10 @@ class App:
     def sweep(self) -> dict:
         """The sweeper, now."""
         return self.stack.sweep()
+
+    def explained(self, identifier: str) -> dict:
+        """How the transfer does and what happened to it, as support is told."""
+        return self.stack.explain(self.tenant, identifier)
 
     def rows(self) -> list[dict]:
         """Everything that is tracked, in a fixed order, except for other tests' tenants: their work may not have ended yet."""

@@ -17,6 +17,38 @@ def test_a_silent_exporter_is_settled_failed_with_the_reason_and_the_next_step(m
     assert transfer.counts["applied"] == 400
     assert "re-run" in message[:200].lower()
     assert app.finals(plan["transfer_id"]) == {"FAILED"}
+    explained = app.explained(plan["transfer_id"])
+    assert explained["verdict"].startswith("needs action: the admin re-runs the app migration by "), explained
+    assert "needs_action" in explained["health"]
+    lines = explained["timeline"]
+    assert [line["at_ms"] for line in lines] == sorted(line["at_ms"] for line in lines)
+    told = [line["what"] for line in lines]
+    assert "saw the transfer for the first time" in told
+    assert "stopping: the server app is silent" in told
+    assert any(what.startswith("decided FAILED because of exporter_silent: ") for what in told)
+    assert "settled by our verdict: FAILED" in told
+
+
+def test_a_transfer_that_was_never_seen_is_explained_as_such_and_nothing_is_stored(app):
+    identifier = "0b9d6b52-5f0e-4c3a-9a53-3f1d7a1c1009"
+    explained = app.explained(identifier)
+    assert explained["timeline"] == []
+    assert explained["verdict"].startswith("waiting for its first event since ")
+    assert app.tracked(identifier) is None
+
+
+def test_a_transfer_without_any_file_is_settled_failed_soon_and_the_message_says_so(make_app):
+    app = make_app(Declaration(no_file_period="2s"))
+    transfer, message = app.failed(app.migrate()["transfer_id"])
+    assert transfer.row["verdict_cause"] == "no_file"
+    assert message.startswith("The server app uploaded no file since ")
+    assert "re-run" in message[:200].lower()
+
+
+def test_a_manifest_that_names_no_file_is_a_success_at_once(app):
+    transfer = app.succeeded(app.migrate(manifest=True)["transfer_id"])
+    assert transfer.row["verdict_cause"] == "complete"
+    assert transfer.message.startswith("Nothing to migrate")
 
 
 def test_a_quiet_exporter_within_its_time_is_waited_for_and_the_admin_is_told(app):

@@ -11,6 +11,7 @@ use landfall_processor::Processor;
 use landfall_runtime::{Clients, Configuration, Environment};
 use landfall_sweeper::Sweeper;
 use landfall_tracking::{Queue, Store};
+use landfall_transfer::clocks::Deployment;
 use landfall_transfer::timeline::Actor;
 
 use crate::platform::PlatformModel;
@@ -19,19 +20,19 @@ use crate::platform::PlatformModel;
 pub const APP_KEY: &str = "com.example.vault.cloud";
 
 /// Deliveries of a message before it is a dead letter (infra/template.yaml).
-pub const MAX_RECEIVES: u32 = 5;
+pub const MAX_RECEIVES: u32 = Deployment::DEFAULT.max_receive_count;
 
 /// How long a message that was handed out stays hidden (infra/template.yaml).
-pub const VISIBILITY: Duration = Duration::from_secs(180);
+pub const VISIBILITY: Duration = Deployment::DEFAULT.imports_visibility;
 
 /// Longest invocation of the processor (infra/template.yaml).
-pub const PROCESSOR_TIMEOUT: Duration = Duration::from_secs(90);
+pub const PROCESSOR_TIMEOUT: Duration = Deployment::DEFAULT.processor_timeout;
 
 /// Longest invocation of the sweeper (infra/template.yaml).
-pub const SWEEPER_TIMEOUT: Duration = Duration::from_secs(55);
+pub const SWEEPER_TIMEOUT: Duration = Deployment::DEFAULT.sweeper_timeout;
 
 /// Time between two sweeps (infra/template.yaml).
-pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+pub const SWEEP_INTERVAL: Duration = Deployment::DEFAULT.sweep_interval;
 
 /// The table, the queues and the platform of one deployment.
 #[derive(Clone, Debug)]
@@ -95,10 +96,6 @@ impl Cloud {
     }
 
     /// What `landfall.toml` says, for whoever wants it for itself.
-    pub(crate) fn parsed(&self) -> Configuration {
-        parse(&self.text)
-    }
-
     /// The store as a machine sees it.
     pub fn store(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Store {
         // The index shows by true time, whatever the machine's clock says.

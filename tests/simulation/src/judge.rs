@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use landfall_tracking::{Key, Which};
-use serde_json::Value;
 use landfall_transfer::SettledBy;
 use landfall_transfer::timeline::{Health, What};
+use serde_json::Value;
 
 use crate::cloud::{SWEEP_INTERVAL, VISIBILITY};
 use crate::platform::{EndedBy, Transfer};
@@ -127,7 +127,10 @@ fn recovered_in_time(world: &World) {
     let longest = REVIVED + PAUSES + world.clocks_were_off_by();
     for (id, took) in world.recoveries() {
         world.violations().require(took <= longest, || {
-            format!("{id}: L1: settled {} s after it could have been", took.as_secs())
+            format!(
+                "{id}: L1: settled {} s after it could have been",
+                took.as_secs()
+            )
         });
     }
 }
@@ -148,16 +151,28 @@ fn timeline_tells(world: &World, id: &str, transfer: &Transfer) {
         })
         .collect();
     violations.require(verdicts == [ended.status.as_str()], || {
-        format!("{id}: it ended {}, its timeline tells {verdicts:?}", ended.status)
+        format!(
+            "{id}: it ended {}, its timeline tells {verdicts:?}",
+            ended.status
+        )
     });
     let seen = entries
         .iter()
         .filter(|entry| matches!(entry.what, What::FirstSeen { .. }))
         .count();
-    violations.require(seen == 1, || format!("{id}: its timeline tells {seen} first sights"));
-    let superseded = entries
-        .iter()
-        .any(|entry| matches!(entry.what, What::Superseded { .. } | What::Settled { by: SettledBy::Rerun(_), .. }));
+    violations.require(seen == 1, || {
+        format!("{id}: its timeline tells {seen} first sights")
+    });
+    let superseded = entries.iter().any(|entry| {
+        matches!(
+            entry.what,
+            What::Superseded { .. }
+                | What::Settled {
+                    by: SettledBy::Rerun(_),
+                    ..
+                }
+        )
+    });
     let cancelled = transfer.cancelled_at.is_some();
     let health = world.health(&entries);
     let fits = match health {
@@ -165,7 +180,12 @@ fn timeline_tells(world: &World, id: &str, transfer: &Transfer) {
         Health::NeedsAction { .. } => ended.status != "SUCCESS",
         _ => false,
     };
-    violations.require(fits, || format!("{id}: it ended {}, its timeline says {health}", ended.status));
+    violations.require(fits, || {
+        format!(
+            "{id}: it ended {}, its timeline says {health}",
+            ended.status
+        )
+    });
 }
 
 /// SUCCESS is said only when everything is there.

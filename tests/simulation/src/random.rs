@@ -1,3 +1,5 @@
+//! Randomness that a seed decides.
+
 /// Randomness that a seed decides (`SplitMix64`): the same on every machine, for ever.
 #[derive(Clone, Debug)]
 pub struct Random(u64);

@@ -24,7 +24,8 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    const DEFAULT: Self = Self {
+    /// What `infra/template.yaml` sets by default.
+    pub const DEFAULT: Self = Self {
         intake_timeout: Duration::from_secs(6),
         processor_timeout: Duration::from_secs(90),
         events_visibility: Duration::from_mins(3),

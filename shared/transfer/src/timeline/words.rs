@@ -6,6 +6,7 @@ use crate::transfer::{SettledBy, StopReason};
 
 /// One sentence without its full stop, as support reads it.
 impl fmt::Display for What {
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind")]
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EventTaken { event } => write!(formatter, "took the event {event} in"),

@@ -361,3 +361,67 @@ mod completeness;
 mod settling;
 mod stopping;
 mod stored;
+
+#[test]
+fn only_an_open_transfer_without_an_open_file_or_a_listener_error_waits_for_its_exporter() {
+    assert!(transfer().waits_for_exporter());
+    assert!(transfer().is_open());
+    let at_work = given([(0, Input::FileSeen)]);
+    assert!(!at_work.waits_for_exporter());
+    let worked = given([(0, Input::FileSeen), (1, imported(1, 0))]);
+    assert!(worked.waits_for_exporter());
+    let errored = given([(0, Input::ListenerErrored { exception: None })]);
+    assert!(!errored.waits_for_exporter());
+    let stopped = given([(0, Input::CancelRequested)]);
+    assert!(!stopped.waits_for_exporter());
+    assert!(!stopped.is_open());
+}
+
+#[test]
+fn what_the_platform_decided_outweighs_why_we_were_stopping_and_nothing_else_does() {
+    let reason = |transfer: &Transfer| match &transfer.phase {
+        Phase::Stopping { reason, .. } => reason.clone(),
+        other => panic!("{other:?}"),
+    };
+    let cancelled_first = given([
+        (0, Input::CancelRequested),
+        (1, Input::Stop(StopReason::Deadline)),
+    ]);
+    assert_eq!(reason(&cancelled_first), StopReason::Cancelled);
+    let by = TransferId::new("t-2");
+    let superseded = given([
+        (0, Input::CancelRequested),
+        (1, Input::Superseded { by: by.clone() }),
+    ]);
+    assert_eq!(reason(&superseded), StopReason::Superseded { by });
+}
+
+#[test]
+fn the_platforms_word_for_the_outcome_is_kept_when_it_ended_the_transfer_itself() {
+    let transfer = given([
+        (
+            0,
+            Input::PlatformSettled {
+                status: Some("TIMED_OUT".to_owned()),
+            },
+        ),
+        (0, fenced(FileTotals::default())),
+    ]);
+    let Phase::Settled(settled) = &transfer.phase else {
+        panic!("{:?}", transfer.phase)
+    };
+    assert_eq!(settled.by, SettledBy::Platform);
+    assert_eq!(settled.status.as_deref(), Some("TIMED_OUT"));
+}
+
+#[test]
+fn transfers_are_told_apart_by_their_whole_id() {
+    let seed = |id: &str| {
+        let tenant = TenantId::new("tenant");
+        Transfer::first_seen(tenant, TransferId::new(id), None, None, START).seed()
+    };
+    // FNV-1a's reference values: retries are scattered by them, so a replay depends on them.
+    assert_eq!(seed(""), 0xCBF2_9CE4_8422_2325);
+    assert_eq!(seed("a"), 0xAF63_DC4C_8601_EC8C);
+    assert_eq!(seed("foobar"), 0x8594_4171_F739_67E8);
+}

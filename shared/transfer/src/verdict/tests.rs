@@ -250,6 +250,11 @@ fn nothing_is_left_of_brackets_that_have_nothing_to_say() {
         "a b (9999 files)."
     );
     assert_eq!(
+        fill("outside{exception} stays", &words),
+        "outside stays",
+        "only what stands in brackets is dropped"
+    );
+    assert_eq!(
         fill("{arrived} [of] {records}", &words),
         "1000000000 of 1000000000 records"
     );
