@@ -75,12 +75,14 @@ struct Tally {
     failures: Vec<Failure>,
 }
 
-/// Runs a suite on so many threads. Tells each scene's numbers, and each failure in full.
-pub fn run(suite: Suite, threads: usize, mut report: impl FnMut(&str)) -> Summary {
+/// Runs a suite on so many threads, in the scenes whose names contain `only`. Tells each scene's numbers, and each failure in
+/// full.
+pub fn run(suite: Suite, only: &str, threads: usize, mut report: impl FnMut(&str)) -> Summary {
     let mut benches: Vec<Bench> = (0..threads.max(1)).map(|_| Bench::default()).collect();
     let mut summary = Summary::default();
     for scene in scenes() {
-        if suite != Suite::Single && !scene.short {
+        let left_out = suite != Suite::Single && !scene.short;
+        if left_out || !scene.name.contains(only) {
             continue;
         }
         let tally = run_scene(suite, &scene, &mut benches, &mut report);

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             } else {
                 Suite::Single
             };
-            run(suite, 2, report).failed == 0
+            run(suite, "", 2, report).failed == 0
         },
     )])
 }

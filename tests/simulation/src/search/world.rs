@@ -49,6 +49,11 @@ impl<'run> World<'run> {
             match prepared {
                 Prepared::Act(act) => stage.perform(act),
                 Prepared::WorkOff(queue) => stage.work_off(*queue),
+                Prepared::EndsUntold(id) => {
+                    let platform = &stage.cloud().platform;
+                    platform.end(id, "FAILED");
+                    platform.next_settled();
+                }
                 Prepared::Sweep => stage.sweep_now(),
                 Prepared::Wait(seconds) => {
                     let then = stage.time().now() + Duration::from_secs(*seconds);

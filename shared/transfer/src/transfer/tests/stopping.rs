@@ -246,3 +246,13 @@ fn a_lease_that_runs_out_this_very_instant_is_waited_for_no_longer() {
     assert_eq!(fenced_until(at(1)), "SETTLING");
     assert_eq!(fenced_until(at(1) + Duration::from_millis(1)), "STOPPING");
 }
+
+#[test]
+fn a_cancellation_that_comes_after_the_verdict_changes_nothing() {
+    let settling = given([(0, Input::FileSeen), (1, imported(1, 0)), (1, complete())]);
+    assert_eq!(settling.phase.as_str(), "SETTLING");
+    let mut cancelled = settling.clone();
+    assert!(!cancelled.apply(Input::CancelRequested, at(2), &clocks()));
+    assert!(!cancelled.apply(Input::Stop(StopReason::Deadline), at(2), &clocks()));
+    assert_eq!(cancelled, settling);
+}

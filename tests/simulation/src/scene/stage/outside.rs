@@ -1,0 +1,165 @@
+//! What the outside does, and how intake answers it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfall_models::Weather;
+use serde_json::{Value, json};
+
+use super::{ATTEMPTS, Again, Due, Event, Finished, INTAKE_TIMEOUT, Stage, TENANT, push};
+use crate::machine::{Ended, invoke};
+use crate::scene::Act;
+use crate::scene::shared_intake::SharedIntake;
+use crate::webhook;
+use crate::world::START;
+
+impl Stage<'_> {
+    pub(super) fn take(&mut self, act: &Act) {
+        let platform = self.cloud.platform.clone();
+        self.trace.note("outside", || format!("{act:?}"));
+        match act {
+            Act::Begin { id, original, told } => {
+                platform.begin(TENANT, id, *original);
+                self.started.insert((*id).to_owned(), self.time.now());
+                if *told {
+                    self.tell("listener-triggered", id, &json!({}));
+                }
+            }
+            Act::Upload(file) => {
+                let (id, key, label) = (file.transfer, file.key, file.label);
+                if platform.upload(id, key, label, file.text()) && file.told {
+                    let more = json!({"s3Key": key, "label": label});
+                    self.tell("app-data-uploaded", id, &more);
+                }
+            }
+            Act::ListenerFails(id) => {
+                if platform.fail_listener(id, "com.example.ExportException") {
+                    self.tell("listener-errored", id, &json!({}));
+                }
+            }
+            Act::Cancel(id) => {
+                if platform.cancel(id) {
+                    self.tell("transfer-cancellation-requested", id, &json!({}));
+                }
+            }
+            Act::PlatformEnds(id) => {
+                platform.end(id, "FAILED");
+            }
+        }
+    }
+
+    pub(super) fn tell(&mut self, event_type: &str, id: &str, more: &Value) {
+        let original = self.scene.acts.iter().find_map(|(_, act)| match act {
+            Act::Begin {
+                id: begun,
+                original,
+                ..
+            } if *begun == id => *original,
+            _ => None,
+        });
+        let created = self.started.get(id).copied().unwrap_or(START);
+        let body = webhook::event(event_type, TENANT, id, original, created, more);
+        self.deliver(Event {
+            body,
+            attempts: ATTEMPTS,
+            pause: 2,
+        });
+    }
+
+    pub(super) fn tell_settled(&mut self) -> bool {
+        let Some((_, id, status)) = self.cloud.platform.next_settled() else {
+            return false;
+        };
+        self.trace
+            .note("platform", || format!("{id} is settled: {status}"));
+        self.settled_at = self.time.now();
+        let more = if self.scene.switches.names_status {
+            json!({"transferStatus": status})
+        } else {
+            json!({})
+        };
+        self.tell("transfer-settled", &id, &more);
+        true
+    }
+
+    pub(super) fn deliver(&mut self, event: Event) {
+        if let Some(told) = &mut self.told {
+            told.push(event);
+            return;
+        }
+        self.step(|| Again::Event(event.clone()));
+        self.answer(event);
+    }
+
+    pub(super) fn answer(&mut self, event: Event) {
+        self.steps += 1;
+        let intake = match self.warm.pop() {
+            Some(intake) => intake,
+            None => self.bench.intake(self.scene, &self.cloud),
+        };
+        let machine = self.start("intake");
+        let weather: Arc<dyn Weather> = Arc::clone(&machine) as Arc<dyn Weather>;
+        intake.serve(&self.cloud, &weather, self.time.clone());
+        let request = webhook::request(TENANT, &event.body, self.time.now());
+        let finished = Arc::clone(&self.finished);
+        self.executor.spawn(async move {
+            let status = match invoke(&machine, INTAKE_TIMEOUT, intake.answer(request)).await {
+                Ended::Returned(answer) => Some(answer.status),
+                Ended::Died | Ended::OutOfTime => None,
+            };
+            push(
+                &finished,
+                Finished::Intake {
+                    event,
+                    intake,
+                    status,
+                },
+            );
+        });
+    }
+
+    pub(super) fn keep(&mut self, intake: Arc<SharedIntake>) {
+        let kept = self.bench.intakes.entry(self.scene.configuration);
+        kept.or_default().push(intake);
+    }
+
+    pub(super) fn answered(&mut self, mut event: Event, status: Option<u16>) {
+        let name = webhook::name(&event.body);
+        if status == Some(200) {
+            self.check_durable(&event);
+            return;
+        }
+        self.trace
+            .note("platform", || format!("{name} was answered {status:?}"));
+        self.violations
+            .require(matches!(status, Some(503) | None), || {
+                format!("intake answered {status:?} to a good event: {name}")
+            });
+        event.attempts -= 1;
+        if event.attempts > 0 {
+            let at = self.time.now() + Duration::from_secs(event.pause);
+            event.pause = (event.pause * 3).min(600);
+            self.plan(at, Due::Event(event));
+        }
+    }
+
+    /// S1: a 200 says that the event is stored, as a row or as a message.
+    pub(super) fn check_durable(&mut self, event: &Event) {
+        let row = webhook::rows(TENANT, &event.body);
+        let needle = webhook::message_id(&event.body);
+        let queued = [&self.cloud.events, &self.cloud.imports]
+            .iter()
+            .any(|queue| queue.bodies().iter().any(|body| body.contains(needle)));
+        let durable = queued || self.cloud.table.row(&row).is_some();
+        self.violations.require(durable, || {
+            format!(
+                "S1: {} was answered 200 and is nowhere",
+                webhook::name(&event.body)
+            )
+        });
+        if let Some(key) = event.body["s3Key"].as_str() {
+            let id = event.body["transferId"].as_str().unwrap_or_default();
+            self.accepted.insert((id.to_owned(), key.to_owned()));
+        }
+    }
+}
