@@ -13,8 +13,8 @@ use futures_util::future::join_all;
 use landfall_lifecycle::{Error, Lifecycle};
 use landfall_tracking::{Due, DueItem, EventRow, File, Message, Queue, Store, Task};
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
-use landfall_transfer::{TenantId, Timestamp, TransferId};
 use landfall_transfer::timeline::What;
+use landfall_transfer::{TenantId, Timestamp, TransferId};
 use serde::{Deserialize, Serialize};
 
 pub use explain::{Explanation, Line};
@@ -110,9 +110,10 @@ impl Sweeper {
     pub async fn answer(&self, request: Request, deadline: Timestamp) -> Result<Answer, Error> {
         match request {
             Request::Sweep {} => Ok(Answer::Swept(self.sweep(deadline).await)),
-            Request::Explain { tenant, transfer } => {
-                self.explain(&tenant, &transfer).await.map(Answer::Explained)
-            }
+            Request::Explain { tenant, transfer } => self
+                .explain(&tenant, &transfer)
+                .await
+                .map(Answer::Explained),
         }
     }
 

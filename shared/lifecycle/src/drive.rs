@@ -286,7 +286,7 @@ impl Lifecycle {
         let percent = settlement.form.percent(transfer.last_percent);
         let mut verdict = Cow::Borrowed(&settlement.verdict);
         if is_planted(SeededBug::VerdictReworded) {
-            verdict.to_mut().message += &format!(" Attempt {}.", settlement.attempts);
+            verdict.to_mut().message += &settlement.attempts.to_string();
         }
         let answer = match site.settle(&transfer.id, &verdict, percent).await {
             Ok(answer) => answer,

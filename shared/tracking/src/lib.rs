@@ -37,6 +37,6 @@ pub use table::{
     Assignment, Change, Condition, DueEntries, DueEntry, Key, Many, Page, Returning, Table, Which,
     Write, WriteError,
 };
-pub use timeline::Told;
 pub use tenants::{Installed, Tenant};
+pub use timeline::Told;
 pub use transfers::{Attempt, Stored};

@@ -108,12 +108,7 @@ impl Cloud {
     }
 
     /// The shell around the core, as the processor and the sweeper have it.
-    pub fn lifecycle(
-        &self,
-        actor: Actor,
-        weather: &Arc<dyn Weather>,
-        clock: &Clock,
-    ) -> Lifecycle {
+    pub fn lifecycle(&self, actor: Actor, weather: &Arc<dyn Weather>, clock: &Clock) -> Lifecycle {
         let platform = self.platform.seen_under(Arc::clone(weather));
         Lifecycle::new(
             actor,

@@ -2,6 +2,7 @@
 //! scenes in pairs; and every step runs twice. Afterwards the machines come back, the rest is done, and every promise is checked.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -167,6 +168,41 @@ fn undisturbed(scene: &Scene, bench: &mut Bench) -> Baseline {
     }
 }
 
+/// A combination that broke a promise, for whoever wants no more than one.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    /// Its number; 0 is the undisturbed run.
+    pub combination: usize,
+    /// What went wrong, and what that broke.
+    pub words: String,
+}
+
+/// The first broken promise of some combinations of a scene. Everything happens in the calling thread.
+pub fn first_broken(
+    scene: &Scene,
+    bench: &mut Bench,
+    some: RangeInclusive<usize>,
+) -> Option<Broken> {
+    let baseline = undisturbed(scene, bench);
+    let undisturbed = std::iter::once(Combination::default());
+    for (number, combination) in undisturbed.chain(singles(&baseline)).enumerate() {
+        if !some.contains(&number) {
+            continue;
+        }
+        let mut tally = Tally::default();
+        tally.one(scene, &baseline, bench, combination);
+        if let Some(failure) = tally.failures.first() {
+            let wrong = failure.combination.words(&baseline.halves);
+            let violation = failure.violations.first().map_or("", String::as_str);
+            return Some(Broken {
+                combination: number,
+                words: format!("{wrong}{violation}"),
+            });
+        }
+    }
+    None
+}
+
 /// Every single fault, and every step twice.
 fn singles(baseline: &Baseline) -> Vec<Combination> {
     let faults = baseline
@@ -204,6 +240,21 @@ fn deaths(halves: &[Half], from: usize) -> impl Iterator<Item = (usize, Turn)> {
 }
 
 impl Combination {
+    /// What goes wrong in it, as the beginning of a sentence about what that breaks.
+    fn words(&self, halves: &[Half]) -> String {
+        let faults = self.wrong.iter().filter_map(|(place, turn)| {
+            let half = halves.get(*place)?;
+            Some(half.words(*turn))
+        });
+        let doubled = self.doubled.map(|doubled| match doubled.step {
+            Some(step) => format!("step {step} runs twice, {} ms apart", doubled.later_ms),
+            None => format!("every step runs twice, {} ms apart", doubled.later_ms),
+        });
+        let mut words: Vec<String> = faults.chain(doubled).collect();
+        words.push(String::new());
+        words.join(": ")
+    }
+
     /// What decides its run. Steps that run at once take turns.
     fn plot(&self, scene: &Scene) -> Plot {
         let plot = Plot::new(self.wrong.clone(), scene.slow);

@@ -72,6 +72,10 @@ fn settled_once(world: &World, id: &str, transfer: &Transfer) {
             )
         },
     );
+    violations.require(
+        text(&row, "settled_by") != "platform" || ended.by != EndedBy::App,
+        || format!("{id}: the platform has it from us, here it is settled by the platform"),
+    );
     let status = text(&row, "status");
     violations.require(
         // Where the platform acted by itself, only its event can tell; that may be lost, or name no status.
@@ -117,7 +121,7 @@ const REVIVED: Duration = VISIBILITY
 
 /// Pauses that were chosen before faults stopped are kept: the longest between two attempts to settle, and two forms that the
 /// platform answered 200 and ignored, each of which is contradicted by its list a minute later.
-const PAUSES: Duration = Duration::from_secs(5 * 60 + 2 * 60 + 2 * 60);
+const PAUSES: Duration = Duration::from_mins(5 + 2 + 2);
 
 /// L1: once faults stop, what waits for nothing but Landfall is settled in time.
 fn recovered_in_time(world: &World) {

@@ -16,6 +16,8 @@ pub mod platform;
 pub mod random;
 pub mod scene;
 pub mod search;
+#[cfg(feature = "seeded-bugs")]
+pub mod seeded_bugs;
 pub mod shrink;
 pub mod trace;
 pub mod watch;

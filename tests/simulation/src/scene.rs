@@ -6,6 +6,7 @@ mod plot;
 mod shared_intake;
 mod stage;
 mod still;
+mod strange;
 mod verify;
 
 pub use library::scenes;
@@ -55,6 +56,8 @@ pub enum Act {
     Cancel(&'static str),
     /// The platform ends a transfer for reasons of its own.
     PlatformEnds(&'static str),
+    /// So many rows that this release can't read are due, in each partition of the index.
+    StrangeRows(u64),
 }
 
 /// A file that is uploaded.

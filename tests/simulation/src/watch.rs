@@ -46,7 +46,9 @@ pub fn watch(table: &TableModel, violations: &Violations) {
                 (Which::Tracking, "STATE") if row.key.partition.starts_with("TRANSFER#") => {
                     transfer(row, &violations);
                 }
-                (Which::Tracking, sort) if sort.starts_with("FILE#") => file(row, &violations),
+                (Which::Tracking, sort) if sort.starts_with("FILE#") => {
+                    file(row, tracking, &violations);
+                }
                 (Which::Records, _) => record(row, written, tracking, &violations),
                 _ => {}
             }
@@ -124,7 +126,7 @@ fn rank(item: &Item) -> u8 {
 }
 
 /// A file's row: the fencing token only rises, an ended file stays ended, progress is never lost.
-fn file(row: &Written, violations: &Violations) {
+fn file(row: &Written, tracking: &BTreeMap<Key, Arc<Item>>, violations: &Violations) {
     let Some(before) = &row.before else { return };
     let after = &row.after;
     let key = text(after, "s3_key");
@@ -135,6 +137,10 @@ fn file(row: &Written, violations: &Violations) {
         ended => is == ended,
     };
     violations.require(allowed, || format!("file {key}: {is} came after {was}"));
+    let fenced_off = was == "OPEN" && is == "FENCED";
+    violations.require(!fenced_off || phase(&row.key, tracking) != "OPEN", || {
+        format!("file {key}: it was fenced off although its transfer is open")
+    });
     violations.require(number(after, "fence") >= number(before, "fence"), || {
         format!("file {key}: its fencing token fell")
     });
@@ -180,16 +186,21 @@ fn record(
         ));
         return;
     };
-    let state = Key::new(progress.key.partition.clone(), "STATE");
-    let phase = tracking
-        .get(&state)
-        .map_or("none", |state| text(state, "phase"));
+    let phase = phase(&progress.key, tracking);
     violations.require(matches!(phase, "OPEN" | "STOPPING"), || {
         format!(
             "record {}: it landed although its transfer is {phase}",
             row.key.sort
         )
     });
+}
+
+/// The phase of a row's transfer.
+fn phase<'table>(row: &Key, tracking: &'table BTreeMap<Key, Arc<Item>>) -> &'table str {
+    let state = Key::new(row.partition.clone(), "STATE");
+    tracking
+        .get(&state)
+        .map_or("none", |state| text(state, "phase"))
 }
 
 pub(crate) fn text<'item>(item: &'item Item, name: &str) -> &'item str {

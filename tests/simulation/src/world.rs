@@ -227,7 +227,7 @@ impl World {
             let key = &self.cloud.configuration.secret_key;
             let install = self
                 .truth
-                .install(&installed, key, Duration::from_secs(600), START);
+                .install(&installed, key, Duration::from_mins(10), START);
             if let Err(error) = now_or_never(install) {
                 self.violations.note(format!("failed to {error}"));
             }

@@ -82,6 +82,39 @@ fn explore(scheduler: impl Scheduler + 'static, kind: &str, report: &mut dyn FnM
     broken.is_empty()
 }
 
+/// The first broken promise, of schedules of one kind or of both.
+#[cfg(feature = "seeded-bugs")]
+#[allow(dead_code, reason = "asked by the test of seeded bugs")]
+pub(crate) fn first_broken(
+    _: &mut Bench,
+    only: Option<&str>,
+) -> Option<landfall_simulation::seeded_bugs::Caught> {
+    use landfall_simulation::seeded_bugs::{Caught, said};
+    let run = |kind: &str| {
+        let mut config = Config::new();
+        config.stack_size = STACK;
+        config.failure_persistence = FailurePersistence::None;
+        let (scene, bench) = (scene(), Mutex::new(Bench::default()));
+        let one = move || {
+            let mut bench = bench.lock().unwrap_or_else(PoisonError::into_inner);
+            let violations = schedule(&scene, &mut bench);
+            assert!(violations.is_empty(), "{}", violations[0]);
+        };
+        match kind {
+            "random" => Runner::new(RandomScheduler::new_from_seed(0, 1_000), config).run(one),
+            _ => Runner::new(PctScheduler::new_from_seed(0, DEPTH, 1_000), config).run(one),
+        }
+    };
+    ["random", "PCT"]
+        .into_iter()
+        .filter(|kind| only.is_none_or(|only| only == *kind))
+        .find_map(|kind| {
+            let run = std::panic::AssertUnwindSafe(|| run(kind));
+            let panic = std::panic::catch_unwind(run).err()?;
+            Some(Caught::new(kind, said(&*panic)))
+        })
+}
+
 fn scene() -> Scene {
     let begin = Act::Begin {
         id: "t",

@@ -78,8 +78,7 @@ impl World {
             .await
             .unwrap();
         let lifecycle = lifecycle(Actor::Processor, &configuration, &store, &queues, &clock);
-        let processor =
-            Arc::new(Processor::new(lifecycle, queues.queue("events")).unwrap());
+        let processor = Arc::new(Processor::new(lifecycle, queues.queue("events")).unwrap());
         let sweeper = sweeper(
             self::lifecycle(Actor::Sweeper, &configuration, &store, &queues, &clock),
             &queues,
@@ -99,7 +98,13 @@ impl World {
     /// Another sweeper on the same table, as when two invocations overlap.
     pub(crate) fn another_sweeper(&self) -> Arc<Sweeper> {
         sweeper(
-            lifecycle(Actor::Sweeper, &self.configuration, &self.store, &self.queues, &self.clock),
+            lifecycle(
+                Actor::Sweeper,
+                &self.configuration,
+                &self.store,
+                &self.queues,
+                &self.clock,
+            ),
             &self.queues,
         )
     }

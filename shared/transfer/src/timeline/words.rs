@@ -100,7 +100,11 @@ impl fmt::Display for What {
                 write!(formatter, ": {counts}")
             }
             Self::ProgressReported { percent, taken } => {
-                let taken = if *taken { "" } else { ", which it did not take" };
+                let taken = if *taken {
+                    ""
+                } else {
+                    ", which it did not take"
+                };
                 write!(formatter, "reported {percent} % to the platform{taken}")
             }
             Self::ExportAwaited { waiting_for } => write!(formatter, "waits for {waiting_for}"),
@@ -149,7 +153,9 @@ impl fmt::Display for What {
                     SettledBy::Platform => "by the platform".to_owned(),
                     SettledBy::Rerun(id) => format!("by its re-run {id}"),
                 };
-                let status = status.as_deref().unwrap_or("with a status that nobody told");
+                let status = status
+                    .as_deref()
+                    .unwrap_or("with a status that nobody told");
                 write!(formatter, "settled {by}: {status}")
             }
             Self::Superseded { by } => write!(formatter, "the re-run {by} takes over"),

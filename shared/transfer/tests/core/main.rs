@@ -7,5 +7,7 @@
 
 mod model;
 mod orders;
+#[cfg(feature = "seeded-bugs")]
+mod seeded_bugs;
 mod verdicts;
 mod world;

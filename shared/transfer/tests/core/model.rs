@@ -191,6 +191,19 @@ fn check_step(before: &Transfer, input: &Input, after: &Transfer, changed: bool)
             "fenced files are all that a verdict waits for"
         );
     }
+    if let (
+        Phase::Stopping { reason, .. },
+        Input::FilesFenced {
+            leased_until: Some(_),
+            ..
+        },
+    ) = (&before.phase, input)
+    {
+        assert!(
+            rank(&after.phase) == 1 || *reason == StopReason::Cancelled,
+            "while a worker may have a delivery under way nothing is decided"
+        );
+    }
     if let (Phase::Settling(sent), Phase::Settled(settled)) = (&before.phase, &after.phase)
         && settled.by == SettledBy::App
     {
@@ -372,11 +385,11 @@ fn explored(alphabet: Alphabet, deep: usize, shallow: usize) {
 }
 
 #[test]
-fn every_state_within_reach_keeps_every_promise_whoever_races() {
+pub(crate) fn every_state_within_reach_keeps_every_promise_whoever_races() {
     explored(Alphabet::Everything, 4, 3);
 }
 
 #[test]
-fn every_state_within_reach_of_shells_that_do_what_is_owed_keeps_every_promise() {
+pub(crate) fn every_state_within_reach_of_shells_that_do_what_is_owed_keeps_every_promise() {
     explored(Alphabet::Owed, 5, 4);
 }

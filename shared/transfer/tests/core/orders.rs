@@ -186,7 +186,7 @@ fn expected(events: &[Event]) -> (Status, Cause) {
 }
 
 #[test]
-fn every_order_of_up_to_six_events_ends_as_the_rules_say() {
+pub(crate) fn every_order_of_up_to_six_events_ends_as_the_rules_say() {
     let orders = orders(6);
     assert_eq!(orders.len(), 28_961);
     let mut by_set: std::collections::BTreeMap<u8, (Status, Cause)> =

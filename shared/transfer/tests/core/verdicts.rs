@@ -385,7 +385,7 @@ fn expected(facts: Facts) -> Expected {
 }
 
 #[test]
-fn every_combination_of_facts_ends_as_the_rules_say_and_when_they_say_it() {
+pub(crate) fn every_combination_of_facts_ends_as_the_rules_say_and_when_they_say_it() {
     let all = all();
     assert_eq!(all.len(), 4 * 12 * 3 * 3 * 8);
     for facts in all {

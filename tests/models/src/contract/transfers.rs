@@ -21,7 +21,9 @@ fn rerun(id: &str, first_seen_at: Timestamp) -> Transfer {
 
 impl Subject {
     async fn create(&self, transfer: &Transfer) -> Result<Stored, Error> {
-        self.store.create(transfer, &Told::nothing(), &Clocks::default()).await
+        self.store
+            .create(transfer, &Told::nothing(), &Clocks::default())
+            .await
     }
 
     async fn attempts(&self, chain: &str) -> Vec<(String, Timestamp)> {
@@ -89,7 +91,10 @@ pub(super) async fn of_two_writers_that_read_the_same_version_one_wins(subject: 
         .await
         .unwrap();
     let second = reported(&stored.transfer, 9);
-    let outcome = subject.store.save(&stored, second, &Told::nothing(), &clocks).await;
+    let outcome = subject
+        .store
+        .save(&stored, second, &Told::nothing(), &clocks)
+        .await;
     assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
     assert_eq!(subject.transfer().await, first);
 }
@@ -99,12 +104,22 @@ pub(super) async fn every_save_is_over_the_one_before_it(subject: &Subject) {
     let clocks = Clocks::default();
     let second = subject
         .store
-        .save(&first, reported(&first.transfer, 5), &Told::nothing(), &clocks)
+        .save(
+            &first,
+            reported(&first.transfer, 5),
+            &Told::nothing(),
+            &clocks,
+        )
         .await
         .unwrap();
     let third = subject
         .store
-        .save(&second, reported(&second.transfer, 6), &Told::nothing(), &clocks)
+        .save(
+            &second,
+            reported(&second.transfer, 6),
+            &Told::nothing(),
+            &clocks,
+        )
         .await
         .unwrap();
     for stale in [&first, &second] {
@@ -126,7 +141,10 @@ pub(super) async fn a_transfer_that_was_never_created_can_not_be_saved(subject: 
     let mut elsewhere = stored.transfer.clone();
     elsewhere.id = TransferId::new("transfer-2");
     let clocks = Clocks::default();
-    let outcome = subject.store.save(&stored, elsewhere, &Told::nothing(), &clocks).await;
+    let outcome = subject
+        .store
+        .save(&stored, elsewhere, &Told::nothing(), &clocks)
+        .await;
     assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
     let other = TransferId::new("transfer-2");
     let read = subject.store.transfer(&tenant(), &other).await.unwrap();
@@ -156,7 +174,9 @@ pub(super) async fn a_chain_is_not_joined_over_a_newer_version(subject: &Subject
     });
     let mut joined = stored.transfer.clone();
     joined.original = Some(TransferId::new("transfer-0"));
-    let outcome = slower.join_chain(&stored, joined, &Told::nothing(), &Clocks::default()).await;
+    let outcome = slower
+        .join_chain(&stored, joined, &Told::nothing(), &Clocks::default())
+        .await;
     assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
     assert_eq!(subject.attempts("transfer-0").await, []);
     assert_eq!(subject.transfer().await.original, None);
@@ -189,7 +209,11 @@ pub(super) async fn a_transfer_is_due_as_long_as_something_is_owed(subject: &Sub
         at: later(1),
     });
     assert_eq!(settled.due_at(&clocks), None, "nothing is owed any more");
-    subject.store.save(&stored, settled, &Told::nothing(), &clocks).await.unwrap();
+    subject
+        .store
+        .save(&stored, settled, &Told::nothing(), &clocks)
+        .await
+        .unwrap();
     let row = subject.state_row().await;
     assert_eq!((row.get("due_at"), row.get("due_shard")), (None, None));
     assert_eq!(
@@ -330,7 +354,11 @@ pub(super) async fn a_state_and_what_is_told_of_it_are_written_together(subject:
         at: NOW,
         what: vec![What::first_seen(&transfer, false), What::NotListed],
     };
-    let stored = subject.store.create(&transfer, &seen, &clocks).await.unwrap();
+    let stored = subject
+        .store
+        .create(&transfer, &seen, &clocks)
+        .await
+        .unwrap();
     let told = Told {
         at: NOW,
         what: vec![What::PlatformAvailable],

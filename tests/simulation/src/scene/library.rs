@@ -114,6 +114,14 @@ fn exports() -> Vec<Scene> {
             ],
         ),
         scene(
+            "rows that nobody can read are due",
+            vec![
+                (0, Act::StrangeRows(4)),
+                (1, begin("t")),
+                (2, Act::Upload(file("t", "f1", "a.ndjson"))),
+            ],
+        ),
+        scene(
             "every event lost",
             vec![
                 (

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use landfall_tracking::{Key, Which};
 use serde_json::Value;
@@ -7,6 +8,9 @@ use crate::cloud::Cloud;
 use crate::platform::{EndedBy, Transfer};
 use crate::scene::{Act, Content, File, Scene, TENANT};
 use crate::watch::{Violations, text};
+
+/// How long after its deadline a transfer is settled at the latest, whatever goes wrong once.
+const DEADLINE_LATEST: Duration = Duration::from_mins(10);
 
 /// How a transfer ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +82,11 @@ fn ended(cloud: &Cloud, id: &str, transfer: &Transfer, violations: &Violations) 
         !matches!(ended.by, EndedBy::TimedOut | EndedBy::Cancelled),
         || format!("{id}: the platform had to end it as {}", ended.status),
     );
+    let hard_deadline = cloud.configuration.clocks.hard_deadline;
+    violations.require(
+        ended.at.since(transfer.created_at) <= hard_deadline + DEADLINE_LATEST,
+        || format!("{id}: it was settled long after its deadline"),
+    );
     let Some(row) = cloud
         .table
         .row(&Key::new(format!("TRANSFER#{TENANT}#{id}"), "STATE"))
@@ -92,6 +101,10 @@ fn ended(cloud: &Cloud, id: &str, transfer: &Transfer, violations: &Violations) 
             text(&row, "phase")
         )
     });
+    violations.require(
+        text(&row, "settled_by") != "platform" || ended.by != EndedBy::App,
+        || format!("{id}: the platform has it from us, here it is settled by the platform"),
+    );
     let status = text(&row, "status");
     violations.require(
         status.is_empty() || status == ended.status || ended.by == EndedBy::Itself,
@@ -136,6 +149,14 @@ fn good(file: &File) -> BTreeMap<String, Value> {
         .collect()
 }
 
+/// Records of a file that nobody has a mapping for.
+const fn unmapped(file: &File) -> u64 {
+    match file.content {
+        Content::Records(_, unmapped) => unmapped,
+        Content::Manifest(_) => 0,
+    }
+}
+
 /// S7 and promise 6: SUCCESS is said only when everything is there.
 fn arrived(scene: &Scene, cloud: &Cloud, id: &str, end: &End, violations: &Violations) {
     if end.by != EndedBy::App {
@@ -152,12 +173,18 @@ fn arrived(scene: &Scene, cloud: &Cloud, id: &str, end: &End, violations: &Viola
         .collect();
     let missing = wanted.iter().filter(|key| !there.contains(*key)).count();
     match end.status.as_str() {
-        "SUCCESS" => violations.require(missing == 0, || {
-            format!(
-                "{id}: SUCCESS, but {missing} of {} records are missing",
-                wanted.len()
-            )
-        }),
+        "SUCCESS" => {
+            violations.require(missing == 0, || {
+                format!(
+                    "{id}: SUCCESS, but {missing} of {} records are missing",
+                    wanted.len()
+                )
+            });
+            let unmapped = files(scene, Some(id)).map(unmapped).sum::<u64>();
+            violations.require(unmapped == 0, || {
+                format!("{id}: SUCCESS, but {unmapped} records have no mapping")
+            });
+        }
         "INCOMPLETE" => violations.require(missing < wanted.len(), || {
             format!("{id}: INCOMPLETE, but nothing arrived")
         }),

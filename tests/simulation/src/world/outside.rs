@@ -219,10 +219,10 @@ impl World {
             self.time.now(),
             more,
         );
-        self.send(place, tenant, &body);
+        self.send(place, &tenant, &body);
     }
 
-    pub(super) fn send(&mut self, place: usize, tenant: String, body: &Value) {
+    pub(super) fn send(&mut self, place: usize, tenant: &str, body: &Value) {
         let ways = self.attempts[place].migration.events;
         let lossy = self.calm_since.is_none();
         if lossy && self.random.percent(ways.lost) {
@@ -240,7 +240,7 @@ impl World {
             self.attempts[place].travelling += 1;
             let webhook = Webhook {
                 place,
-                tenant: tenant.clone(),
+                tenant: tenant.to_owned(),
                 body: body.clone(),
                 attempts_left: ways.attempts,
                 pause: 2,
@@ -270,7 +270,7 @@ impl World {
                 self.time.now(),
                 &more,
             );
-            self.send(place, tenant, &body);
+            self.send(place, &tenant, &body);
         }
         true
     }

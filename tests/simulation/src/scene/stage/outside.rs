@@ -10,6 +10,7 @@ use super::{ATTEMPTS, Again, Due, Event, Finished, INTAKE_TIMEOUT, Stage, TENANT
 use crate::machine::{Ended, invoke};
 use crate::scene::Act;
 use crate::scene::shared_intake::SharedIntake;
+use crate::scene::strange::strange_rows;
 use crate::webhook;
 use crate::world::START;
 
@@ -44,6 +45,10 @@ impl Stage<'_> {
             }
             Act::PlatformEnds(id) => {
                 platform.end(id, "FAILED");
+            }
+            Act::StrangeRows(each) => {
+                let rows = strange_rows(*each, self.time.now());
+                self.cloud.table.load(rows);
             }
         }
     }
