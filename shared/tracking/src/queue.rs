@@ -173,6 +173,21 @@ fn group(tenant: &TenantId) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_tenant_is_a_message_group_by_its_id_or_where_that_is_odd_by_its_hash() {
+        let group = |id: &str| super::group(&TenantId::new(id));
+        let longest = "x".repeat(128);
+        for plain in ["unknown-7f0c:2f", "a", "!~", &longest] {
+            assert_eq!(group(plain), plain);
+        }
+        for odd in ["", "with space", "ümlaut", "a\u{7f}", &"x".repeat(129)] {
+            let hashed = group(odd);
+            assert_eq!(hashed.len(), 64, "{odd:?}");
+            assert!(hashed.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            assert_ne!(hashed, group("another odd one"));
+        }
+    }
+
     const GOLDEN_V1: &str =
         r#"{"v":1,"tenant":"t","task":{"import":{"transfer":"x","s3_key":"k"}}}"#;
 

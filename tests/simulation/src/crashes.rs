@@ -25,6 +25,9 @@ const IN_A_ROW: u64 = 3_000;
 /// Failing combinations of a scene that are told in full.
 const TOLD_MAX: usize = 3;
 
+/// Failing combinations after which a scene has said enough.
+const FAILED_MAX: usize = 20;
+
 /// Which combinations to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
@@ -32,7 +35,7 @@ pub enum Suite {
     Short,
     /// Every single fault, and every step twice, in all scenes.
     Single,
-    /// Every pair of deaths and lost answers, in the scenes that are short.
+    /// Every pair of deaths, lost writes and lost answers, in the scenes that are short.
     Pairs,
 }
 
@@ -125,7 +128,9 @@ fn run_scene(
     let next_combination = || combinations.get(next.fetch_add(1, Ordering::Relaxed));
     let work = |bench: &mut Bench| {
         let mut tally = Tally::default();
-        while let Some(combination) = next_combination() {
+        while tally.failures.len() < FAILED_MAX
+            && let Some(combination) = next_combination()
+        {
             match suite {
                 Suite::Pairs => tally.pairs(scene, &baseline, bench, combination),
                 _ => tally.one(scene, &baseline, bench, combination.clone()),
@@ -228,13 +233,16 @@ fn singles(baseline: &Baseline) -> Vec<Combination> {
     faults.chain(doubled).collect()
 }
 
-/// Deaths and lost answers from a half on.
+/// Deaths, lost writes and lost answers from a half on.
 fn deaths(halves: &[Half], from: usize) -> impl Iterator<Item = (usize, Turn)> {
     let some = halves.iter().enumerate().skip(from);
     some.flat_map(|(place, half)| {
         let wrongs = half.wrongs().into_iter();
         wrongs
-            .filter(|turn| matches!(turn, Turn::Die | Turn::Go(Fate::LostAfter)))
+            .filter(|turn| match turn {
+                Turn::Die | Turn::Go(Fate::LostAfter) => true,
+                Turn::Go(fate) => *fate == Fate::LostBefore && half.call.writes,
+            })
             .map(move |turn| (place, turn))
     })
 }

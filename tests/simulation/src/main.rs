@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use landfall_simulation::plan::Plan;
+use landfall_simulation::search;
 use landfall_simulation::shrink::shrink;
 use landfall_simulation::world::{Outcome, World};
 
@@ -43,6 +44,8 @@ enum Command {
         #[arg(long, default_value = "tests/simulation/regressions")]
         keep_in: PathBuf,
     },
+    /// Searches every order of the calls of a few tasks; the largest setups with a bound on interruptions.
+    Search,
     /// Runs one seed and prints what happened.
     Show {
         /// The seed.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
             without_sweeper,
             keep_in,
         } => run_seeds(from, seeds, without_sweeper, &keep_in),
+        Command::Search => Ok(search::run(|_| true, threads(), |line| println!("{line}"))),
         Command::Show { seed } => show(&Plan::of(seed)),
         Command::Replay { plan } => read(&plan).and_then(|plan| show(&plan)),
     };
@@ -104,6 +108,10 @@ fn tell(outcome: &Outcome) {
     );
 }
 
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// What many runs came to.
 #[derive(Default)]
 struct Sum {
@@ -133,9 +141,8 @@ fn run_seeds(from: u64, seeds: u64, without_sweeper: bool, keep_in: &Path) -> an
         AtomicBool::new(false),
         Mutex::new(Sum::default()),
     );
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..threads() {
             scope.spawn(|| {
                 while !enough.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
             },
         ),
         (
-            "two_deaths_or_lost_answers_wherever_they_happen_break_no_promise",
+            "two_deaths_or_lost_calls_wherever_they_happen_break_no_promise",
             |report| {
                 if cfg!(debug_assertions) {
                     report("left to the optimised build: there are too many");

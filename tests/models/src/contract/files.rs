@@ -6,6 +6,7 @@ use landfall_tracking::{
     Claim, Claimed, Commit, Error, FileState, Item, Key, Landed, LandedTarget, Lease, NewFile,
     RecordKey, Recorded, Rejected, Returning, Store, Value, Write,
 };
+use landfall_transfer::timeline::{Taken, What};
 use landfall_transfer::{
     Clocks, Counts, FileOutcome, FileTotals, Input, Manifest, Transfer, TransferId,
 };
@@ -245,6 +246,38 @@ pub(super) async fn a_file_is_taken_over_only_when_its_lease_has_run_out(subject
     let early = subject.claim("k", "b", later(89)).await;
     assert!(matches!(early, Claim::Held(until) if until == NOW + LEASE));
     subject.claimed("k", "b", later(90)).await;
+}
+
+pub(super) async fn the_timeline_tells_who_took_a_file_up_first_and_who_took_it_over(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let first = subject.claimed("k", "a", NOW).await;
+    subject
+        .store
+        .release(&first.lease, later(10), true)
+        .await
+        .unwrap();
+    subject.claimed("k", "b", later(10)).await;
+    subject.claimed("k", "c", later(10) + LEASE).await;
+    let told: Vec<_> = subject
+        .store
+        .timeline(&tenant(), &id())
+        .await
+        .unwrap()
+        .into_iter()
+        .filter_map(|entry| match entry.what {
+            What::FileTaken {
+                fence,
+                attempt,
+                how,
+                ..
+            } => Some((how, fence, attempt)),
+            _ => None,
+        })
+        .collect();
+    // The slice in between is told by what it commits.
+    assert_eq!(told, [(Taken::First, 1, 1), (Taken::TakenOver, 3, 2)]);
 }
 
 pub(super) async fn a_takeover_has_a_newer_token_and_counts_an_attempt_and_leaves_the_transfer_alone(

@@ -48,6 +48,7 @@ checks! {
     of_two_workers_one_takes_the_file_and_it_is_counted_once,
     a_file_that_is_taken_up_is_held_and_due_when_its_lease_runs_out,
     a_file_is_taken_over_only_when_its_lease_has_run_out,
+    the_timeline_tells_who_took_a_file_up_first_and_who_took_it_over,
     a_takeover_has_a_newer_token_and_counts_an_attempt_and_leaves_the_transfer_alone,
     a_file_that_the_index_had_lost_is_in_it_again_when_it_is_taken_up,
     a_file_or_transfer_that_is_not_there_can_not_be_taken_up,

@@ -32,7 +32,7 @@ use crate::world::START;
 pub const TENANT: &str = "tenant";
 
 /// A scene ends after this long at the latest.
-const HORIZON: Duration = Duration::from_hours(24);
+const HORIZON: Duration = Duration::from_hours(6);
 
 /// Longest invocation of intake (infra/template.yaml).
 const INTAKE_TIMEOUT: Duration = Duration::from_secs(6);
