@@ -399,9 +399,7 @@ impl Lifecycle {
         let Some(stored) = self.store.transfer(tenant, id).await? else {
             return Ok(());
         };
-        if matches!(stored.transfer.phase, Phase::Stopping { .. })
-            || is_planted(SeededBug::OpenTransferFenced)
-        {
+        if matches!(stored.transfer.phase, Phase::Stopping { .. }) {
             let (totals, leased_until) = self.store.fence_files(tenant, id, self.now()).await?;
             self.apply(
                 tenant,

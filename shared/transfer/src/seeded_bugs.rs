@@ -92,9 +92,6 @@ seeded_bugs! {
     StateFromBeforeTheRace, "state-from-before-the-race",
         "Whoever lost a race reads the new version and writes the state that was worked out from the old one.",
         "S2: terminal states never change";
-    OpenTransferFenced, "open-transfer-fenced",
-        "A worker whose file was taken over fences the transfer's files off without asking whether it was stopped.",
-        "promise 2: settled by what really happened";
     UnknownIsDurable, "unknown-is-durable",
         "Intake answers 200 when a write's outcome is unknown.",
         "promise 1 and S1: nothing accepted is lost";

@@ -38,11 +38,7 @@ pub struct Found {
 }
 
 /// Searches these setups, on so many threads, and tells what each came to. Returns whether every promise held.
-pub fn run(
-    chosen: impl Fn(&Setup) -> bool,
-    threads: usize,
-    mut report: impl FnMut(&str),
-) -> bool {
+pub fn run(chosen: impl Fn(&Setup) -> bool, threads: usize, mut report: impl FnMut(&str)) -> bool {
     let setups: Vec<Setup> = setups().into_iter().filter(chosen).collect();
     let next = AtomicUsize::new(0);
     let (sender, results) = channel();
