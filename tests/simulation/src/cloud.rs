@@ -25,6 +25,9 @@ pub const MAX_RECEIVES: u32 = Deployment::DEFAULT.max_receive_count;
 /// How long a message that was handed out stays hidden (infra/template.yaml).
 pub const VISIBILITY: Duration = Deployment::DEFAULT.imports_visibility;
 
+/// Longest invocation of intake (infra/template.yaml).
+pub const INTAKE_TIMEOUT: Duration = Deployment::DEFAULT.intake_timeout;
+
 /// Longest invocation of the processor (infra/template.yaml).
 pub const PROCESSOR_TIMEOUT: Duration = Deployment::DEFAULT.processor_timeout;
 
@@ -51,35 +54,15 @@ pub struct Cloud {
     pub platform: PlatformModel,
     /// What `landfall.toml` says.
     pub configuration: Arc<Configuration>,
-    text: String,
 }
 
 impl Cloud {
-    /// An empty deployment; `clock` is the true one, `extra` is appended to `landfall.toml`.
+    /// An empty deployment; `clock` is the true one.
     pub fn new(
         platform: PlatformModel,
         weather: &Arc<dyn Weather>,
         clock: &Clock,
-        extra: &str,
-    ) -> Self {
-        let text = configuration_text(extra);
-        let configuration = Arc::new(parse(&text));
-        Self::of(platform, weather, clock, configuration, text)
-    }
-
-    /// An empty deployment with the same `landfall.toml`, which need not be read again.
-    #[must_use]
-    pub fn anew(&self, platform: PlatformModel, weather: &Arc<dyn Weather>, clock: &Clock) -> Self {
-        let configuration = Arc::clone(&self.configuration);
-        Self::of(platform, weather, clock, configuration, self.text.clone())
-    }
-
-    fn of(
-        platform: PlatformModel,
-        weather: &Arc<dyn Weather>,
-        clock: &Clock,
         configuration: Arc<Configuration>,
-        text: String,
     ) -> Self {
         let queue = |name| QueueModel::new(name, clock.clone()).seen_by(Arc::clone(weather));
         let (dead_events, dead_imports) = (queue("dead-events"), queue("dead-imports"));
@@ -91,11 +74,9 @@ impl Cloud {
             dead_imports,
             platform,
             configuration,
-            text,
         }
     }
 
-    /// What `landfall.toml` says, for whoever wants it for itself.
     /// The store as a machine sees it.
     pub fn store(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Store {
         // The index shows by true time, whatever the machine's clock says.
@@ -150,7 +131,9 @@ impl Cloud {
     }
 }
 
-fn parse(text: &str) -> Configuration {
+/// What a `landfall.toml` says to which `extra` is appended.
+pub fn configuration(extra: &str) -> Arc<Configuration> {
+    let text = configuration_text(extra);
     let environment = Environment::read(|name| match name {
         "LANDFALL_SECRET_KEY" => Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned()),
         "LANDFALL_CONFIG"
@@ -160,7 +143,8 @@ fn parse(text: &str) -> Configuration {
         _ => Some("set".to_owned()),
     })
     .unwrap_or_else(|problems| panic!("read the environment: {problems:?}"));
-    Configuration::parse(text, environment).unwrap_or_else(|invalid| panic!("failed to {invalid}"))
+    let parsed = Configuration::parse(&text, environment);
+    Arc::new(parsed.unwrap_or_else(|invalid| panic!("failed to {invalid}")))
 }
 
 fn configuration_text(extra: &str) -> String {

@@ -3,7 +3,6 @@
 
 mod library;
 mod plot;
-mod shared_intake;
 mod stage;
 mod still;
 mod strange;

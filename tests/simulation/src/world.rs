@@ -20,7 +20,7 @@ mod outside;
 use attempt::{Attempt, tenant_name};
 use functions::{Finished, WORKERS, Worker};
 
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, configuration};
 use crate::executor::{Executor, MachineTime, VirtualTime};
 use crate::faults::Chance;
 use crate::machine::{Fortune, Luck, Machine};
@@ -153,7 +153,7 @@ impl World {
         let calm: Arc<dyn Weather> = outside;
         let platform = PlatformModel::new(switches(&plan), Arc::clone(&calm), clock.clone());
         let extra = format!("[clocks]\nreconcile_interval = \"{}s\"\n", plan.reconcile);
-        let cloud = Cloud::new(platform, &calm, &clock, &extra);
+        let cloud = Cloud::new(platform, &calm, &clock, configuration(&extra));
         cloud.table.limit_pages(7);
         let violations = Violations::default();
         watch(&cloud.table, &violations);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use landfall_clock::Clock;
 use landfall_models::{Calm, Meter, Weather};
-use landfall_simulation::cloud::{Cloud, SWEEPER_TIMEOUT};
+use landfall_simulation::cloud::{Cloud, SWEEPER_TIMEOUT, configuration};
 use landfall_simulation::executor::{MachineTime, VirtualTime};
 use landfall_simulation::platform::{PlatformModel, Switches};
 use landfall_simulation::webhook;
@@ -32,7 +32,7 @@ fn sweep(settled: usize, open: usize) -> Meter {
     let calm: Arc<dyn Weather> = Arc::new(Calm);
     let platform = PlatformModel::new(Switches::default(), Arc::clone(&calm), clock.clone());
     platform.install(TENANT, &webhook::secret(TENANT));
-    let cloud = Cloud::new(platform, &calm, &clock, "");
+    let cloud = Cloud::new(platform, &calm, &clock, configuration(""));
     let store = cloud.store(&calm, &clock);
     let installed = Installed {
         tenant: TenantId::new(TENANT),

@@ -9,19 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use landfall_clock::Clock;
+use landfall_intake::Intake;
 use landfall_models::{Calm, Delivery, Weather};
 use landfall_processor::Processor;
+use landfall_runtime::Configuration;
 use landfall_tracking::{Installed, Which};
 use landfall_transfer::{TenantId, Timestamp};
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, configuration};
 use crate::executor::{Executor, MachineTime, VirtualTime};
 use crate::machine::{Fortune, Machine};
 use crate::platform::PlatformModel;
 use crate::scene::Scene;
-use crate::scene::shared_intake::SharedIntake;
 use crate::scene::verify::{End, verify};
 use crate::trace::Trace;
 use crate::watch::{Violations, watch};
@@ -34,20 +35,16 @@ pub const TENANT: &str = "tenant";
 /// A scene ends after this long at the latest.
 const HORIZON: Duration = Duration::from_hours(6);
 
-/// Longest invocation of intake (infra/template.yaml).
-const INTAKE_TIMEOUT: Duration = Duration::from_secs(6);
-
 /// Messages of one batch of control events, and of files (infra/template.yaml).
 const BATCHES: [usize; 2] = [10, 1];
 
 /// Attempts of the platform to deliver an event.
 const ATTEMPTS: u32 = 8;
 
-/// What many stages share: whatever takes long to make and holds nothing of a run.
+/// What many stages share: what takes longer to read than a run takes.
 #[derive(Debug, Default)]
 pub struct Bench {
-    clouds: HashMap<&'static str, Cloud>,
-    intakes: HashMap<&'static str, Vec<Arc<SharedIntake>>>,
+    configurations: HashMap<&'static str, Arc<Configuration>>,
 }
 
 /// Steps that are run twice.
@@ -86,6 +83,11 @@ struct Worker {
     processor: Arc<Processor>,
 }
 
+struct Door {
+    machine: Arc<Machine>,
+    intake: Arc<Intake>,
+}
+
 enum Finished {
     Worker {
         worker: Option<Worker>,
@@ -93,8 +95,8 @@ enum Finished {
         done: Vec<String>,
     },
     Intake {
+        door: Option<Door>,
         event: Event,
-        intake: Arc<SharedIntake>,
         status: Option<u16>,
     },
     Sweeper,
@@ -118,7 +120,6 @@ enum Again {
 /// A scene under way.
 pub struct Stage<'run> {
     scene: &'run Scene,
-    bench: &'run mut Bench,
     doubled: Option<Doubled>,
     fortune: Arc<dyn Fortune>,
     time: VirtualTime,
@@ -126,7 +127,7 @@ pub struct Stage<'run> {
     executor: Executor,
     cloud: Cloud,
     idle: Vec<Worker>,
-    warm: Vec<Arc<SharedIntake>>,
+    doors: Vec<Door>,
     due: BTreeMap<(i64, u64), Due>,
     planned: u64,
     finished: Arc<Mutex<Vec<Finished>>>,
@@ -154,23 +155,10 @@ impl Bench {
     /// An empty cloud of a scene's configuration.
     pub fn cloud(&mut self, scene: &Scene, weather: &Arc<dyn Weather>, clock: &Clock) -> Cloud {
         let platform = PlatformModel::new(scene.switches, Arc::clone(weather), clock.clone());
-        let made = self
-            .clouds
-            .entry(scene.configuration)
-            .or_insert_with(|| Cloud::new(platform.clone(), weather, clock, scene.configuration));
-        made.anew(platform, weather, clock)
-    }
-
-    fn intake(&mut self, scene: &Scene, cloud: &Cloud) -> Arc<SharedIntake> {
-        let kept = self.intakes.entry(scene.configuration).or_default();
-        let intake = kept.pop().unwrap_or_else(|| {
-            let calm: Arc<dyn Weather> = Arc::new(Calm);
-            let clock = Clock::of(Arc::new(MachineTime::new(VirtualTime::starting_at(START))));
-            let platform = cloud.platform.seen_under(Arc::clone(&calm));
-            Arc::new(SharedIntake::new(&cloud.anew(platform, &calm, &clock)))
-        });
-        intake.forget();
-        intake
+        let extra = scene.configuration;
+        let read = self.configurations.entry(extra);
+        let configuration = Arc::clone(read.or_insert_with(|| configuration(extra)));
+        Cloud::new(platform, weather, clock, configuration)
     }
 
     /// Runs a scene to its end.
@@ -192,7 +180,7 @@ impl<'run> Stage<'run> {
     /// Sets a scene up. Nothing happens before it is told to go.
     pub fn new(
         scene: &'run Scene,
-        bench: &'run mut Bench,
+        bench: &mut Bench,
         fortune: Arc<dyn Fortune>,
         doubled: Option<Doubled>,
         traced: bool,
@@ -211,14 +199,13 @@ impl<'run> Stage<'run> {
         install(&cloud, &clock);
         Self {
             scene,
-            bench,
             doubled,
             fortune,
             trace,
             executor: Executor::default(),
             cloud,
             idle: Vec::new(),
-            warm: Vec::new(),
+            doors: Vec::new(),
             due: BTreeMap::new(),
             planned: 0,
             finished: Arc::default(),
@@ -338,15 +325,6 @@ impl<'run> Stage<'run> {
             settled_after: self.settled_at.since(START),
             steps: self.steps,
             trace: self.trace.text(),
-        }
-    }
-}
-
-impl Drop for Stage<'_> {
-    /// Gives back what the next run can use.
-    fn drop(&mut self) {
-        for intake in std::mem::take(&mut self.warm) {
-            self.keep(intake);
         }
     }
 }

@@ -1,17 +1,17 @@
 //! Landfall's functions at work: event sources, schedules, and what becomes of their invocations.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
 use landfall_models::{Delivery, QueueModel, Weather};
 use landfall_processor::Processor;
 use landfall_tracking::Message;
-use landfall_transfer::clocks::Deployment;
 use serde_json::{Value, json};
 
 use super::{Action, START, Webhook, World};
-use crate::cloud::{PROCESSOR_TIMEOUT, SWEEP_INTERVAL, SWEEPER_TIMEOUT, VISIBILITY};
+use crate::cloud::{
+    INTAKE_TIMEOUT, PROCESSOR_TIMEOUT, SWEEP_INTERVAL, SWEEPER_TIMEOUT, VISIBILITY,
+};
 use crate::machine::{Ended, Fortune, Machine, invoke};
 use crate::webhook;
 
@@ -20,9 +20,6 @@ pub(super) const WORKERS: usize = 4;
 
 /// The answer of an intake that died or ran out of its time.
 const NO_ANSWER: u16 = 0;
-
-/// Longest invocation of intake (infra/template.yaml).
-const INTAKE_TIMEOUT: Duration = Deployment::DEFAULT.intake_timeout;
 
 /// An instance of the processor.
 pub(super) struct Worker {

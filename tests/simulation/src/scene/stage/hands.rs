@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use landfall_clock::Clock;
 use landfall_models::{QueueModel, Weather};
 
 use super::{BATCHES, Outcome, Stage, TENANT};
 use crate::cloud::{Cloud, VISIBILITY};
-use crate::executor::VirtualTime;
+use crate::executor::{MachineTime, VirtualTime};
 use crate::scene::Act;
 use crate::watch::Violations;
 use crate::webhook;
@@ -46,11 +47,10 @@ impl Stage<'_> {
         self.told = Some(Vec::new());
         self.take(act);
         let event = self.told.take().unwrap_or_default().pop()?;
-        let intake = self.bench.intake(self.scene, &self.cloud);
-        intake.serve(&self.cloud, weather, self.time.clone());
-        self.warm.push(Arc::clone(&intake));
+        let clock = Clock::of(Arc::new(MachineTime::new(self.time.clone())));
+        let intake = self.cloud.intake(weather, &clock);
         let request = webhook::request(TENANT, &event.body, self.time.now());
-        Some(async move { intake.answer(request).await.status })
+        Some(async move { intake.answer(&request).await.status })
     }
 
     /// Lets workers take in what one of the queues holds: 0 for events, 1 for files.

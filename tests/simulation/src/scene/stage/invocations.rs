@@ -41,15 +41,11 @@ impl Stage<'_> {
                     }
                 }
                 Finished::Intake {
+                    door,
                     event,
-                    intake,
                     status,
                 } => {
-                    if status.is_some() {
-                        self.warm.push(intake);
-                    } else {
-                        self.keep(intake);
-                    }
+                    self.doors.extend(door);
                     self.answered(event, status);
                 }
                 Finished::Sweeper => self.sweepers -= 1,

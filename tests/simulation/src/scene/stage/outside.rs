@@ -6,10 +6,10 @@ use std::time::Duration;
 use landfall_models::Weather;
 use serde_json::{Value, json};
 
-use super::{ATTEMPTS, Again, Due, Event, Finished, INTAKE_TIMEOUT, Stage, TENANT, push};
+use super::{ATTEMPTS, Again, Door, Due, Event, Finished, Stage, TENANT, push};
+use crate::cloud::INTAKE_TIMEOUT;
 use crate::machine::{Ended, invoke};
 use crate::scene::Act;
-use crate::scene::shared_intake::SharedIntake;
 use crate::scene::strange::strange_rows;
 use crate::webhook;
 use crate::world::START;
@@ -98,34 +98,29 @@ impl Stage<'_> {
 
     pub(super) fn answer(&mut self, event: Event) {
         self.steps += 1;
-        let intake = match self.warm.pop() {
-            Some(intake) => intake,
-            None => self.bench.intake(self.scene, &self.cloud),
-        };
-        let machine = self.start("intake");
-        let weather: Arc<dyn Weather> = Arc::clone(&machine) as Arc<dyn Weather>;
-        intake.serve(&self.cloud, &weather, self.time.clone());
+        let door = self.doors.pop().unwrap_or_else(|| {
+            let machine = self.start("intake");
+            let weather: Arc<dyn Weather> = Arc::clone(&machine) as Arc<dyn Weather>;
+            let intake = self.cloud.intake(&weather, &machine.clock());
+            Door { machine, intake }
+        });
         let request = webhook::request(TENANT, &event.body, self.time.now());
         let finished = Arc::clone(&self.finished);
         self.executor.spawn(async move {
-            let status = match invoke(&machine, INTAKE_TIMEOUT, intake.answer(request)).await {
-                Ended::Returned(answer) => Some(answer.status),
-                Ended::Died | Ended::OutOfTime => None,
+            let answered = door.intake.answer(&request);
+            let (door, status) = match invoke(&door.machine, INTAKE_TIMEOUT, answered).await {
+                Ended::Returned(answer) => (Some(door), Some(answer.status)),
+                Ended::Died | Ended::OutOfTime => (None, None),
             };
             push(
                 &finished,
                 Finished::Intake {
+                    door,
                     event,
-                    intake,
                     status,
                 },
             );
         });
-    }
-
-    pub(super) fn keep(&mut self, intake: Arc<SharedIntake>) {
-        let kept = self.bench.intakes.entry(self.scene.configuration);
-        kept.or_default().push(intake);
     }
 
     pub(super) fn answered(&mut self, mut event: Event, status: Option<u16>) {
