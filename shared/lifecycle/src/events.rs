@@ -1,6 +1,10 @@
+use std::time::Duration;
+
 use landfall_platform::connect::event::decode;
 use landfall_platform::event::{Event, Kind};
-use landfall_tracking::{Error as Tracking, EventRow, Message, NewFile, Stored, Task, Told};
+use landfall_tracking::{
+    Attempt, Error as Tracking, EventRow, Message, NewFile, Stored, Task, Told,
+};
 use landfall_transfer::timeline::What;
 use landfall_transfer::{ChainId, Input, TenantId, Timestamp, Transfer, TransferId};
 
@@ -156,25 +160,35 @@ impl Lifecycle {
         let clocks = &self.configuration.clocks;
         for _ in 0..RACES_MAX {
             let stored = self.store.transfer(tenant, id).await?;
-            let transfer = match (&stored, &original) {
-                (None, _) => Transfer::first_seen(
-                    tenant.clone(),
-                    id.clone(),
-                    original.clone(),
-                    created_at,
-                    self.now(),
-                ),
+            let (transfer, attempts) = match (&stored, &original) {
+                (None, _) => {
+                    let chain = original.as_ref().unwrap_or(id);
+                    let attempts = self.attempts(tenant, chain).await?;
+                    // Somebody was faster, and a later attempt may have followed since: what was read is out of date.
+                    if attempts.iter().any(|attempt| attempt.transfer == *id) {
+                        continue;
+                    }
+                    let transfer = Transfer::first_seen(
+                        tenant.clone(),
+                        id.clone(),
+                        original.clone(),
+                        created_at,
+                        after(&attempts, self.now()),
+                    );
+                    (transfer, attempts)
+                }
                 (Some(stored), Some(original)) => {
                     let mut transfer = stored.transfer.clone();
                     if !transfer.join_chain(original.clone()) {
                         return Ok(stored.clone());
                     }
-                    transfer
+                    let attempts = self.attempts(tenant, original).await?;
+                    (transfer, attempts)
                 }
                 (Some(stored), None) => return Ok(stored.clone()),
             };
             // Before this attempt exists the earlier ones are stopped: a crash in between repeats it, it never skips it.
-            let newer = self.supersede(&transfer).await?;
+            let newer = self.supersede(&transfer, &attempts).await?;
             let written = match &stored {
                 None => {
                     let told = Told {
@@ -207,11 +221,20 @@ impl Lifecycle {
         Err(Error::Raced)
     }
 
+    /// The attempts of a chain, the first seen first.
+    async fn attempts(&self, tenant: &TenantId, chain: &TransferId) -> Result<Vec<Attempt>, Error> {
+        let chain = ChainId::new(chain.as_str());
+        Ok(self.store.attempts(tenant, &chain).await?)
+    }
+
     /// Of the attempts of a chain only the newest may write: stops those before this one. The chain's first attempt is older
     /// than every other, whenever it was seen; for it the newest attempt comes back.
-    async fn supersede(&self, transfer: &Transfer) -> Result<Option<TransferId>, Error> {
-        let chain: ChainId = transfer.chain();
-        let attempts = self.store.attempts(&transfer.tenant, &chain).await?;
+    async fn supersede(
+        &self,
+        transfer: &Transfer,
+        attempts: &[Attempt],
+    ) -> Result<Option<TransferId>, Error> {
+        let chain = transfer.chain();
         let others = || {
             attempts
                 .iter()
@@ -239,6 +262,13 @@ impl Lifecycle {
         }
         Ok(None)
     }
+}
+
+/// When an attempt that was not known until now was first seen: after those that are. The platform begins one only when the one
+/// before it is over, so of two attempts the later known is the newer, whatever the clocks of the machines say that saw them.
+fn after(attempts: &[Attempt], now: Timestamp) -> Timestamp {
+    let last = attempts.iter().map(|attempt| attempt.first_seen_at).max();
+    last.map_or(now, |last| now.max(last + Duration::from_millis(1)))
 }
 
 const fn joined(rerun_of: TransferId) -> What {

@@ -1,4 +1,5 @@
-use landfall_transfer::{ChainId, Phase, SettledBy, TransferId};
+use landfall_runtime::Clock;
+use landfall_transfer::{ChainId, Phase, SettledBy, Timestamp, TransferId};
 use serde_json::json;
 
 use crate::world::{HOUR, World, records, tenant};
@@ -159,4 +160,33 @@ async fn a_late_event_of_an_older_rerun_does_not_stop_the_newest() {
     world.work().await;
     assert!(world.transfer("t-3").await.is_open());
     assert!(!world.transfer("t-2").await.is_open());
+}
+
+#[tokio::test]
+async fn a_rerun_that_a_machine_with_a_slow_clock_sees_first_is_still_the_newest_attempt() {
+    let world = World::start().await;
+    let [first, second, third] = ["t-1", "t-2", "t-3"].map(TransferId::new);
+    let slow = Clock::manual(Timestamp::from_millis(
+        world.clock.now().as_millis() - 300_000,
+    ));
+    let sees = async |clock: &Clock, id: &TransferId| {
+        let original = (*id != first).then(|| first.clone());
+        let machine = world.machine_with(clock);
+        machine
+            .observe(&tenant(), id, original, None, false)
+            .await
+            .unwrap()
+    };
+    sees(&world.clock, &first).await;
+    sees(&world.clock, &second).await;
+    let seen = sees(&slow, &third).await;
+    assert!(seen.transfer.is_open(), "{:?}", seen.transfer.phase);
+    assert!(!world.transfer("t-2").await.is_open());
+    let attempts = world.store.attempts(&tenant(), &ChainId::new("t-1")).await;
+    let order: Vec<_> = attempts
+        .unwrap()
+        .into_iter()
+        .map(|one| one.transfer)
+        .collect();
+    assert_eq!(order, [first, second, third]);
 }

@@ -109,6 +109,17 @@ impl World {
         )
     }
 
+    /// The processor's shell on a machine with a clock of its own.
+    pub(crate) fn machine_with(&self, clock: &Clock) -> Lifecycle {
+        lifecycle(
+            Actor::Processor,
+            &self.configuration,
+            &self.store,
+            &self.queues,
+            clock,
+        )
+    }
+
     /// The platform starts a transfer with these files; nobody is told yet.
     pub(crate) fn begin(&self, id: &str, files: &[(&str, &str, &str)]) {
         let mut knobs = self.platform.knobs();

@@ -81,6 +81,18 @@ impl World {
         self.attempts.iter().filter_map(took).collect()
     }
 
+    /// Whether one of a transfer's files kills whoever imports it.
+    pub(crate) fn has_poison(&self, id: &str) -> bool {
+        let mut files = self.attempts.iter().filter(|attempt| attempt.id == id);
+        files.any(|attempt| attempt.migration.files.iter().any(|file| file.poison))
+    }
+
+    /// Attempts after which a file counts as poison.
+    pub(crate) fn attempts_at_a_poison_file(&self) -> u32 {
+        let limits = &self.cloud.configuration.import.limits;
+        limits.attempts_without_progress
+    }
+
     /// A transfer's timeline, as support reads it.
     pub(crate) fn timeline(&self, tenant: &str, id: &str) -> Vec<Entry> {
         let (tenant, id) = (TenantId::new(tenant), TransferId::new(id));
