@@ -9,7 +9,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
-from .build import PROGRAMS, SIMULATION, TWIN
+from .build import CORE, PROGRAMS, SIMULATION, TWIN
 from .settings import REPOSITORY, STATE
 from .stack import binary
 
@@ -78,6 +78,10 @@ def _built(select: str | None) -> Count:
     if select is None:
         # The enumerations are complete only where they are optimised.
         total += _cargo("crashes, interleavings and searches (cargo test, optimised)", "--profile", "local", "--package", SIMULATION)
+        # The same code with one mistake at a time: a layer of the tests that has gone blind is noticed here.
+        planted = ("--features", "seeded-bugs")
+        total += _cargo("seeded bugs: the core", "--package", CORE, *planted, "--test", "core", "seeded")
+        total += _cargo("seeded bugs: the other layers", "--profile", "local", "--package", SIMULATION, *planted, "--test", "seeded_bugs")
         for title, arguments in _SIMULATIONS.items():
             total += _simulation(title, arguments)
     return total + _python("tests/local/e2e", "end-to-end tests on the local cloud", *(["-k", select] if select else []))
