@@ -179,8 +179,8 @@ async fn a_rerun_that_a_machine_with_a_slow_clock_sees_first_is_still_the_newest
     };
     sees(&world.clock, &first).await;
     sees(&world.clock, &second).await;
-    let seen = sees(&slow, &third).await;
-    assert!(seen.transfer.is_open(), "{:?}", seen.transfer.phase);
+    let newest = sees(&slow, &third).await;
+    assert!(newest.transfer.is_open(), "{:?}", newest.transfer.phase);
     assert!(!world.transfer("t-2").await.is_open());
     let attempts = world.store.attempts(&tenant(), &ChainId::new("t-1")).await;
     let order: Vec<_> = attempts
