@@ -7,8 +7,9 @@ use crate::format::Compression;
 use crate::problem::FileProblem;
 use crate::records::Place;
 
-/// The version that this code writes.
-const VERSION: u32 = 1;
+/// The newest version that this code reads. It writes the oldest that holds what is to be said, so that a release that was taken back
+/// can go on with as many files as possible.
+const VERSION: u32 = 2;
 
 /// Everything that a later slice needs to go on where an earlier one stopped. Stored as text: [`Checkpoint::encode`], [`Checkpoint::decode`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Checkpoint {
     pub record_number: u64,
     /// How the file is read, once that is decided. Decided once: a later slice doesn't see the file's first bytes any more.
     pub reading: Option<Reading>,
+    /// Names of the columns, once they are read from a file of rows; else empty.
+    pub columns: Vec<String>,
     /// What became of the records so far.
     pub counts: Counts,
     /// Set when there is nothing more to read; the file is then finished, with a problem or without.
@@ -70,13 +73,16 @@ struct Version {
     version: u32,
 }
 
+/// Version 1, and version 2, which has rows and their columns.
 #[derive(Serialize, Deserialize)]
-struct StoredV1 {
+struct Stored {
     version: u32,
     offset: u64,
     record_number: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reading: Option<Reading>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    columns: Vec<String>,
     counts: Counts,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
@@ -90,11 +96,18 @@ impl Checkpoint {
 
     /// The text to store; a few hundred bytes.
     pub fn encode(&self) -> String {
-        let stored = StoredV1 {
-            version: VERSION,
+        let rows = self.reading.is_some_and(|reading| {
+            matches!(
+                reading.place,
+                Place::Header | Place::Row | Place::SkippingRow { .. }
+            )
+        });
+        let stored = Stored {
+            version: if rows { 2 } else { 1 },
             offset: self.offset,
             record_number: self.record_number,
             reading: self.reading,
+            columns: self.columns.clone(),
             counts: self.counts,
             ended: self.ended.clone(),
         };
@@ -107,11 +120,12 @@ impl Checkpoint {
         if version > VERSION {
             return Err(CheckpointError::NewerVersion { found: version });
         }
-        let stored: StoredV1 = serde_json::from_str(text)?;
+        let stored: Stored = serde_json::from_str(text)?;
         Ok(Self {
             offset: stored.offset,
             record_number: stored.record_number,
             reading: stored.reading,
+            columns: stored.columns,
             counts: stored.counts,
             ended: stored.ended,
         })
@@ -121,6 +135,7 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::csv::Quoting;
     use crate::records::Nesting;
 
     fn in_mid_file() -> Checkpoint {
@@ -145,7 +160,22 @@ mod tests {
                 held: 2,
                 rejected: 6,
             },
-            ended: None,
+            ..Checkpoint::default()
+        }
+    }
+
+    fn in_a_row() -> Checkpoint {
+        Checkpoint {
+            offset: 99,
+            record_number: 3,
+            reading: Some(Reading {
+                compression: Compression::Plain,
+                place: Place::SkippingRow {
+                    quoting: Quoting::QuoteSeen,
+                },
+            }),
+            columns: vec!["id".to_owned(), "na\"me".to_owned()],
+            ..Checkpoint::default()
         }
     }
 
@@ -165,11 +195,16 @@ mod tests {
             ended: Some(Ended {
                 problem: Some(FileProblem::ArrayCutShort { offset: 77 }),
             }),
+            ..Checkpoint::default()
         }
     }
 
     #[test]
-    fn version_1_is_written_as_the_golden_files_say() {
+    fn versions_are_written_as_the_golden_files_say() {
+        assert_eq!(
+            in_a_row().encode(),
+            include_str!("checkpoint/v2-row.json").trim_end()
+        );
         assert_eq!(
             in_mid_file().encode(),
             include_str!("checkpoint/v1-mid-file.json").trim_end()
@@ -185,8 +220,9 @@ mod tests {
     }
 
     #[test]
-    fn version_1_is_read_back_from_the_golden_files() {
+    fn versions_are_read_back_from_the_golden_files() {
         for (golden, expected) in [
+            (include_str!("checkpoint/v2-row.json"), in_a_row()),
             (include_str!("checkpoint/v1-mid-file.json"), in_mid_file()),
             (
                 include_str!("checkpoint/v1-ended-early.json"),
@@ -203,9 +239,9 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_refused_whatever_else_it_holds() {
-        let error = Checkpoint::decode(r#"{"version":2,"segments":[]}"#).unwrap_err();
+        let error = Checkpoint::decode(r#"{"version":3,"segments":[]}"#).unwrap_err();
         assert!(
-            matches!(error, CheckpointError::NewerVersion { found: 2 }),
+            matches!(error, CheckpointError::NewerVersion { found: 3 }),
             "{error}"
         );
     }

@@ -1,5 +1,6 @@
 //! What a partner declares in `landfall.toml`: the sections `[[imports]]`, `[sink]` and `[limits]`. The README documents them key by key.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -7,7 +8,10 @@ use globset::{Glob, GlobMatcher};
 use serde::Deserialize;
 use url::{Host, Url};
 
+use crate::csv::Columns;
 use crate::format::without_gzip_suffix;
+use crate::mapping::{Rewriter, Uncompilable, pattern};
+use crate::pointers::WILDCARD;
 use crate::ports::{COMMIT_WRITES, MAPPING_KEYS};
 
 /// Default of `[sink] timeout`.
@@ -38,7 +42,7 @@ pub struct Declaration {
 }
 
 /// How the files with certain labels are imported.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
     /// Glob over the file's label, as it is and without a `.gz` at its end.
@@ -48,6 +52,9 @@ pub struct Import {
     /// How records are told apart in the file.
     #[serde(default)]
     pub format: Format,
+    /// How rows become records, with `format = "csv"`.
+    #[serde(default)]
+    pub csv: Csv,
     /// Which ids are replaced.
     #[serde(default)]
     pub mappings: Vec<Mapping>,
@@ -64,14 +71,57 @@ pub enum Format {
     Ndjson,
     /// One JSON array, its elements are the records.
     Json,
+    /// Rows of comma separated values.
+    Csv,
+}
+
+/// `[imports.csv]`: how rows become records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Csv {
+    /// What stands between two fields; a comma where nothing is declared.
+    pub delimiter: Option<char>,
+    /// Names of the columns of files whose first row is a record; where none are declared, the first row names them.
+    pub columns: Option<Vec<String>>,
+    /// Types of columns, by name.
+    pub types: BTreeMap<String, ColumnType>,
+    /// A field that is exactly this text is `null`.
+    pub null: Option<String>,
+}
+
+impl Csv {
+    /// What stands between two fields.
+    pub(crate) fn delimiter(&self) -> u8 {
+        let declared = self
+            .delimiter
+            .and_then(|delimiter| u8::try_from(delimiter).ok());
+        declared.unwrap_or(b',')
+    }
+}
+
+/// What the fields of a column are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnType {
+    /// A string.
+    #[default]
+    Text,
+    /// A number as JSON writes it, or nothing.
+    Number,
+    /// `true`, `false`, `1`, `0`, or nothing.
+    Boolean,
+    /// Any JSON value, or nothing.
+    Json,
 }
 
 /// One place in the records that holds a server id.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mapping {
-    /// JSON pointer (RFC 6901) to the id.
+    /// JSON pointer (RFC 6901) to the id; `*` in place of a name or an index stands for all of them.
     pub pointer: String,
+    /// Regular expression that finds ids inside the text that the pointer leads to; its one group is the id.
+    pub pattern: Option<String>,
     /// The platform's namespace, an opaque string such as `identity:user`.
     pub namespace: String,
     /// What to do with an id that the platform doesn't know.
@@ -229,6 +279,11 @@ impl Import {
             problems.add(format!("{at}.natural_key"), message);
         }
         problems.add_if(
+            self.natural_key.as_deref().is_some_and(has_wildcard),
+            format!("{at}.natural_key"),
+            "must lead to one value; \"*\" leads to many",
+        );
+        problems.add_if(
             self.mappings.len() > MAPPINGS_MAX,
             format!("{at}.mappings"),
             format!("at most {MAPPINGS_MAX} are possible"),
@@ -244,6 +299,32 @@ impl Import {
                 "is declared twice in this import",
             );
         }
+        self.csv
+            .validate(self.format, &format!("{at}.csv"), problems);
+        if let Err(Uncompilable::Pointers(problem)) = Rewriter::new(self) {
+            problems.add(format!("{at}.mappings"), problem.to_string());
+        }
+    }
+}
+
+impl Csv {
+    fn validate(&self, format: Format, at: &str, problems: &mut Problems) {
+        problems.add_if(
+            *self != Self::default() && matches!(format, Format::Ndjson | Format::Json),
+            at,
+            "has a meaning only for rows, with format = \"csv\" or \"auto\"",
+        );
+        problems.add_if(
+            self.delimiter
+                .is_some_and(|delimiter| !delimiter.is_ascii() || "\"\r\n".contains(delimiter)),
+            format!("{at}.delimiter"),
+            "must be one ASCII character, and neither a quote nor a line end",
+        );
+        if let Some(names) = &self.columns
+            && let Err(problem) = Columns::new(names.clone(), self)
+        {
+            problems.add(format!("{at}.columns"), problem);
+        }
     }
 }
 
@@ -251,6 +332,9 @@ impl Mapping {
     fn validate(&self, at: &str, problems: &mut Problems) {
         if let Some(message) = pointer_problem(&self.pointer) {
             problems.add(format!("{at}.pointer"), message);
+        }
+        if let Some(Err(problem)) = self.pattern.as_deref().map(pattern) {
+            problems.add(format!("{at}.pattern"), problem.to_string());
         }
         problems.add_if(
             self.namespace.trim().is_empty(),
@@ -345,6 +429,11 @@ impl Limits {
             1000,
         );
     }
+}
+
+/// Whether a pointer has a `*` in place of a name or an index.
+fn has_wildcard(pointer: &str) -> bool {
+    pointer.split('/').skip(1).any(|token| token == WILDCARD)
 }
 
 /// What keeps `pointer` from being a JSON pointer (RFC 6901).
@@ -610,11 +699,56 @@ mod tests {
             ),
             ("[sink]\nuri = \"x\"", "uri"),
             ("[limits]\nrecords = 1", "records"),
-            ("[[imports]]\nlabel = \"*\"\nformat = \"csv\"", "csv"),
+            ("[[imports]]\nlabel = \"*\"\nformat = \"xml\"", "csv"),
         ] {
             let error = toml::from_str::<Declaration>(text).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_declared_of_rows_must_fit_together() {
+        let of = |rest: &str| problems(&format!("[[imports]]\nlabel = \"*\"\n{rest}"));
+        assert_eq!(
+            of(
+                "format = \"csv\"\n[imports.csv]\ndelimiter = \";\"\ntypes = { a = \"number\" }\nnull = \"\""
+            ),
+            [""; 0]
+        );
+        assert_eq!(
+            of("format = \"json\"\n[imports.csv]\ndelimiter = \";\""),
+            ["imports[0].csv: has a meaning only for rows, with format = \"csv\" or \"auto\""]
+        );
+        for delimiter in ["\\\"", "\\n", "é"] {
+            assert_eq!(
+                of(&format!("[imports.csv]\ndelimiter = \"{delimiter}\"")).len(),
+                1
+            );
+        }
+        assert_eq!(
+            of("[imports.csv]\ncolumns = [\"a\", \"a\"]"),
+            ["imports[0].csv.columns: two columns are named \"a\""]
+        );
+    }
+
+    #[test]
+    fn a_pattern_and_a_wildcard_are_checked_where_they_stand() {
+        let of = |rest: &str| problems(&format!("[[imports]]\nlabel = \"*\"\n{rest}"));
+        let mapping = "[[imports.mappings]]\nnamespace = \"n\"\n";
+        assert_eq!(
+            of(&format!("{mapping}pointer = \"/a/*\"\npattern = \"x(y)\"")),
+            [""; 0]
+        );
+        assert_eq!(
+            of(&format!("{mapping}pointer = \"/a\"\npattern = \"x\"")),
+            [
+                "imports[0].mappings[0].pattern: must have one group in parentheses, which is the id; others are written (?:…)"
+            ]
+        );
+        assert_eq!(
+            of("natural_key = \"/a/*\""),
+            ["imports[0].natural_key: must lead to one value; \"*\" leads to many"]
+        );
     }
 
     #[test]
@@ -636,8 +770,8 @@ mod tests {
         .map(|(label, key)| Import {
             label: label.to_owned(),
             natural_key: Some(key.to_owned()),
-            format: Format::Auto,
             mappings: Vec::new(),
+            ..Import::default()
         });
         let imports = Imports::new(&imports).unwrap();
         let key = |label: &str| {

@@ -30,6 +30,8 @@ pub enum Layout {
     Lines,
     /// The elements of one JSON array.
     Array,
+    /// Rows of comma separated values; the first names the columns.
+    Rows,
 }
 
 impl Compression {
@@ -50,9 +52,13 @@ impl Layout {
         match format {
             Format::Ndjson => Some(Self::Lines),
             Format::Json => Some(Self::Array),
+            Format::Csv => Some(Self::Rows),
             Format::Auto => {
                 let label = without_gzip_suffix(label);
                 // A line may well be an array itself, so here the first character says nothing.
+                if has_suffix(label, ".csv") {
+                    return Some(Self::Rows);
+                }
                 (has_suffix(label, ".ndjson") || has_suffix(label, ".jsonl")).then_some(Self::Lines)
             }
         }
@@ -109,6 +115,7 @@ mod tests {
         let auto = |label| Layout::declared(Format::Auto, label);
         assert_eq!(auto("a.ndjson"), Some(Layout::Lines));
         assert_eq!(auto("a.JSONL.GZ"), Some(Layout::Lines));
+        assert_eq!(auto("a.csv.gz"), Some(Layout::Rows));
         assert_eq!(auto("a.json"), None);
         assert_eq!(auto("é"), None);
         assert_eq!(

@@ -1,9 +1,10 @@
 //! Who a record is (its key) and what it says (its content hash).
 
+use std::borrow::Cow;
 use std::fmt;
 
+use crate::mapping::text;
 use aws_lc_rs::digest::{Context, SHA256, digest};
-use serde_json::Value;
 
 /// The longest record key, in bytes: a `DynamoDB` sort key holds 1024.
 pub const KEY_BYTES: usize = 1024;
@@ -53,22 +54,18 @@ impl fmt::Debug for ContentHash {
     }
 }
 
-/// The key of a record: what its declared natural key holds, as text, or else the hash of its source bytes. `Err` says why it is rejected.
-pub(crate) fn key(
-    natural_key: Option<&str>,
-    record: &Value,
-    source: &[u8],
-) -> Result<String, String> {
-    let Some(pointer) = natural_key else {
-        return Ok(ContentHash::of(source).to_string());
-    };
-    let key = match record.pointer(pointer) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        None | Some(Value::Null) => {
+/// The natural key of a record as text; `value` is the JSON that the declared pointer leads to. `Err` says why the record is rejected.
+pub(crate) fn natural_key(pointer: &str, value: Option<&str>) -> Result<String, String> {
+    let json = value.unwrap_or("null");
+    let key = match json.as_bytes().first() {
+        Some(b'"') => text(json).map(Cow::into_owned).ok_or_else(|| {
+            format!("the natural key at {pointer:?} is no text: half of a surrogate pair stands alone in it")
+        })?,
+        Some(b'-' | b'0'..=b'9') => json.to_owned(),
+        Some(b'n') => {
             return Err(format!("the record has no natural key at {pointer:?}"));
         }
-        Some(_) => {
+        _ => {
             return Err(format!(
                 "the natural key at {pointer:?} is neither a string nor a number"
             ));
@@ -114,52 +111,50 @@ pub(crate) fn bounded_reason(mut reason: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_string_or_a_number_is_a_natural_key_and_everything_else_a_reason() {
-        let of = |record: Value| key(Some("/id"), &record, b"");
-        assert_eq!(of(json!({"id": "a b"})).unwrap(), "a b");
-        assert_eq!(of(json!({"id": 12})).unwrap(), "12");
+        fn of(value: Option<&str>) -> Result<String, String> {
+            natural_key("/id", value)
+        }
+        assert_eq!(of(Some(r#""a b""#)).unwrap(), "a b");
+        assert_eq!(of(Some(r#""a\u0020b""#)).unwrap(), "a b");
+        assert_eq!(of(Some("12")).unwrap(), "12");
+        assert_eq!(of(Some("1.10")).unwrap(), "1.10");
+        for absent in [None, Some("null")] {
+            assert_eq!(
+                of(absent).unwrap_err(),
+                "the record has no natural key at \"/id\""
+            );
+        }
         assert_eq!(
-            of(serde_json::from_str(r#"{"id": 1.10}"#).unwrap()).unwrap(),
-            "1.10"
-        );
-        assert_eq!(
-            of(json!({})).unwrap_err(),
-            "the record has no natural key at \"/id\""
-        );
-        assert_eq!(
-            of(json!({"id": null})).unwrap_err(),
-            "the record has no natural key at \"/id\""
-        );
-        assert_eq!(
-            of(json!({"id": ""})).unwrap_err(),
+            of(Some(r#""""#)).unwrap_err(),
             "the natural key at \"/id\" is empty"
         );
+        for other in ["[1]", "{}", "true"] {
+            assert_eq!(
+                of(Some(other)).unwrap_err(),
+                "the natural key at \"/id\" is neither a string nor a number"
+            );
+        }
+        assert!(of(Some(r#""\ud800""#)).is_err());
+        let long = |length| format!("\"{}\"", "x".repeat(length));
+        assert!(of(Some(&long(KEY_BYTES))).is_ok());
         assert_eq!(
-            of(json!({"id": [1]})).unwrap_err(),
-            "the natural key at \"/id\" is neither a string nor a number"
-        );
-        assert!(of(json!({"id": "x".repeat(KEY_BYTES)})).is_ok());
-        assert_eq!(
-            of(json!({"id": "x".repeat(KEY_BYTES + 1)})).unwrap_err(),
+            of(Some(&long(KEY_BYTES + 1))).unwrap_err(),
             "the natural key at \"/id\" is longer than 1024 bytes"
         );
     }
 
     #[test]
-    fn without_a_natural_key_the_source_bytes_are_the_identity() {
-        let key = key(None, &json!({}), b"abc").unwrap();
+    fn a_hash_is_read_back_from_each_of_its_forms() {
+        let hash = ContentHash::of(b"abc");
         assert_eq!(
-            key,
+            hash.to_string(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        assert_eq!(ContentHash::from_hex(&key), Some(ContentHash::of(b"abc")));
-        assert_eq!(
-            ContentHash::from_bytes(ContentHash::of(b"abc").as_bytes()),
-            Some(ContentHash::of(b"abc"))
-        );
+        assert_eq!(ContentHash::from_hex(&hash.to_string()), Some(hash));
+        assert_eq!(ContentHash::from_bytes(hash.as_bytes()), Some(hash));
     }
 
     #[test]

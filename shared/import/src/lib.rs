@@ -8,10 +8,12 @@
 )]
 
 pub mod checkpoint;
+mod csv;
 pub mod declaration;
 pub mod format;
 pub mod identity;
 pub mod mapping;
+mod pointers;
 pub mod ports;
 mod problem;
 mod reader;

@@ -1,11 +1,18 @@
-//! Replaces server ids by cloud ids, as declared: finds them in the records of a batch, looks them up a hundred at a time, remembers the answers.
+//! Replaces server ids by cloud ids, as declared: finds them in the records of a batch, looks them up a hundred at a time, remembers the
+//! answers, and writes the records anew around them. Whatever is no id stays as it was written, byte by byte.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::{Bytes, BytesMut};
+use memchr::memchr2_iter;
+use regex::Regex;
 use serde_json::{Number, Value};
 
-use crate::declaration::{Mapping, OnMiss};
+use crate::declaration::{Import, Mapping, OnMiss};
+use crate::pointers::{Found, Pointers, TooManyCases};
 use crate::ports::{MAPPING_KEYS, Mappings, MappingsError};
 
 /// The longest id, in bytes; with its prefix it is a key of the platform's.
@@ -13,6 +20,12 @@ pub const ID_BYTES: usize = 1024;
 
 /// By how many bytes replaced ids may lengthen a record. It bounds a commit: batch bytes + batch records × this ≤ commit bytes.
 pub const GROWTH_BYTES: usize = 4096;
+
+/// The deepest nesting of objects and arrays in a record: what the parsers of most receivers take.
+const NESTING_MAX: usize = 127;
+
+/// The most memory that a compiled pattern may take, in bytes.
+const PATTERN_BYTES: usize = 1_048_576;
 
 /// Remembers which ids have which cloud id, and which have none. One per transfer: server ids of two servers are not the same ids.
 ///
@@ -26,29 +39,70 @@ pub struct MappingCache {
 #[derive(Debug)]
 struct Generations {
     half: usize,
-    young: HashMap<Key, Answer>,
-    old: HashMap<Key, Answer>,
+    kinds: HashMap<Kind, usize>,
+    young: Generation,
+    old: Generation,
 }
 
-/// Namespace and key.
-type Key = (String, String);
+/// What an id alone doesn't say: namespace and prefix of its key.
+type Kind = (String, String);
 
-/// What the platform said of a key.
+/// Answers by the number of their kind, and by their id.
+#[derive(Debug, Default)]
+struct Generation {
+    kinds: Vec<HashMap<String, Answer>>,
+    entries: usize,
+}
+
+/// What the platform said of an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Answer {
-    CloudId(String),
+pub(crate) enum Answer {
+    CloudId(Arc<CloudId>),
     Missing,
+}
+
+/// A cloud id, as text and ready to be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CloudId {
+    text: String,
+    /// As a JSON string.
+    quoted: String,
+    /// Whether it can be written as a JSON number.
+    is_number: bool,
+}
+
+impl CloudId {
+    fn new(text: String) -> Self {
+        Self {
+            quoted: quoted(&text),
+            is_number: text.parse::<Number>().is_ok(),
+            text,
+        }
+    }
+
+    /// A number stays a number where the new id can be one.
+    fn json(&self, was_number: bool) -> &str {
+        if was_number && self.is_number {
+            &self.text
+        } else {
+            &self.quoted
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 impl MappingCache {
     /// A cache of at most so many entries.
     pub fn new(entries: usize) -> Self {
-        let half = (entries / 2).max(1);
         Self {
             entries: Mutex::new(Generations {
-                half,
-                young: HashMap::new(),
-                old: HashMap::new(),
+                half: (entries / 2).max(1),
+                kinds: HashMap::new(),
+                young: Generation::default(),
+                old: Generation::default(),
             }),
         }
     }
@@ -56,7 +110,7 @@ impl MappingCache {
     /// How many entries are remembered.
     pub fn len(&self) -> usize {
         let entries = self.lock();
-        entries.young.len() + entries.old.len()
+        entries.young.entries + entries.old.entries
     }
 
     /// Whether nothing is remembered.
@@ -64,38 +118,117 @@ impl MappingCache {
         self.len() == 0
     }
 
-    fn get(&self, key: &Key) -> Option<Answer> {
-        let mut entries = self.lock();
-        if let Some(known) = entries.young.get(key) {
-            return Some(known.clone());
-        }
-        let (key, known) = entries.old.remove_entry(key)?;
-        entries.insert(key, known.clone());
-        Some(known)
-    }
-
-    fn insert(&self, key: Key, answer: Answer) {
-        self.lock().insert(key, answer);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Generations> {
+    fn lock(&self) -> MutexGuard<'_, Generations> {
         // A panic elsewhere can't leave the maps half changed.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Generations {
-    fn insert(&mut self, key: Key, answer: Answer) {
-        if self.young.len() >= self.half {
+    /// The number of a kind of ids.
+    fn kind(&mut self, mapping: &Mapping) -> usize {
+        let prefix = mapping.key_prefix.clone().unwrap_or_default();
+        let next = self.kinds.len();
+        let kind = (mapping.namespace.clone(), prefix);
+        *self.kinds.entry(kind).or_insert(next)
+    }
+
+    fn find(&mut self, kind: usize, id: &str) -> Option<Answer> {
+        if let Some(answer) = self.young.kinds.get(kind).and_then(|ids| ids.get(id)) {
+            return Some(answer.clone());
+        }
+        let (id, answer) = self.old.kinds.get_mut(kind)?.remove_entry(id)?;
+        self.old.entries -= 1;
+        self.insert(kind, id, answer.clone());
+        Some(answer)
+    }
+
+    fn insert(&mut self, kind: usize, id: String, answer: Answer) {
+        if self.young.entries >= self.half {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, answer);
+        if self.young.kinds.len() <= kind {
+            self.young.kinds.resize_with(kind + 1, HashMap::new);
+        }
+        let known = self.young.kinds[kind].insert(id, answer);
+        self.young.entries += usize::from(known.is_none());
     }
 }
 
-/// What the platform knows of the ids of one batch.
-#[derive(Debug, Default)]
-pub(crate) struct CloudIds(HashMap<Key, Answer>);
+/// Why a declared import can't be carried out. [`Declaration::validate`](crate::Declaration::validate) tells it with the key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Uncompilable {
+    #[error(transparent)]
+    Pointers(#[from] TooManyCases),
+    #[error(transparent)]
+    Pattern(#[from] PatternProblem),
+}
+
+/// What keeps a pattern from being used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PatternProblem {
+    #[error("is not a regular expression that can be used: {0}")]
+    Syntax(#[from] regex::Error),
+    #[error("must have one group in parentheses, which is the id; others are written (?:…)")]
+    Groups,
+}
+
+/// What a declared import does to each of its records.
+#[derive(Debug)]
+pub(crate) struct Rewriter<'a> {
+    import: &'a Import,
+    pointers: Pointers,
+    /// Patterns of the mappings, in their order.
+    patterns: Vec<Option<Regex>>,
+}
+
+/// An id in a record, or several in one text.
+#[derive(Debug)]
+pub(crate) struct Id<'record> {
+    /// Number of its mapping.
+    mapping: usize,
+    /// Where its JSON value stands in the record.
+    at: Range<usize>,
+    content: Content<'record>,
+}
+
+#[derive(Debug)]
+enum Content<'record> {
+    Text(Cow<'record, str>),
+    Number(&'record str),
+    /// Ids at these places of a text.
+    Within(String, Vec<Range<usize>>),
+}
+
+impl Id<'_> {
+    pub(crate) fn count(&self) -> usize {
+        match &self.content {
+            Content::Text(_) | Content::Number(_) => 1,
+            Content::Within(_, places) => places.len(),
+        }
+    }
+
+    fn get(&self, number: usize) -> &str {
+        match &self.content {
+            Content::Text(id) => id,
+            Content::Number(id) => id,
+            Content::Within(text, places) => &text[places[number].clone()],
+        }
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        (0..self.count()).map(|number| self.get(number))
+    }
+}
+
+/// What a record says of itself.
+#[derive(Debug)]
+pub(crate) struct Read<'record> {
+    /// The JSON text of its natural key, where one is declared and there.
+    pub(crate) natural_key: Option<&'record str>,
+    /// Its ids, among those of its batch.
+    pub(crate) ids: Range<usize>,
+}
 
 /// Why a record can't be mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,129 +238,350 @@ pub(crate) struct Unmapped {
     pub(crate) reason: String,
 }
 
-/// Looks up all ids of the batch's records that the cache doesn't know.
-pub(crate) async fn look_up<'a, M: Mappings>(
-    mappings: &M,
-    cache: &MappingCache,
-    declared: &'a [Mapping],
-    records: impl Iterator<Item = &'a Value>,
-) -> Result<CloudIds, MappingsError> {
-    let mut cloud_ids = CloudIds::default();
-    for (namespace, keys) in wanted(declared, records) {
-        let mut unknown = Vec::new();
-        for key in keys {
-            let entry = (namespace.to_owned(), key);
-            match cache.get(&entry) {
-                Some(known) => {
-                    cloud_ids.0.insert(entry, known);
-                }
-                None => unknown.push(entry.1),
-            }
-        }
-        for keys in unknown.chunks(MAPPING_KEYS) {
-            let mut found = mappings.find(namespace, keys).await?;
-            for key in keys {
-                let entry = (namespace.to_owned(), key.clone());
-                let answer = found.remove(key).map_or(Answer::Missing, Answer::CloudId);
-                cache.insert(entry.clone(), answer.clone());
-                cloud_ids.0.insert(entry, answer);
-            }
-        }
+/// Compiles a pattern.
+pub(crate) fn pattern(text: &str) -> Result<Regex, PatternProblem> {
+    let pattern = regex::RegexBuilder::new(text)
+        .size_limit(PATTERN_BYTES)
+        .build()?;
+    if pattern.captures_len() == 2 {
+        Ok(pattern)
+    } else {
+        Err(PatternProblem::Groups)
     }
-    Ok(cloud_ids)
 }
 
-fn wanted<'a>(
-    declared: &'a [Mapping],
-    records: impl Iterator<Item = &'a Value>,
-) -> BTreeMap<&'a str, BTreeSet<String>> {
-    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for record in records {
-        for mapping in declared {
-            if let Ok(Some(id)) = id_at(record, mapping)
-                && !id.is_empty()
-            {
-                wanted
-                    .entry(&mapping.namespace)
-                    .or_default()
-                    .insert(lookup_key(mapping, &id));
-            }
-        }
+impl<'a> Rewriter<'a> {
+    pub(crate) fn new(import: &'a Import) -> Result<Self, Uncompilable> {
+        let mapped = import.mappings.iter().map(|mapping| &*mapping.pointer);
+        // The natural key's pointer comes after those of the mappings, so that theirs have the mappings' numbers.
+        let pointers = Pointers::new(mapped.chain(import.natural_key.as_deref()))?;
+        let patterns = import
+            .mappings
+            .iter()
+            .map(|mapping| mapping.pattern.as_deref().map(pattern).transpose())
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            import,
+            pointers,
+            patterns,
+        })
     }
-    wanted
-}
 
-/// Replaces all declared ids in the record. A missing mapping that rejects the record outranks one that holds it.
-pub(crate) fn rewrite(
-    record: &mut Value,
-    declared: &[Mapping],
-    cloud_ids: &CloudIds,
-) -> Result<(), Unmapped> {
-    let mut held = None;
-    for mapping in declared {
-        let Some(id) = id_at(record, mapping).map_err(|reason| Unmapped {
-            held: false,
-            namespace: mapping.namespace.clone(),
-            reason,
-        })?
-        else {
-            continue;
+    /// Reads a record: appends its ids to those of its batch. `found` is room to work in. An error says why the record is no record.
+    pub(crate) fn read<'record>(
+        &self,
+        record: &'record [u8],
+        found: &mut Vec<Found<'record>>,
+        ids: &mut Vec<Id<'record>>,
+    ) -> Result<Read<'record>, String> {
+        let text = std::str::from_utf8(record).map_err(|error| {
+            format!(
+                "the record is not UTF-8 from its byte {} on",
+                error.valid_up_to() + 1
+            )
+        })?;
+        if is_too_deep(record) {
+            return Err(format!("the record is nested deeper than {NESTING_MAX}"));
+        }
+        found.clear();
+        self.pointers
+            .find(text, found)
+            .map_err(|error| format!("the record is not JSON: {error}"))?;
+        let first = ids.len();
+        let mut natural_key = None;
+        for &Found {
+            pointer,
+            text: value,
+        } in found.iter()
+        {
+            let Some(mapping) = self.import.mappings.get(pointer) else {
+                // Of a name that is repeated the last value counts, as for every other reader.
+                natural_key = Some(value);
+                continue;
+            };
+            let start = value.as_ptr().addr() - text.as_ptr().addr();
+            // Where two pointers lead to one place, the one that is declared first counts.
+            if ids[first..].last().is_some_and(|id| id.at.start == start) {
+                continue;
+            }
+            let content = content(value, self.patterns[pointer].as_ref())
+                .map_err(|problem| format!("the id at {:?} {problem}", mapping.pointer))?;
+            ids.extend(content.map(|content| Id {
+                mapping: pointer,
+                at: start..start + value.len(),
+                content,
+            }));
+        }
+        Ok(Read {
+            natural_key,
+            ids: first..ids.len(),
+        })
+    }
+
+    /// What the platform knows of these ids, in their order: asks for what the cache doesn't know.
+    pub(crate) async fn look_up<M: Mappings>(
+        &self,
+        mappings: &M,
+        cache: &MappingCache,
+        ids: &[Id<'_>],
+    ) -> Result<Vec<Answer>, MappingsError> {
+        let kinds: Vec<usize> = {
+            let mut cache = cache.lock();
+            let declared = self.import.mappings.iter();
+            declared.map(|mapping| cache.kind(mapping)).collect()
         };
-        let replacement = match cloud_ids.of(mapping, &id) {
-            Some(cloud_id) => cloud_id,
-            None => match (mapping.on_miss, &mapping.placeholder) {
-                (OnMiss::Keep, _) => continue,
-                (OnMiss::Placeholder, Some(placeholder)) => placeholder,
-                (OnMiss::Hold, _) => {
-                    held.get_or_insert_with(|| miss(mapping, &id, true));
-                    continue;
+        let mut answers = Vec::with_capacity(ids.len());
+        // By namespace and key: the kind, the id, and which answers wait for it.
+        let mut unknown: BTreeMap<&str, BTreeMap<String, Unknown>> = BTreeMap::new();
+        {
+            let mut cache = cache.lock();
+            for id in ids {
+                let (mapping, kind) = (&self.import.mappings[id.mapping], kinds[id.mapping]);
+                for text in id.texts() {
+                    // An empty id is a miss that nobody needs to be asked for.
+                    let known = if text.is_empty() {
+                        Some(Answer::Missing)
+                    } else {
+                        cache.find(kind, text)
+                    };
+                    if known.is_none() {
+                        let key = format!(
+                            "{}{text}",
+                            mapping.key_prefix.as_deref().unwrap_or_default()
+                        );
+                        let asked = unknown.entry(&mapping.namespace).or_default().entry(key);
+                        let asked = asked.or_insert_with(|| Unknown::new(kind, text));
+                        asked.answers.push(answers.len());
+                    }
+                    answers.push(known.unwrap_or(Answer::Missing));
                 }
-                // A placeholder policy without a placeholder doesn't pass validation; rejecting invents nothing.
-                (OnMiss::Reject | OnMiss::Placeholder, _) => return Err(miss(mapping, &id, false)),
-            },
+            }
+        }
+        for (namespace, unknown) in unknown {
+            let unknown: Vec<(String, Unknown)> = unknown.into_iter().collect();
+            for asked in unknown.chunks(MAPPING_KEYS) {
+                let keys: Vec<String> = asked.iter().map(|(key, _)| key.clone()).collect();
+                let mut found = mappings.find(namespace, &keys).await?;
+                let mut cache = cache.lock();
+                for (key, unknown) in asked {
+                    let answer = found.remove(key).map_or(Answer::Missing, |cloud_id| {
+                        Answer::CloudId(Arc::new(CloudId::new(cloud_id)))
+                    });
+                    for &waiting in &unknown.answers {
+                        answers[waiting] = answer.clone();
+                    }
+                    cache.insert(unknown.kind, unknown.id.clone(), answer);
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The record with all its ids replaced; `answers` are those to its ids. Appends to `written`, which the records of a batch share,
+    /// and leaves it empty. A missing mapping that rejects the record outranks one that holds it.
+    pub(crate) fn write(
+        &self,
+        record: &Bytes,
+        ids: &[Id<'_>],
+        answers: &[Answer],
+        written: &mut BytesMut,
+    ) -> Result<Bytes, Unmapped> {
+        let mut rewrite = Rewrite {
+            record,
+            written,
+            copied: 0,
+            held: None,
         };
-        if let Some(value) = record.pointer_mut(&mapping.pointer) {
-            replace(value, replacement);
+        let mut answers = answers.iter();
+        for id in ids {
+            let mapping = &self.import.mappings[id.mapping];
+            if let Err(unmapped) = rewrite.replace(mapping, id, &mut answers) {
+                written.clear();
+                return Err(unmapped);
+            }
         }
-    }
-    held.map_or(Ok(()), Err)
-}
-
-impl CloudIds {
-    fn of(&self, mapping: &Mapping, id: &str) -> Option<&String> {
-        let key = (mapping.namespace.clone(), lookup_key(mapping, id));
-        match self.0.get(&key)? {
-            Answer::CloudId(cloud_id) => Some(cloud_id),
-            Answer::Missing => None,
-        }
+        rewrite.finish()
     }
 }
 
-/// The id that a mapping points to; none where there is nothing to replace.
-fn id_at(record: &Value, mapping: &Mapping) -> Result<Option<String>, String> {
-    let pointer = &mapping.pointer;
-    let id = match record.pointer(pointer) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(id)) => id.clone(),
-        Some(Value::Number(id)) => id.to_string(),
-        Some(_) => {
-            return Err(format!(
-                "the id at {pointer:?} is neither a string nor a number"
-            ));
+/// An id that the cache doesn't know.
+#[derive(Debug)]
+struct Unknown {
+    kind: usize,
+    id: String,
+    answers: Vec<usize>,
+}
+
+impl Unknown {
+    fn new(kind: usize, id: &str) -> Self {
+        Self {
+            kind,
+            id: id.to_owned(),
+            answers: Vec::new(),
         }
+    }
+}
+
+/// A record while it is written anew.
+struct Rewrite<'b> {
+    record: &'b Bytes,
+    written: &'b mut BytesMut,
+    /// How much of the record is written, or replaced.
+    copied: usize,
+    /// The first missing mapping that holds the record.
+    held: Option<Unmapped>,
+}
+
+impl Rewrite<'_> {
+    fn replace<'c>(
+        &mut self,
+        mapping: &Mapping,
+        id: &Id<'_>,
+        answers: &mut impl Iterator<Item = &'c Answer>,
+    ) -> Result<(), Unmapped> {
+        let Content::Within(text, places) = &id.content else {
+            let was_number = matches!(id.content, Content::Number(_));
+            let new = self.decide(mapping, id.get(0), answers.next())?;
+            match new {
+                New::Kept => {}
+                New::CloudId(cloud_id) => self.put(id, cloud_id.json(was_number)),
+                New::Placeholder(placeholder) => self.put(id, &quoted(placeholder)),
+            }
+            return Ok(());
+        };
+        let (mut new, mut copied) = (String::new(), 0);
+        for place in places {
+            let replaced = match self.decide(mapping, &text[place.clone()], answers.next())? {
+                New::Kept => continue,
+                New::CloudId(cloud_id) => &cloud_id.text,
+                New::Placeholder(placeholder) => placeholder,
+            };
+            new.push_str(&text[copied..place.start]);
+            new.push_str(replaced);
+            copied = place.end;
+        }
+        if copied > 0 {
+            new.push_str(&text[copied..]);
+            self.put(id, &quoted(&new));
+        }
+        Ok(())
+    }
+
+    /// What replaces an id. An error rejects the record; that it is held is remembered.
+    fn decide<'c>(
+        &mut self,
+        mapping: &'c Mapping,
+        id: &str,
+        answer: Option<&'c Answer>,
+    ) -> Result<New<'c>, Unmapped> {
+        if let Some(Answer::CloudId(cloud_id)) = answer {
+            return Ok(New::CloudId(cloud_id));
+        }
+        match (mapping.on_miss, &mapping.placeholder) {
+            (OnMiss::Keep, _) => Ok(New::Kept),
+            (OnMiss::Placeholder, Some(placeholder)) => Ok(New::Placeholder(placeholder)),
+            (OnMiss::Hold, _) => {
+                self.held.get_or_insert_with(|| miss(mapping, id, true));
+                Ok(New::Kept)
+            }
+            // A placeholder policy without a placeholder doesn't pass validation; rejecting invents nothing.
+            (OnMiss::Reject | OnMiss::Placeholder, _) => Err(miss(mapping, id, false)),
+        }
+    }
+
+    fn put(&mut self, id: &Id<'_>, json: &str) {
+        let before = &self.record[self.copied..id.at.start];
+        self.written.extend_from_slice(before);
+        self.written.extend_from_slice(json.as_bytes());
+        self.copied = id.at.end;
+    }
+
+    fn finish(self) -> Result<Bytes, Unmapped> {
+        if let Some(held) = self.held {
+            self.written.clear();
+            return Err(held);
+        }
+        if self.copied == 0 {
+            return Ok(self.record.clone());
+        }
+        self.written.extend_from_slice(&self.record[self.copied..]);
+        Ok(self.written.split().freeze())
+    }
+}
+
+/// What becomes of an id.
+enum New<'c> {
+    Kept,
+    CloudId(&'c CloudId),
+    Placeholder(&'c str),
+}
+
+/// The ids in a value that a mapping points to; none where there is nothing to replace. An error completes "the id at …".
+fn content<'record>(
+    value: &'record str,
+    pattern: Option<&Regex>,
+) -> Result<Option<Content<'record>>, String> {
+    let content = match value.as_bytes().first() {
+        Some(b'n') => return Ok(None),
+        Some(b'"') => {
+            let text =
+                text(value).ok_or("is no text: half of a surrogate pair stands alone in it")?;
+            match pattern {
+                None => Content::Text(text),
+                Some(pattern) => {
+                    let groups = pattern
+                        .captures_iter(&text)
+                        .filter_map(|found| found.get(1));
+                    let places = groups.map(|id| id.range()).collect();
+                    Content::Within(text.into_owned(), places)
+                }
+            }
+        }
+        Some(b'-' | b'0'..=b'9') if pattern.is_none() => Content::Number(value),
+        _ if pattern.is_some() => {
+            return Err("is in no string, where alone a pattern can find one".to_owned());
+        }
+        _ => return Err("is neither a string nor a number".to_owned()),
     };
-    if id.len() > ID_BYTES {
-        return Err(format!(
-            "the id at {pointer:?} is longer than {ID_BYTES} bytes"
-        ));
+    let longest = match &content {
+        Content::Text(id) => id.len(),
+        Content::Number(id) => id.len(),
+        Content::Within(_, places) => places.iter().map(ExactSizeIterator::len).max().unwrap_or(0),
+    };
+    if longest > ID_BYTES {
+        return Err(format!("is longer than {ID_BYTES} bytes"));
     }
-    Ok(Some(id))
+    Ok(Some(content))
 }
 
-fn lookup_key(mapping: &Mapping, id: &str) -> String {
-    match &mapping.key_prefix {
-        Some(prefix) => format!("{prefix}{id}"),
-        None => id.to_owned(),
+/// Whether a record is nested deeper than [`NESTING_MAX`], if it is JSON at all.
+fn is_too_deep(record: &[u8]) -> bool {
+    // Most records don't even have so many brackets.
+    if memchr2_iter(b'{', b'[', record).nth(NESTING_MAX).is_none() {
+        return false;
+    }
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in record {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest > NESTING_MAX
+}
+
+/// What a JSON string says; none where it says nothing that UTF-8 can write.
+pub(crate) fn text(json: &str) -> Option<Cow<'_, str>> {
+    let plain = json.strip_prefix('"')?.strip_suffix('"')?;
+    if plain.contains('\\') {
+        serde_json::from_str(json).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(plain))
     }
 }
 
@@ -242,24 +596,48 @@ fn miss(mapping: &Mapping, id: &str, held: bool) -> Unmapped {
     }
 }
 
-/// A number stays a number where the new id can be one.
-fn replace(value: &mut Value, replacement: &str) {
-    let number = if value.is_number() {
-        replacement.parse::<Number>().ok()
-    } else {
-        None
-    };
-    *value = number.map_or_else(|| Value::String(replacement.to_owned()), Value::Number);
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::FutureExt as _;
+    use proptest::prelude::*;
+
     use super::*;
-    use serde_json::json;
+
+    /// Knows some keys of every namespace, and writes down what it is asked for.
+    #[derive(Default)]
+    struct Known {
+        cloud_ids: HashMap<String, String>,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Known {
+        fn of(pairs: &[(&str, &str)]) -> Self {
+            let owned = |(key, id): &(&str, &str)| ((*key).to_owned(), (*id).to_owned());
+            Self {
+                cloud_ids: pairs.iter().map(owned).collect(),
+                ..Self::default()
+            }
+        }
+    }
+
+    impl Mappings for Known {
+        async fn find(
+            &self,
+            _: &str,
+            keys: &[String],
+        ) -> Result<HashMap<String, String>, MappingsError> {
+            self.asked.lock().unwrap().extend_from_slice(keys);
+            let found = |key: &String| Some((key.clone(), self.cloud_ids.get(key)?.clone()));
+            Ok(keys.iter().filter_map(found).collect())
+        }
+    }
 
     fn mapping(pointer: &str, on_miss: OnMiss) -> Mapping {
         Mapping {
             pointer: pointer.to_owned(),
+            pattern: None,
             namespace: "identity:user".to_owned(),
             on_miss,
             placeholder: (on_miss == OnMiss::Placeholder).then(|| "nobody".to_owned()),
@@ -267,73 +645,75 @@ mod tests {
         }
     }
 
-    fn known(pairs: &[(&str, &str)]) -> CloudIds {
-        CloudIds(
-            pairs
-                .iter()
-                .map(|(key, id)| {
-                    (
-                        ("identity:user".to_owned(), (*key).to_owned()),
-                        Answer::CloudId((*id).to_owned()),
-                    )
-                })
-                .collect(),
-        )
+    fn within(pointer: &str, pattern: &str, on_miss: OnMiss) -> Mapping {
+        Mapping {
+            pattern: Some(pattern.to_owned()),
+            ..mapping(pointer, on_miss)
+        }
     }
 
-    fn rewritten(
-        mut record: Value,
-        declared: &[Mapping],
-        cloud_ids: &CloudIds,
-    ) -> Result<Value, Unmapped> {
-        rewrite(&mut record, declared, cloud_ids).map(|()| record)
+    fn import(declared: &[Mapping]) -> Import {
+        Import {
+            label: "*".to_owned(),
+            natural_key: Some("/key".to_owned()),
+            mappings: declared.to_vec(),
+            ..Import::default()
+        }
+    }
+
+    /// What becomes of a record; a record that is none is rejected like one without a mapping.
+    fn rewritten(record: &str, declared: &[Mapping], known: &Known) -> Result<String, Unmapped> {
+        let import = import(declared);
+        let rewriter = Rewriter::new(&import).unwrap();
+        let record = Bytes::copy_from_slice(record.as_bytes());
+        let mut ids = Vec::new();
+        rewriter
+            .read(&record, &mut Vec::new(), &mut ids)
+            .map_err(|reason| Unmapped {
+                held: false,
+                namespace: String::new(),
+                reason,
+            })?;
+        let cache = MappingCache::new(10);
+        let answers = rewriter.look_up(known, &cache, &ids).now_or_never();
+        let answers = answers.unwrap().unwrap();
+        let mut written = BytesMut::from(&b""[..]);
+        let written = rewriter.write(&record, &ids, &answers, &mut written)?;
+        Ok(String::from_utf8(written.into()).unwrap())
     }
 
     #[test]
     fn a_number_stays_a_number_where_the_cloud_id_is_one() {
-        let cloud_ids = known(&[("u/1", "10"), ("u/2", "abc"), ("u/3", "007")]);
-        let map = |id| {
-            rewritten(
-                json!({ "a": id }),
-                &[mapping("/a", OnMiss::Reject)],
-                &cloud_ids,
-            )
-            .unwrap()
-        };
-        assert_eq!(map(json!(1)), json!({"a": 10}));
-        assert_eq!(map(json!("1")), json!({"a": "10"}));
-        assert_eq!(map(json!(2)), json!({"a": "abc"}));
-        assert_eq!(map(json!(3)), json!({"a": "007"}));
+        let known = Known::of(&[("u/1", "10"), ("u/2", "abc"), ("u/3", "007")]);
+        let declared = [mapping("/a", OnMiss::Reject)];
+        for (before, after) in [
+            (r#"{"a": 1 }"#, r#"{"a": 10 }"#),
+            (r#"{"a":"1"}"#, r#"{"a":"10"}"#),
+            (r#"{"a":2}"#, r#"{"a":"abc"}"#),
+            (r#"{"a":3}"#, r#"{"a":"007"}"#),
+        ] {
+            assert_eq!(rewritten(before, &declared, &known), Ok(after.to_owned()));
+        }
     }
 
     #[test]
     fn an_absent_or_null_id_is_nothing_to_do() {
-        for record in [json!({}), json!({"a": null}), json!([1])] {
+        for record in ["{}", r#"{"a": null}"#, "[1]", "7"] {
+            let declared = [mapping("/a", OnMiss::Reject)];
             assert_eq!(
-                rewritten(
-                    record.clone(),
-                    &[mapping("/a", OnMiss::Reject)],
-                    &known(&[])
-                ),
-                Ok(record)
+                rewritten(record, &declared, &Known::default()),
+                Ok(record.to_owned())
             );
         }
     }
 
     #[test]
     fn something_else_than_a_string_or_number_is_rejected_whatever_the_policy() {
-        for id in [
-            json!({}),
-            json!([1]),
-            json!(true),
-            json!("x".repeat(ID_BYTES + 1)),
-        ] {
-            let unmapped = rewritten(
-                json!({ "a": id }),
-                &[mapping("/a", OnMiss::Keep)],
-                &known(&[]),
-            )
-            .unwrap_err();
+        let long = format!("\"{}\"", "x".repeat(ID_BYTES + 1));
+        for id in ["{}", "[1]", "true", r#""\ud800""#, &long] {
+            let record = format!(r#"{{"a":{id}}}"#);
+            let declared = [mapping("/a", OnMiss::Keep)];
+            let unmapped = rewritten(&record, &declared, &Known::default()).unwrap_err();
             assert!(!unmapped.held);
             assert!(
                 unmapped.reason.starts_with("the id at \"/a\" is "),
@@ -345,9 +725,9 @@ mod tests {
 
     #[test]
     fn each_policy_treats_a_miss_in_its_way() {
-        let miss = |on_miss| rewritten(json!({"a": 9}), &[mapping("/a", on_miss)], &known(&[]));
-        assert_eq!(miss(OnMiss::Keep), Ok(json!({"a": 9})));
-        assert_eq!(miss(OnMiss::Placeholder), Ok(json!({"a": "nobody"})));
+        let miss = |on_miss| rewritten(r#"{"a":9}"#, &[mapping("/a", on_miss)], &Known::default());
+        assert_eq!(miss(OnMiss::Keep).unwrap(), r#"{"a":9}"#);
+        assert_eq!(miss(OnMiss::Placeholder).unwrap(), r#"{"a":"nobody"}"#);
         let reason = "identity:user has no mapping for \"9\", the id at \"/a\"";
         for (on_miss, held) in [(OnMiss::Hold, true), (OnMiss::Reject, false)] {
             let unmapped = Unmapped {
@@ -362,52 +742,161 @@ mod tests {
     #[test]
     fn a_miss_that_rejects_outranks_one_that_holds() {
         let declared = [mapping("/a", OnMiss::Hold), mapping("/b", OnMiss::Reject)];
-        assert!(
-            !rewritten(json!({"a": 1, "b": 2}), &declared, &known(&[]))
-                .unwrap_err()
-                .held
-        );
-        assert!(
-            rewritten(json!({"a": 1, "b": 2}), &declared, &known(&[("u/2", "x")]))
-                .unwrap_err()
-                .held
-        );
+        let of = |known: &Known| rewritten(r#"{"a":1,"b":2}"#, &declared, known).unwrap_err();
+        assert!(!of(&Known::default()).held);
+        assert!(of(&Known::of(&[("u/2", "x")])).held);
     }
 
     #[test]
     fn an_empty_id_is_a_miss_that_is_never_asked_for() {
-        let declared = [mapping("/a", OnMiss::Hold)];
-        let record = json!({"a": ""});
-        assert!(wanted(&declared, std::iter::once(&record)).is_empty());
-        assert!(rewritten(record, &declared, &known(&[])).unwrap_err().held);
+        let known = Known::default();
+        let unmapped = rewritten(r#"{"a":""}"#, &[mapping("/a", OnMiss::Hold)], &known);
+        assert!(unmapped.unwrap_err().held);
+        assert!(known.asked.lock().unwrap().is_empty());
     }
 
     #[test]
-    fn all_other_numbers_of_a_rewritten_record_keep_their_digits() {
-        let text = r#"{"z":1.10,"id":5,"a":1e+400,"b":-0.0,"big":123456789012345678901234567890}"#;
-        let record: Value = serde_json::from_str(text).unwrap();
-        let record = rewritten(
-            record,
-            &[mapping("/id", OnMiss::Reject)],
-            &known(&[("u/5", "6")]),
-        )
-        .unwrap();
-        assert_eq!(record.to_string(), text.replace(":5,", ":6,"));
+    fn everything_but_the_ids_stays_as_it_was_written() {
+        let text = r#"{ "z":1.10,"id":5,  "a":1e+400,"b":-0.0,"\u0061":"\/\ud83d", "id":5,"big":123456789012345678901234567890}"#;
+        let known = Known::of(&[("u/5", "6")]);
+        assert_eq!(
+            rewritten(text, &[mapping("/id", OnMiss::Reject)], &known).unwrap(),
+            text.replace(":5,", ":6,")
+        );
+    }
+
+    #[test]
+    fn a_wildcard_replaces_the_ids_of_all_elements() {
+        let known = Known::of(&[("u/1", "10"), ("u/b", "20")]);
+        let declared = [
+            mapping("/people/*/id", OnMiss::Keep),
+            mapping("/watchers/*", OnMiss::Keep),
+        ];
+        assert_eq!(
+            rewritten(
+                r#"{"people":[{"id":1},{"id":"b"},{"id":"c"},{}],"watchers":["b",1]}"#,
+                &declared,
+                &known
+            )
+            .unwrap(),
+            r#"{"people":[{"id":10},{"id":"20"},{"id":"c"},{}],"watchers":["20",10]}"#
+        );
+    }
+
+    #[test]
+    fn where_two_pointers_lead_to_one_place_the_first_counts() {
+        let known = Known::of(&[("u/1", "10")]);
+        let (any, first) = (
+            mapping("/a/*", OnMiss::Keep),
+            mapping("/a/0", OnMiss::Reject),
+        );
+        let record = r#"{"a":[2,1]}"#;
+        let both = |declared: &[Mapping]| rewritten(record, declared, &known);
+        assert_eq!(
+            both(&[any.clone(), first.clone()]).unwrap(),
+            r#"{"a":[2,10]}"#
+        );
+        assert!(both(&[first, any]).is_err());
+    }
+
+    #[test]
+    fn ids_inside_a_text_are_found_by_their_pattern() {
+        let known = Known::of(&[("u/7", "seven"), ("u/é", "\"")]);
+        let declared = [within("/text", r"\[~user:([^\]]*)\]", OnMiss::Keep)];
+        assert_eq!(
+            rewritten(
+                r#"{"text": "\u00fcber [~user:7], [~user:8]\n[~user:\u00e9][~user:7]!"}"#,
+                &declared,
+                &known
+            )
+            .unwrap(),
+            r#"{"text": "über [~user:seven], [~user:8]\n[~user:\"][~user:seven]!"}"#
+        );
+        let untouched = r#"{"text": "\u00fcber [~user:8]"}"#;
+        assert_eq!(rewritten(untouched, &declared, &known).unwrap(), untouched);
+        let rejecting = [within("/text", r"\[~user:([^\]]*)\]", OnMiss::Reject)];
+        assert!(rewritten(untouched, &rejecting, &known).is_err());
+        assert!(rewritten(r#"{"text": 7}"#, &declared, &known).is_err());
+    }
+
+    #[test]
+    fn nesting_is_counted_outside_of_strings_only() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(!is_too_deep(nested(NESTING_MAX).as_bytes()));
+        assert!(is_too_deep(nested(NESTING_MAX + 1).as_bytes()));
+        let flat = format!("[{}]", "{},".repeat(NESTING_MAX + 1));
+        assert!(!is_too_deep(flat.as_bytes()));
+        let text = format!(r#"["\"{}"]"#, "[".repeat(NESTING_MAX + 1));
+        assert!(!is_too_deep(text.as_bytes()));
+    }
+
+    #[test]
+    fn a_pattern_has_exactly_one_group() {
+        assert!(pattern("a(b)(?:c)").is_ok());
+        for wrong in ["ab", "(a)(b)", "(", r"(a)\1"] {
+            assert!(pattern(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn of_a_repeated_natural_key_the_last_counts() {
+        let import = import(&[]);
+        let rewriter = Rewriter::new(&import).unwrap();
+        let record = br#"{"key":1,"key":2}"#;
+        let read = rewriter.read(record, &mut Vec::new(), &mut Vec::new());
+        assert_eq!(read.unwrap().natural_key, Some("2"));
     }
 
     #[test]
     fn the_cache_stays_within_its_bound_and_keeps_what_is_asked_for() {
         let cache = MappingCache::new(10);
-        let key = |number: usize| ("n".to_owned(), number.to_string());
+        let kind = cache.lock().kind(&mapping("/a", OnMiss::Keep));
         for number in 0..100 {
-            cache.insert(key(number), Answer::Missing);
+            let mut entries = cache.lock();
+            entries.insert(kind, number.to_string(), Answer::Missing);
             assert!(
-                cache.get(&key(0)).is_some(),
+                entries.find(kind, "0").is_some(),
                 "asked for all the time, forgotten at {number}"
             );
+            drop(entries);
             assert!(cache.len() <= 10);
         }
-        assert_eq!(cache.get(&key(50)), None);
-        assert_eq!(cache.get(&key(99)), Some(Answer::Missing));
+        assert_eq!(cache.lock().find(kind, "50"), None);
+        assert_eq!(cache.lock().find(kind, "99"), Some(Answer::Missing));
+    }
+
+    #[test]
+    fn an_id_is_another_one_in_another_namespace_or_behind_another_prefix() {
+        let cache = MappingCache::new(10);
+        let one = mapping("/a", OnMiss::Keep);
+        let kind_of = |mapping: &Mapping| cache.lock().kind(mapping);
+        let mut kinds = vec![kind_of(&one)];
+        for other in [
+            Mapping {
+                key_prefix: None,
+                ..one.clone()
+            },
+            Mapping {
+                namespace: "u/".to_owned(),
+                ..one.clone()
+            },
+        ] {
+            let kind = kind_of(&other);
+            assert!(!kinds.contains(&kind));
+            kinds.push(kind);
+        }
+        assert_eq!(kind_of(&one), kinds[0]);
+    }
+
+    proptest! {
+        /// Whatever stands around an id: it is replaced, and the rest says the same.
+        #[test]
+        fn a_rewritten_record_is_json_with_the_new_id(before in ".{0,8}", id in ".{1,8}", cloud_id in ".{0,8}") {
+            let record = serde_json::json!({ "x": before, "a": [id, before], "y": before });
+            let known = Known::of(&[(&format!("u/{id}"), &cloud_id)]);
+            let written = rewritten(&record.to_string(), &[mapping("/a/0", OnMiss::Reject)], &known).unwrap();
+            let expected = serde_json::json!({ "x": before, "a": [cloud_id, before], "y": before });
+            prop_assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), expected);
+        }
     }
 }

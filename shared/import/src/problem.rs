@@ -30,6 +30,18 @@ pub enum FileProblem {
         /// Byte of the decompressed file.
         offset: u64,
     },
+    /// The row that must name the columns doesn't, or not as declared.
+    #[error("the columns can't be told from the file's header: {reason}")]
+    BadHeader {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file ended between the quotes of a field.
+    #[error("the file ends between quotes, in the row that begins at byte {offset}")]
+    QuoteNotClosed {
+        /// Byte of the decompressed file.
+        offset: u64,
+    },
     /// The compressed file ends before its last member does: the upload was cut.
     #[error("the gzip file is cut short after {offset} decompressed bytes")]
     GzipCutShort {

@@ -8,7 +8,8 @@ use flate2::bufread::MultiGzDecoder;
 use futures_util::StreamExt;
 
 use crate::checkpoint::{Checkpoint, Ended, Reading};
-use crate::declaration::Format;
+use crate::csv::Columns;
+use crate::declaration::{Csv, Format};
 use crate::format::{Compression, LEADING_WHITE_BYTES, Layout};
 use crate::ports::{Source, SourceError};
 use crate::problem::FileProblem;
@@ -50,6 +51,7 @@ pub(crate) enum ReadStop {
 pub(crate) struct ReaderOptions<'a> {
     pub(crate) label: &'a str,
     pub(crate) format: Format,
+    pub(crate) csv: &'a Csv,
     pub(crate) record_bytes: usize,
     pub(crate) reopens_without_progress: u32,
 }
@@ -59,6 +61,8 @@ pub(crate) struct Reader<'a, S: Source, C> {
     stored: StoredBytes<'a, S, C>,
     options: ReaderOptions<'a>,
     resume: Option<(Reading, u64)>,
+    /// Names of a file's columns, where an earlier slice has read them or the declaration has them.
+    named: Option<Vec<String>>,
     open: Option<OpenFile>,
 }
 
@@ -67,10 +71,53 @@ struct OpenFile {
     compression: Compression,
     decoder: Decoder,
     cutter: Cutter,
+    /// The columns of a file of rows, behind its header.
+    columns: Option<Columns>,
     ended: Option<Ended>,
 }
 
 impl OpenFile {
+    /// With the columns of these names, if the file is one of rows.
+    fn with_columns(mut self, named: Option<&[String]>, csv: &Csv) -> Self {
+        if self.cutter.place() == Place::Header && csv.columns.is_some() {
+            self.cutter.pass_header();
+        }
+        if let (Place::Row | Place::SkippingRow { .. }, Some(names)) = (self.cutter.place(), named)
+        {
+            self.take_columns(Columns::new(names.to_vec(), csv));
+        }
+        self
+    }
+
+    fn take_columns(&mut self, columns: Result<Columns, String>) {
+        match columns {
+            Ok(columns) => self.columns = Some(columns),
+            Err(reason) => self.ended = Some(Ended::because(FileProblem::BadHeader { reason })),
+        }
+    }
+
+    /// A cut as the rest knows it: rows are records in JSON.
+    fn understood(&self, cut: Cut, options: &ReaderOptions<'_>) -> Cut {
+        let (Cut::Record { bytes, span }, Some(columns)) = (&cut, &self.columns) else {
+            return cut;
+        };
+        let span = *span;
+        match columns.record(bytes, options.csv) {
+            Ok(json) if json.len() > options.record_bytes => Cut::Refused {
+                reason: format!(
+                    "the record, with the names of its columns, is larger than {} bytes",
+                    options.record_bytes
+                ),
+                span,
+            },
+            Ok(json) => Cut::Record {
+                bytes: json.into(),
+                span,
+            },
+            Err(reason) => Cut::Refused { reason, span },
+        }
+    }
+
     /// How the file ends when its bytes do.
     fn end(&self) -> Ended {
         Ended {
@@ -102,8 +149,19 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
             resume: checkpoint
                 .reading
                 .map(|reading| (reading, checkpoint.offset)),
+            named: if checkpoint.columns.is_empty() {
+                options.csv.columns.clone()
+            } else {
+                Some(checkpoint.columns.clone())
+            },
             open: None,
         }
+    }
+
+    /// Names of the columns of a file of rows, once they are known.
+    pub(crate) fn columns(&self) -> &[String] {
+        let columns = self.open.as_ref().and_then(|file| file.columns.as_ref());
+        columns.map(Columns::names).unwrap_or_default()
     }
 
     /// Where reading can go on, once the format is known: the format with the place, and the offset.
@@ -137,7 +195,11 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
                 file.ended = Some(Ended::because(problem.clone()));
                 return Ok(Next::End(Some(problem)));
             }
-            Some(cut) => return Ok(Next::Cut(cut)),
+            Some(Cut::Header { bytes }) => {
+                file.take_columns(Columns::of_header(&bytes, self.options.csv));
+                return Ok(Next::Moved);
+            }
+            Some(cut) => return Ok(Next::Cut(file.understood(cut, &self.options))),
             None => {}
         }
         match file.decoder.step() {
@@ -163,9 +225,16 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
         OpenFile {
             compression: reading.compression,
             decoder,
-            cutter: Cutter::new(reading.place, offset, self.options.record_bytes),
+            cutter: self.cutter(reading.place, offset),
+            columns: None,
             ended: None,
         }
+        .with_columns(self.named.as_deref(), self.options.csv)
+    }
+
+    fn cutter(&self, place: Place, offset: u64) -> Cutter {
+        Cutter::new(place, offset, self.options.record_bytes)
+            .delimited_by(self.options.csv.delimiter())
     }
 
     /// Looks at the file's first bytes to decide how it is read.
@@ -203,14 +272,16 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
                 Step::Done | Step::Broken(_) => at_end = true,
             }
         };
-        let mut cutter = Cutter::new(Place::first(layout), 0, self.options.record_bytes);
+        let mut cutter = self.cutter(Place::first(layout), 0);
         cutter.push(&text);
         Ok(OpenFile {
             compression,
             decoder,
             cutter,
+            columns: None,
             ended: None,
-        })
+        }
+        .with_columns(self.named.as_deref(), self.options.csv))
     }
 }
 

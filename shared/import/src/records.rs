@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr2};
 use serde::{Deserialize, Serialize};
 
+use crate::csv::{HEADER_BYTES, Quoting};
 use crate::format::{BYTE_ORDER_MARK, Layout};
 use crate::problem::FileProblem;
 
@@ -20,6 +21,15 @@ pub enum Place {
     Line,
     /// Inside a line that is too long.
     SkippingLine,
+    /// The beginning of the row that names the columns.
+    Header,
+    /// The beginning of another row.
+    Row,
+    /// Inside a row that is too long.
+    SkippingRow {
+        /// Where inside it.
+        quoting: Quoting,
+    },
     /// Before the array's `[`.
     ArrayStart,
     /// After the array's `[`.
@@ -42,6 +52,7 @@ impl Place {
     pub const fn first(layout: Layout) -> Self {
         match layout {
             Layout::Lines => Self::Line,
+            Layout::Rows => Self::Header,
             Layout::Array => Self::ArrayStart,
         }
     }
@@ -112,6 +123,18 @@ pub enum Cut {
         /// Where it lies.
         span: Span,
     },
+    /// The row that names the columns; no record.
+    Header {
+        /// Its bytes.
+        bytes: Bytes,
+    },
+    /// A record that can't be one: never from the cutter, which doesn't look into records.
+    Refused {
+        /// Why.
+        reason: String,
+        /// Where it lies.
+        span: Span,
+    },
     /// A record above the limit. Its bytes are dropped; if it is not complete yet, the cutter skips on to its end.
     TooLarge {
         /// Where the part lies that was seen.
@@ -144,6 +167,9 @@ pub struct Cutter {
     scanned: usize,
     /// How the scan of the buffer's first element stands at `scanned`.
     nesting: Nesting,
+    /// How the scan of the buffer's first row stands at `scanned`.
+    quoting: Quoting,
+    delimiter: u8,
     limit: usize,
     at_end: bool,
 }
@@ -157,9 +183,23 @@ impl Cutter {
             position,
             scanned: 0,
             nesting: Nesting::default(),
+            quoting: Quoting::default(),
+            delimiter: b',',
             limit,
             at_end: false,
         }
+    }
+
+    /// With another character between the fields of a row.
+    #[must_use]
+    pub const fn delimited_by(mut self, delimiter: u8) -> Self {
+        self.delimiter = delimiter;
+        self
+    }
+
+    /// Says that the columns are known, so that the first row is a record.
+    pub fn pass_header(&mut self) {
+        self.place = Place::Row;
     }
 
     /// Takes the next bytes of the file.
@@ -194,6 +234,7 @@ impl Cutter {
         }
         match self.place {
             Place::Line | Place::SkippingLine => self.cut_line(),
+            Place::Header | Place::Row | Place::SkippingRow { .. } => self.cut_row(),
             _ => self.cut_element(),
         }
     }
@@ -201,7 +242,17 @@ impl Cutter {
     /// Why a file that ends here ends too early, if it does.
     pub const fn problem_at_end(&self) -> Option<FileProblem> {
         match self.place {
-            Place::Line | Place::SkippingLine | Place::AfterArray => None,
+            Place::SkippingRow { quoting } if quoting.is_open() => {
+                Some(FileProblem::QuoteNotClosed {
+                    offset: self.position,
+                })
+            }
+            Place::Line
+            | Place::SkippingLine
+            | Place::Header
+            | Place::Row
+            | Place::SkippingRow { .. }
+            | Place::AfterArray => None,
             _ => Some(FileProblem::ArrayCutShort {
                 offset: self.position,
             }),
@@ -280,6 +331,62 @@ impl Cutter {
                     });
                 }
             }
+        }
+    }
+
+    fn cut_row(&mut self) -> Option<Cut> {
+        if let Place::SkippingRow { mut quoting } = self.place {
+            let Some(end) = quoting.scan(&self.buffer, self.delimiter) else {
+                self.advance(self.buffer.len());
+                self.place = Place::SkippingRow { quoting };
+                return None;
+            };
+            self.advance(end);
+            self.place = Place::Row;
+        }
+        loop {
+            if self.scanned == 0 {
+                self.quoting = Quoting::default();
+            }
+            let is_header = self.place == Place::Header;
+            let limit = if is_header { HEADER_BYTES } else { self.limit };
+            // The longest row that can be allowed is followed by "\r\n".
+            let window = self.buffer.len().min(limit + 2);
+            let unread = &self.buffer[self.scanned..window];
+            let length = match self.quoting.scan(unread, self.delimiter) {
+                Some(found) => self.scanned + found,
+                None if window == limit + 2 && is_header => {
+                    let reason = format!("it is longer than {HEADER_BYTES} bytes");
+                    return Some(Cut::Problem(FileProblem::BadHeader { reason }));
+                }
+                None if window == limit + 2 => {
+                    let quoting = self.quoting;
+                    return Some(self.skip_rest(window, Place::SkippingRow { quoting }));
+                }
+                None if self.at_end && self.quoting.is_open() => {
+                    let offset = self.position;
+                    return Some(Cut::Problem(FileProblem::QuoteNotClosed { offset }));
+                }
+                None if self.at_end && window > 0 => window,
+                None => {
+                    self.scanned = window;
+                    return None;
+                }
+            };
+            let start = self.position;
+            let bytes = self.take(length);
+            if bytes.trim_ascii().is_empty() {
+                continue;
+            }
+            self.place = Place::Row;
+            let span = self.span_from(start);
+            return Some(if is_header {
+                Cut::Header { bytes }
+            } else if bytes.trim_ascii_end().len() > self.limit {
+                Cut::TooLarge { span }
+            } else {
+                Cut::Record { bytes, span }
+            });
         }
     }
 
@@ -380,6 +487,10 @@ mod tests {
                             String::from_utf8_lossy(&bytes)
                         ));
                     }
+                    Cut::Header { bytes } => {
+                        cuts.push(format!("header {}", String::from_utf8_lossy(&bytes)));
+                    }
+                    Cut::Refused { .. } => unreachable!("the cutter doesn't look into records"),
                     Cut::TooLarge { span } => {
                         cuts.push(format!("{}..{} too large", span.start, span.end));
                     }
@@ -590,15 +701,67 @@ mod tests {
         chunks
     }
 
+    fn layouts() -> impl Strategy<Value = Layout> {
+        prop_oneof![Just(Layout::Lines), Just(Layout::Array), Just(Layout::Rows)]
+    }
+
+    #[test]
+    fn rows_end_outside_of_quotes_and_the_first_is_the_header() {
+        let rows = |text: &str| cut_all(Layout::Rows, &[text.as_bytes()], LIMIT);
+        assert_eq!(
+            rows("\u{feff}a,b\r\n1,\"x\ny\"\n\n2,\"\"\"\"\r\n3,5\" \n"),
+            [
+                "header a,b\r\n",
+                "8..16 1,\"x\ny\"\n",
+                "17..25 2,\"\"\"\"\r\n",
+                "25..31 3,5\" \n"
+            ]
+        );
+        assert_eq!(rows(""), [""; 0]);
+        assert_eq!(rows("a"), ["header a"]);
+        assert_eq!(
+            rows("a\n1\n\"2"),
+            [
+                "header a\n",
+                "2..4 1\n",
+                "the file ends between quotes, in the row that begins at byte 4"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_row_above_the_limit_is_skipped_line_ends_between_quotes_and_all() {
+        let long = format!("\"{}\n\"\n", "x".repeat(LIMIT));
+        assert_eq!(
+            cut_all(Layout::Rows, &[format!("a\n{long}2\n").as_bytes()], LIMIT),
+            ["header a\n", "2..28 too large", "30..32 2\n"]
+        );
+        let open = format!("a\n\"{}\n", "x".repeat(2 * LIMIT));
+        assert_eq!(
+            cut_all(Layout::Rows, &[open.as_bytes()], LIMIT),
+            [
+                "header a\n",
+                "2..28 too large",
+                "the file ends between quotes, in the row that begins at byte 52"
+            ]
+        );
+        let fits = "x".repeat(LIMIT);
+        assert_eq!(
+            cut_all(Layout::Rows, &[format!("a\n{fits}\r\n").as_bytes()], LIMIT).len(),
+            2
+        );
+        let endless = vec![b'x'; 100_000];
+        assert!(cut_all(Layout::Rows, &[&endless], LIMIT)[0].contains("longer than 65536 bytes"));
+    }
+
     proptest! {
         #[test]
         fn any_chunking_of_the_same_bytes_gives_the_same_records(
             text in nearly_json(),
-            array in any::<bool>(),
+            layout in layouts(),
             lengths in prop::collection::vec(0_usize..9, 0..80),
         ) {
-            let layout = if array { Layout::Array } else { Layout::Lines };
-            let text = if array { [b"[".as_slice(), &text].concat() } else { text };
+            let text = if layout == Layout::Array { [b"[".as_slice(), &text].concat() } else { text };
             let whole = cut_all(layout, &[&text], LIMIT);
             prop_assert_eq!(&whole, &cut_all(layout, &divide(&text, &lengths), LIMIT));
             let bytes: Vec<&[u8]> = text.chunks(1).collect();
@@ -606,9 +769,8 @@ mod tests {
         }
 
         #[test]
-        fn cutting_on_from_the_end_of_any_record_gives_the_rest(text in nearly_json(), array in any::<bool>()) {
-            let layout = if array { Layout::Array } else { Layout::Lines };
-            let text = if array { [b"[".as_slice(), &text].concat() } else { text };
+        fn cutting_on_from_the_end_of_any_record_gives_the_rest(text in nearly_json(), layout in layouts()) {
+            let text = if layout == Layout::Array { [b"[".as_slice(), &text].concat() } else { text };
             let mut cutter = Cutter::new(Place::first(layout), 0, LIMIT);
             cutter.push(&text);
             cutter.finish();

@@ -10,7 +10,7 @@ use landfall_transfer::Counts;
 
 use crate::checkpoint::{Checkpoint, Ended};
 use crate::declaration::{Import, Limits};
-use crate::mapping::MappingCache;
+use crate::mapping::{MappingCache, Rewriter};
 use crate::ports::{
     Batch, CommitError, Ledger, LedgerUnavailable, Mappings, MappingsError, Sink, SinkError,
     Source, SourceError,
@@ -208,11 +208,15 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
     let options = ReaderOptions {
         label: file.label,
         format: file.import.format,
+        csv: &file.import.csv,
         record_bytes: limits.record_bytes,
         reopens_without_progress: limits.attempts_without_progress,
     };
     let reader = Reader::new(ports.source, &checkpoint, options, out_of_time);
+    let rewriter = Rewriter::new(file.import)
+        .unwrap_or_else(|problem| panic!("a declaration that was validated compiles: {problem}"));
     let job = Job {
+        rewriter,
         file,
         ports,
         limits,
@@ -248,6 +252,7 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
 
 /// What stays the same for all batches of a slice.
 struct Job<'a, S, L, M, K> {
+    rewriter: Rewriter<'a>,
     file: &'a File<'a>,
     ports: &'a Ports<'a, S, L, M, K>,
     limits: &'a Limits,
@@ -297,6 +302,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             offset: gathered.offset,
             record_number: gathered.records_before + read,
             reading: gathered.reading,
+            columns: self.reader.columns().to_vec(),
             counts: self.checkpoint.counts + counts,
             ended: gathered.ended,
         };

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use landfall_clock::Clock;
-use landfall_import::declaration::{Format, Mapping, OnMiss};
+use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
     Batch, CommitError, Delivery, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened, Sink,
     SinkError, SinkOutcome, Source, SourceError,
@@ -156,6 +156,7 @@ fn mapping(pointer: &str, namespace: &str) -> Mapping {
         on_miss: OnMiss::Keep,
         placeholder: None,
         key_prefix: None,
+        pattern: None,
     }
 }
 
@@ -166,11 +167,11 @@ async fn import(megabytes: u64) {
     let import = Import {
         label: "*".to_owned(),
         natural_key: Some("/id".to_owned()),
-        format: Format::Auto,
         mappings: vec![
             mapping("/author", "identity:user"),
             mapping("/space", "confluence:space"),
         ],
+        ..Import::default()
     };
     let file = File {
         tenant: "tenant",

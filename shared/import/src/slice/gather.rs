@@ -18,8 +18,8 @@ const STRETCH_BYTES: u64 = 8 * 1024 * 1024;
 /// The records of a batch, as they were cut.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    /// Each record's bytes; none where it was too large.
-    pub(super) cuts: Vec<Option<Bytes>>,
+    /// Each record's bytes, or why it is none.
+    pub(super) cuts: Vec<Result<Bytes, String>>,
     /// How many records of the file come before this batch.
     pub(super) records_before: u64,
     /// Where the first record begins.
@@ -37,15 +37,15 @@ impl Gathered {
     fn has_room_for(&self, cut: &Cut, limits: &Limits) -> bool {
         let (length, span) = match cut {
             Cut::Record { bytes, span } => (bytes.len(), span),
-            Cut::TooLarge { span } => (0, span),
-            Cut::Problem(_) => return true,
+            Cut::TooLarge { span } | Cut::Refused { span, .. } => (0, span),
+            Cut::Header { .. } | Cut::Problem(_) => return true,
         };
         self.cuts.is_empty()
             || (self.bytes + length <= limits.batch_bytes
                 && span.start - self.start <= STRETCH_BYTES)
     }
 
-    fn add(&mut self, bytes: Option<Bytes>, span: Span) {
+    fn add(&mut self, bytes: Result<Bytes, String>, span: Span) {
         if self.cuts.is_empty() {
             self.start = span.start;
         }
@@ -106,12 +106,19 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
 
     /// Adds a cut; `true` when the batch is complete with it.
     fn add(&self, gathered: &mut Gathered, cut: Cut) -> bool {
+        let limit = self.job.limits.record_bytes;
+        let skips = matches!(cut, Cut::TooLarge { .. });
         let (bytes, span) = match cut {
-            Cut::Record { bytes, span } => (Some(bytes), span),
-            Cut::TooLarge { span } => (None, span),
-            Cut::Problem(_) => unreachable!("the reader ends the file with a problem"),
+            Cut::Record { bytes, span } => (Ok(bytes), span),
+            Cut::Refused { reason, span } => (Err(reason), span),
+            Cut::TooLarge { span } => (
+                Err(format!("the record is larger than {limit} bytes")),
+                span,
+            ),
+            Cut::Header { .. } | Cut::Problem(_) => {
+                unreachable!("the reader takes headers, and ends the file with a problem")
+            }
         };
-        let skips = bytes.is_none();
         gathered.reading = self.reader.compression().map(|compression| Reading {
             compression,
             place: span.after,

@@ -1,15 +1,16 @@
 //! Turns the cut records of a batch into what can be handed over: parsed, identified, mapped, hashed; or rejected with a reason.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use bytes::Bytes;
-use serde_json::Value;
+use bytes::{Bytes, BytesMut};
 
 use super::gather::Gathered;
 use super::{Job, Stop, Target};
 use crate::declaration::BATCH_BYTES_MAX;
 use crate::identity::{self, ContentHash, KEY_BYTES, REASON_BYTES, bounded_reason};
-use crate::mapping::{self, GROWTH_BYTES};
+use crate::mapping::{GROWTH_BYTES, Id, Unmapped};
+use crate::pointers::Found;
 use crate::ports::{
     COMMIT_BYTES, COMMIT_WRITES, LEDGER_RECORD_BYTES, Landed, Ledger, Mappings, Rejection,
     RejectionKind, Sink, Source,
@@ -49,18 +50,19 @@ pub(super) struct Follower {
 }
 
 /// A record that is JSON and has a key.
-struct Parsed {
+struct Parsed<'batch> {
     number: u64,
     key: String,
-    value: Value,
-    source: Bytes,
+    source: &'batch Bytes,
+    /// Its ids, among those of the batch.
+    ids: Range<usize>,
 }
 
 impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
     pub(super) async fn prepare(&self, gathered: &Gathered) -> Result<Prepared, Stop> {
         let mut rejections = Vec::new();
-        let parsed = self.parse(gathered, &mut rejections);
-        let rewritten = self.rewrite(parsed, &mut rejections).await?;
+        let (parsed, ids) = self.parse(gathered, &mut rejections);
+        let rewritten = self.rewrite(parsed, &ids, &mut rejections).await?;
         let known = self.known(&rewritten).await?;
         Ok(Prepared {
             rejections,
@@ -68,68 +70,81 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
         })
     }
 
-    fn parse(&self, gathered: &Gathered, rejections: &mut Vec<Rejection>) -> Vec<Parsed> {
+    fn parse<'batch>(
+        &self,
+        gathered: &'batch Gathered,
+        rejections: &mut Vec<Rejection>,
+    ) -> (Vec<Parsed<'batch>>, Vec<Id<'batch>>) {
         let mut parsed = Vec::with_capacity(gathered.cuts.len());
+        let (mut found, mut ids) = (Vec::new(), Vec::new());
         for (number, cut) in (gathered.records_before + 1..).zip(&gathered.cuts) {
+            let before = ids.len();
             let record = match cut {
-                Some(source) => parse(source, self.file.import.natural_key.as_deref()),
-                None => Err(format!(
-                    "the record is larger than {} bytes",
-                    self.limits.record_bytes
-                )),
+                Ok(source) => self.read(number, source, &mut found, &mut ids),
+                Err(reason) => Err(reason.clone()),
             };
             match record {
-                Ok((key, value, source)) => parsed.push(Parsed {
-                    number,
-                    key,
-                    value,
-                    source,
-                }),
-                Err(reason) => rejections.push(rejected(number, None, reason)),
+                Ok(record) => parsed.push(record),
+                Err(reason) => {
+                    ids.truncate(before);
+                    rejections.push(rejected(number, None, reason));
+                }
             }
         }
-        parsed
+        (parsed, ids)
+    }
+
+    fn read<'batch>(
+        &self,
+        number: u64,
+        source: &'batch Bytes,
+        found: &mut Vec<Found<'batch>>,
+        ids: &mut Vec<Id<'batch>>,
+    ) -> Result<Parsed<'batch>, String> {
+        let read = self.rewriter.read(source, found, ids)?;
+        let key = match &self.file.import.natural_key {
+            Some(pointer) => identity::natural_key(pointer, read.natural_key)?,
+            None => ContentHash::of(source).to_string(),
+        };
+        Ok(Parsed {
+            number,
+            key,
+            source,
+            ids: read.ids,
+        })
     }
 
     async fn rewrite(
         &self,
-        parsed: Vec<Parsed>,
+        parsed: Vec<Parsed<'_>>,
+        ids: &[Id<'_>],
         rejections: &mut Vec<Rejection>,
     ) -> Result<Vec<(u64, Landed)>, Stop> {
-        let declared = &self.file.import.mappings;
-        let ports = self.ports;
-        let values = parsed.iter().map(|record| &record.value);
-        let cloud_ids =
-            mapping::look_up(ports.mappings, ports.mapping_cache, declared, values).await?;
+        let (rewriter, ports) = (&self.rewriter, self.ports);
+        let answers = rewriter
+            .look_up(ports.mappings, ports.mapping_cache, ids)
+            .await?;
+        let mut answers = &*answers;
+        let mut written = BytesMut::new();
         let mut rewritten = Vec::with_capacity(parsed.len());
         for Parsed {
             number,
             key,
-            mut value,
             source,
+            ids: own,
         } in parsed
         {
-            if let Err(unmapped) = mapping::rewrite(&mut value, declared, &cloud_ids) {
-                rejections.push(Rejection {
-                    record_number: number,
-                    kind: if unmapped.held {
-                        RejectionKind::Held
-                    } else {
-                        RejectionKind::Rejected
-                    },
-                    key: Some(key),
-                    namespace: Some(unmapped.namespace),
-                    reason: bounded_reason(unmapped.reason),
-                });
-                continue;
-            }
-            // Without declared mappings the record passes through byte by byte.
-            let record = if declared.is_empty() {
-                source.clone()
-            } else {
-                Bytes::from(value.to_string())
+            let own = &ids[own];
+            let known = answers.split_off(..own.iter().map(Id::count).sum());
+            let known = known.unwrap_or_default();
+            let record = match rewriter.write(source, own, known, &mut written) {
+                Ok(record) => record,
+                Err(unmapped) => {
+                    rejections.push(unmapped.into_rejection(number, key));
+                    continue;
+                }
             };
-            if let Err(reason) = self.check_size(&source, &record) {
+            if let Err(reason) = self.check_size(source, &record) {
                 rejections.push(rejected(number, Some(key), reason));
                 continue;
             }
@@ -176,11 +191,20 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
     }
 }
 
-fn parse(source: &Bytes, natural_key: Option<&str>) -> Result<(String, Value, Bytes), String> {
-    let value = serde_json::from_slice(source)
-        .map_err(|error| format!("the record is not JSON: {error}"))?;
-    let key = identity::key(natural_key, &value, source)?;
-    Ok((key, value, source.clone()))
+impl Unmapped {
+    fn into_rejection(self, record_number: u64, key: String) -> Rejection {
+        Rejection {
+            record_number,
+            kind: if self.held {
+                RejectionKind::Held
+            } else {
+                RejectionKind::Rejected
+            },
+            key: Some(key),
+            namespace: Some(self.namespace),
+            reason: bounded_reason(self.reason),
+        }
+    }
 }
 
 fn rejected(record_number: u64, key: Option<String>, reason: String) -> Rejection {

@@ -9,6 +9,7 @@ mod files;
 mod http_sink;
 mod mapped;
 mod rerun;
+mod rows;
 mod sinks;
 mod source;
 mod world;

@@ -24,7 +24,7 @@ async fn ids_are_replaced_and_the_rest_of_the_record_stays_as_it_was() {
     assert_eq!(
         world.records(),
         [
-            "{\"id\":1,\"user\":700,\"n\":1.10}",
+            "{\"id\":1, \"user\": 700, \"n\": 1.10}",
             "{\"id\":2,\"user\":\"800\"}",
             "{\"id\":3,\"user\":9}",
             "{\"id\":4,\"user\":null}",

@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
-use landfall_import::declaration::{Format, Mapping, OnMiss};
+use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
     Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Ledger, LedgerUnavailable,
     MAPPING_KEYS, Mappings, MappingsError, Opened, Rejection, RejectionKind, Sink, SinkError,
@@ -344,8 +344,8 @@ impl World {
             import: Import {
                 label: "*".to_owned(),
                 natural_key: Some("/id".to_owned()),
-                format: Format::Auto,
                 mappings: Vec::new(),
+                ..Import::default()
             },
             rerun: false,
             limits: Limits {
@@ -379,6 +379,7 @@ impl World {
             on_miss,
             placeholder: (on_miss == OnMiss::Placeholder).then(|| "nobody".to_owned()),
             key_prefix: Some("u/".to_owned()),
+            pattern: None,
         });
         self
     }

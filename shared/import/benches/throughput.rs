@@ -1,0 +1,200 @@
+//! What the engine does in a second, beside the floors that it stands on: all over the same records in memory, one thread, so that a second
+//! is a second of CPU. `cargo bench -p landfall-import`.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a bench says what went wrong by panicking, and its macro writes undocumented functions"
+)]
+
+use std::collections::HashMap;
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, Iter};
+use landfall_import::declaration::{Mapping, OnMiss};
+use landfall_import::ports::{
+    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened, Sink,
+    SinkError, SinkOutcome, Source, SourceError,
+};
+use landfall_import::{
+    Checkpoint, ContentHash, File, Import, Limits, MappingCache, Ports, SliceOutcome, Target,
+    import_slice,
+};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// Bytes of a record with its line end.
+const LINE: usize = 308;
+
+/// Records of the corpus, some 30 MB: more than any cache holds.
+const RECORDS: usize = 100_000;
+
+/// What a read from a socket brings.
+const CHUNK: usize = 65_536;
+
+/// Ids that are in use: mapped once, then known.
+const PEOPLE: usize = 20_000;
+
+fn corpus() -> Bytes {
+    let mut text = String::with_capacity(RECORDS * LINE);
+    for number in 0..RECORDS {
+        let (author, space) = (number * 7919 % PEOPLE, 100_000 + number % 500);
+        let head = format!(
+            r#"{{"id":"{number:012}","author":"user-{author:06}","space":{space},"title":"\"{number}\"","text":""#
+        );
+        text.push_str(&head);
+        let filling = "lorem ipsum dolor sit amet ".chars().cycle();
+        text.extend(filling.take(LINE - head.len() - 3));
+        text.push_str("\"}\n");
+    }
+    text.into()
+}
+
+/// The corpus as a file in a store that never stumbles.
+struct Stored(Bytes);
+
+impl Source for Stored {
+    type Stream = Iter<std::vec::IntoIter<Result<Bytes, SourceError>>>;
+
+    async fn open(&self, from: u64) -> Result<Opened<Self::Stream>, SourceError> {
+        let mut rest = self.0.slice(usize::try_from(from).unwrap()..);
+        let mut chunks = Vec::new();
+        while !rest.is_empty() {
+            chunks.push(Ok(rest.split_to(CHUNK.min(rest.len()))));
+        }
+        Ok(Opened {
+            starts_at: from,
+            total_bytes: Some(self.0.len() as u64),
+            stream: stream::iter(chunks),
+        })
+    }
+}
+
+/// Takes everything, keeps nothing.
+struct Nowhere;
+
+impl Ledger for Nowhere {
+    async fn known(&self, _: &[String]) -> Result<HashMap<String, ContentHash>, LedgerUnavailable> {
+        Ok(HashMap::new())
+    }
+
+    async fn check_fence(&self) -> Result<(), CommitError> {
+        Ok(())
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
+        black_box(batch);
+        Ok(())
+    }
+}
+
+impl Sink for Nowhere {
+    async fn deliver(&self, _: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
+        unreachable!("the ledger is the target")
+    }
+}
+
+impl Mappings for Nowhere {
+    async fn find(
+        &self,
+        _: &str,
+        keys: &[String],
+    ) -> Result<HashMap<String, String>, MappingsError> {
+        let cloud_id = |key: &String| (key.clone(), format!("cloud-{key}"));
+        Ok(keys.iter().map(cloud_id).collect())
+    }
+}
+
+fn import(source: &Stored, import: &Import, cache: &MappingCache) -> SliceOutcome {
+    let limits = Limits::default();
+    let ports: Ports<'_, _, _, _, Nowhere> = Ports {
+        source,
+        ledger: &Nowhere,
+        mappings: &Nowhere,
+        mapping_cache: cache,
+        target: Target::Ledger,
+    };
+    let file = File {
+        tenant: "tenant",
+        transfer: "transfer",
+        chain: "transfer",
+        label: "pages.ndjson",
+        key: "file",
+        import,
+        rerun: false,
+    };
+    import_slice(&file, Checkpoint::start(), &ports, &limits, &|| false)
+        .now_or_never()
+        .unwrap()
+}
+
+fn declared(mapped: &[(&str, &str)]) -> Import {
+    let mapping = |(pointer, namespace): &(&str, &str)| Mapping {
+        pointer: (*pointer).to_owned(),
+        pattern: None,
+        namespace: (*namespace).to_owned(),
+        on_miss: OnMiss::Reject,
+        placeholder: None,
+        key_prefix: None,
+    };
+    Import {
+        label: "*".to_owned(),
+        natural_key: Some("/id".to_owned()),
+        mappings: mapped.iter().map(mapping).collect(),
+        ..Import::default()
+    }
+}
+
+fn lines(text: &Bytes) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+}
+
+fn throughput(criterion: &mut Criterion) {
+    let corpus = corpus();
+    let mut group = criterion.benchmark_group("throughput");
+    group.sample_size(10);
+    group.throughput(Throughput::Bytes(corpus.len() as u64));
+    group.bench_function("floor: newlines (memchr)", |bencher| {
+        bencher.iter(|| memchr::memchr_iter(b'\n', black_box(&corpus)).count());
+    });
+    group.bench_function("floor: serde_json, slice to RawValue", |bencher| {
+        bencher.iter(|| {
+            for line in lines(&corpus) {
+                black_box(serde_json::from_slice::<&RawValue>(line).unwrap());
+            }
+        });
+    });
+    group.bench_function("floor: serde_json, slice to Value", |bencher| {
+        bencher.iter(|| {
+            for line in lines(&corpus) {
+                black_box(serde_json::from_slice::<Value>(line).unwrap());
+            }
+        });
+    });
+    let source = Stored(corpus.clone());
+    for (name, mapped) in [
+        ("import: lines, a natural key, no mapping", &[][..]),
+        (
+            "import: lines, a natural key, two mapped ids",
+            &[("/author", "identity:user"), ("/space", "confluence:space")],
+        ),
+    ] {
+        let declared = declared(mapped);
+        let cache = MappingCache::new(2 * (PEOPLE + 500));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let outcome = import(&source, &declared, &cache);
+                assert!(
+                    matches!(outcome, SliceOutcome::Finished { counts, .. } if counts.applied == RECORDS as u64)
+                );
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, throughput);
+criterion_main!(benches);
