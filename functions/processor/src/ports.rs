@@ -11,7 +11,7 @@ use futures_util::stream::BoxStream;
 use landfall_import::ContentHash;
 use landfall_import::ports::{
     Batch, CommitError, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened, RejectionKind,
-    Source, SourceError,
+    RestartPoint, Source, SourceError,
 };
 use landfall_lifecycle::{Lifecycle, Site};
 use landfall_platform::connect::client::{CallError, Refusal};
@@ -370,6 +370,32 @@ impl Ledger for FileLedger<'_> {
                 error => Err(error),
             })
             .map_err(commit_error)
+    }
+
+    async fn restart_point(&self) -> Result<Option<RestartPoint>, LedgerUnavailable> {
+        let kept = self.lifecycle.store().restart_point(self.lease).await;
+        match kept {
+            Ok(kept) => Ok(kept.map(|kept| RestartPoint {
+                stored: kept.stored,
+                state: kept.state,
+                window: kept.window.into(),
+            })),
+            Err(error) => Err(LedgerUnavailable {
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    async fn keep_restart_point(&self, point: RestartPoint) {
+        let kept = landfall_tracking::RestartPoint {
+            stored: point.stored,
+            state: point.state,
+            window: point.window.into(),
+        };
+        let (store, now) = (self.lifecycle.store(), self.lifecycle.now());
+        if let Err(error) = store.keep_restart_point(self.lease, &kept, now).await {
+            tracing::info!(error = %error, "A restart point was not kept; the next slice reads more of the file.");
+        }
     }
 }
 

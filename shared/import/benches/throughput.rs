@@ -15,8 +15,8 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, Iter};
 use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
-    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened, Sink,
-    SinkError, SinkOutcome, Source, SourceError,
+    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened,
+    RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
 };
 use landfall_import::{
     Checkpoint, ContentHash, File, Import, Limits, MappingCache, Ports, SliceOutcome, Target,
@@ -88,6 +88,12 @@ impl Ledger for Nowhere {
         black_box(batch);
         Ok(())
     }
+
+    async fn restart_point(&self) -> Result<Option<RestartPoint>, LedgerUnavailable> {
+        Ok(None)
+    }
+
+    async fn keep_restart_point(&self, _: RestartPoint) {}
 }
 
 impl Sink for Nowhere {

@@ -11,6 +11,7 @@ pub mod checkpoint;
 mod csv;
 pub mod declaration;
 pub mod format;
+mod gzip;
 pub mod identity;
 pub mod mapping;
 mod pointers;

@@ -131,6 +131,14 @@ pub trait Ledger: Sync {
 
     /// Writes the batch and its checkpoint, all or nothing, under the fencing token.
     fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// The restart point that was kept last. Asked for once by a slice that goes on in a compressed file.
+    fn restart_point(
+        &self,
+    ) -> impl Future<Output = Result<Option<RestartPoint>, LedgerUnavailable>> + Send;
+
+    /// Keeps a restart point in place of the one before. One that can't be kept costs time, and nothing else.
+    fn keep_restart_point(&self, point: RestartPoint) -> impl Future<Output = ()> + Send;
 }
 
 /// The ledger can't be read just now; trying again may heal it.
@@ -159,6 +167,19 @@ pub enum CommitError {
         /// What happened.
         reason: String,
     },
+}
+
+/// Where a compressed file can be entered again, so that a later slice need not read it from its beginning.
+///
+/// It only saves time: without it, or with one that is out of date, everything comes to the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPoint {
+    /// Stored bytes before it.
+    pub stored: u64,
+    /// What the decoder needs; text with a version, some 200 bytes.
+    pub state: String,
+    /// What the next bytes may refer to, packed: up to 32 KB of the file's content.
+    pub window: Bytes,
 }
 
 /// What is written together with a checkpoint: at most [`COMMIT_WRITES`] rows and [`COMMIT_BYTES`] bytes.

@@ -1,27 +1,21 @@
 //! From a source that may expire, break off or start too early, to records: opens and reopens, decompresses, and feeds the cutter.
 
-use std::io::{self, BufRead, ErrorKind, Read};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use flate2::bufread::MultiGzDecoder;
 use futures_util::StreamExt;
 
 use crate::checkpoint::{Checkpoint, Ended, Reading};
 use crate::csv::Columns;
 use crate::declaration::{Csv, Format};
-use crate::format::{Compression, LEADING_WHITE_BYTES, Layout};
-use crate::ports::{Source, SourceError};
+use crate::format::{Compression, Layout};
+use crate::gzip::{Gzip, Inflated};
+use crate::ports::{RestartPoint, Source, SourceError};
 use crate::problem::FileProblem;
 use crate::records::{Cut, Cutter, Place};
 
-/// The most decompressed bytes that are made at a time: a small chunk may hold a thousand times its size.
-const DECOMPRESSED_STEP: usize = 65_536;
-
-const _: () = assert!(
-    DECOMPRESSED_STEP >= LEADING_WHITE_BYTES / 2,
-    "the layout is decided after a few steps"
-);
+/// Stored bytes between two restart points that are kept: what a crash costs at most, beside the slice's own end.
+const RESTART_EVERY: u64 = 64 * 1024 * 1024;
 
 /// What the reader comes to next.
 #[derive(Debug)]
@@ -61,6 +55,10 @@ pub(crate) struct Reader<'a, S: Source, C> {
     stored: StoredBytes<'a, S, C>,
     options: ReaderOptions<'a>,
     resume: Option<(Reading, u64)>,
+    /// Where a compressed file can be entered.
+    restart: Option<RestartPoint>,
+    /// Stored bytes before the restart point that was given away last.
+    given_at: u64,
     /// Names of a file's columns, where an earlier slice has read them or the declaration has them.
     named: Option<Vec<String>>,
     open: Option<OpenFile>,
@@ -130,6 +128,7 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
     pub(crate) fn new(
         source: &'a S,
         checkpoint: &Checkpoint,
+        restart: Option<RestartPoint>,
         options: ReaderOptions<'a>,
         out_of_time: C,
     ) -> Self {
@@ -149,6 +148,8 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
             resume: checkpoint
                 .reading
                 .map(|reading| (reading, checkpoint.offset)),
+            given_at: restart.as_ref().map_or(0, |point| point.stored),
+            restart,
             named: if checkpoint.columns.is_empty() {
                 options.csv.columns.clone()
             } else {
@@ -162,6 +163,21 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
     pub(crate) fn columns(&self) -> &[String] {
         let columns = self.open.as_ref().and_then(|file| file.columns.as_ref());
         columns.map(Columns::names).unwrap_or_default()
+    }
+
+    /// Where a compressed file can be entered by a slice that goes on from this committed offset: when this slice is its last, or where
+    /// so much is read since the last one that reading it again would cost more than keeping this one.
+    pub(crate) fn restart_point(&mut self, offset: u64, last: bool) -> Option<RestartPoint> {
+        let Codec::Gzip(gzip) = &mut self.open.as_mut()?.decoder.codec else {
+            return None;
+        };
+        gzip.forget_before(offset);
+        if !last && gzip.stored() < self.given_at + RESTART_EVERY {
+            return None;
+        }
+        let point = gzip.restart_point(offset)?;
+        self.given_at = point.stored;
+        Some(point)
     }
 
     /// Where reading can go on, once the format is known: the format with the place, and the offset.
@@ -219,8 +235,16 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
         let mut decoder = Decoder::new(reading.compression);
         match reading.compression {
             Compression::Plain => self.stored.position = offset,
-            // The honest slow path: no restart points exist yet, so everything before the offset is decompressed once more.
-            Compression::Gzip => decoder.drop_first(offset),
+            Compression::Gzip => {
+                let entered = self.restart.as_ref().and_then(Gzip::at);
+                if let Some(gzip) = entered.filter(|gzip| gzip.inflated() <= offset) {
+                    self.stored.position = gzip.stored();
+                    decoder.position = gzip.inflated();
+                    decoder.codec = Codec::Gzip(gzip);
+                }
+                // Without a restart point everything before the offset is inflated once more.
+                decoder.dropping = offset - decoder.position;
+            }
         }
         OpenFile {
             compression: reading.compression,
@@ -419,7 +443,7 @@ struct Decoder {
 
 enum Codec {
     Plain(Input),
-    Gzip(Box<MultiGzDecoder<Input>>),
+    Gzip(Gzip),
 }
 
 enum Step {
@@ -434,7 +458,7 @@ impl Decoder {
     fn new(compression: Compression) -> Self {
         let codec = match compression {
             Compression::Plain => Codec::Plain(Input::default()),
-            Compression::Gzip => Codec::Gzip(Box::new(MultiGzDecoder::new(Input::default()))),
+            Compression::Gzip => Codec::Gzip(Gzip::new()),
         };
         Self {
             codec,
@@ -444,29 +468,19 @@ impl Decoder {
         }
     }
 
-    fn drop_first(&mut self, count: u64) {
-        self.dropping = count;
-    }
-
-    fn input(&mut self) -> &mut Input {
+    /// Only after [`Step::Hungry`], when the last chunk is used up.
+    fn feed(&mut self, chunk: Bytes) {
         match &mut self.codec {
-            Codec::Plain(input) => input,
-            Codec::Gzip(decoder) => decoder.get_mut(),
+            Codec::Plain(input) => input.chunk = chunk,
+            Codec::Gzip(gzip) => gzip.feed(chunk),
         }
     }
 
-    /// Only after [`Step::Hungry`], when the last chunk is used up.
-    fn feed(&mut self, chunk: Bytes) {
-        let input = self.input();
-        debug_assert!(
-            input.chunk.is_empty(),
-            "a chunk must be used up before the next one"
-        );
-        input.chunk = chunk;
-    }
-
     fn finish(&mut self) {
-        self.input().finished = true;
+        match &mut self.codec {
+            Codec::Plain(input) => input.finished = true,
+            Codec::Gzip(gzip) => gzip.finish(),
+        }
     }
 
     fn step(&mut self) -> Step {
@@ -482,7 +496,16 @@ impl Decoder {
                 }
             }
             Codec::Plain(input) => Step::Output(std::mem::take(&mut input.chunk)),
-            Codec::Gzip(decoder) => decompress(decoder, self.position),
+            Codec::Gzip(gzip) => {
+                let offset = self.position;
+                match gzip.step() {
+                    Inflated::Output(bytes) => Step::Output(bytes),
+                    Inflated::Hungry => Step::Hungry,
+                    Inflated::Done => Step::Done,
+                    Inflated::CutShort => Step::Broken(FileProblem::GzipCutShort { offset }),
+                    Inflated::Corrupt => Step::Broken(FileProblem::GzipCorrupt { offset }),
+                }
+            }
         };
         match step {
             Step::Output(mut bytes) => {
@@ -508,48 +531,9 @@ impl Decoder {
     }
 }
 
-fn decompress(decoder: &mut MultiGzDecoder<Input>, offset: u64) -> Step {
-    let mut output = vec![0; DECOMPRESSED_STEP];
-    match decoder.read(&mut output) {
-        Ok(0) => Step::Done,
-        Ok(count) => {
-            output.truncate(count);
-            Step::Output(output.into())
-        }
-        Err(error) => match error.kind() {
-            ErrorKind::WouldBlock => Step::Hungry,
-            ErrorKind::UnexpectedEof => Step::Broken(FileProblem::GzipCutShort { offset }),
-            _ => Step::Broken(FileProblem::GzipCorrupt { offset }),
-        },
-    }
-}
-
-/// A chunk at a time, as the decompressor reads it: "would block" in between, the end only when it is known.
+/// A chunk at a time, and whether it is the last.
 #[derive(Default)]
 struct Input {
     chunk: Bytes,
     finished: bool,
-}
-
-impl Read for Input {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(into.len());
-        into[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
-    }
-}
-
-impl BufRead for Input {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.chunk.is_empty() && !self.finished {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        Ok(&self.chunk)
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.chunk.advance(count);
-    }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use landfall_transfer::Counts;
 
-use crate::checkpoint::{Checkpoint, Ended};
+use crate::checkpoint::{Checkpoint, Ended, Reading};
 use crate::declaration::{Import, Limits};
+use crate::format::Compression;
 use crate::mapping::{MappingCache, Rewriter};
 use crate::ports::{
     Batch, CommitError, Ledger, LedgerUnavailable, Mappings, MappingsError, Sink, SinkError,
@@ -212,7 +213,22 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
         record_bytes: limits.record_bytes,
         reopens_without_progress: limits.attempts_without_progress,
     };
-    let reader = Reader::new(ports.source, &checkpoint, options, out_of_time);
+    let compressed = |reading: Reading| reading.compression != Compression::Plain;
+    let restart = if checkpoint.offset > 0 && checkpoint.reading.is_some_and(compressed) {
+        match ports.ledger.restart_point().await {
+            Ok(point) => point,
+            Err(error) => {
+                return SliceOutcome::Interrupted {
+                    reason: error.into(),
+                    retry_after: None,
+                    checkpoint,
+                };
+            }
+        }
+    } else {
+        None
+    };
+    let reader = Reader::new(ports.source, &checkpoint, restart, options, out_of_time);
     let rewriter = Rewriter::new(file.import)
         .unwrap_or_else(|problem| panic!("a declaration that was validated compiles: {problem}"));
     let job = Job {
@@ -240,11 +256,14 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
         Stop::Later {
             reason,
             retry_after,
-        } => SliceOutcome::Interrupted {
-            reason,
-            retry_after,
-            checkpoint: slice.checkpoint,
-        },
+        } => {
+            slice.keep_restart_point(true).await;
+            SliceOutcome::Interrupted {
+                reason,
+                retry_after,
+                checkpoint: slice.checkpoint,
+            }
+        }
         Stop::FenceLost => SliceOutcome::FenceLost,
         Stop::Problem(problem) => unreachable!("a commit doesn't end a file: {problem}"),
     }
@@ -281,9 +300,19 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
                     problem: problem.clone(),
                 });
             }
-            if (self.out_of_time)() {
+            let last = (self.out_of_time)();
+            self.keep_restart_point(last).await;
+            if last {
                 return Ok(SliceOutcome::Continue(self.checkpoint.clone()));
             }
+        }
+    }
+
+    /// Keeps the place from which the next slice need not read the file again, where it is time to. `last` says that this slice ends.
+    async fn keep_restart_point(&mut self, last: bool) {
+        let point = self.reader.restart_point(self.checkpoint.offset, last);
+        if let Some(point) = point {
+            self.job.ports.ledger.keep_restart_point(point).await;
         }
     }
 

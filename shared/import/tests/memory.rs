@@ -14,8 +14,8 @@ use futures_util::{StreamExt as _, stream};
 use landfall_clock::Clock;
 use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
-    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened, Sink,
-    SinkError, SinkOutcome, Source, SourceError,
+    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened,
+    RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
 };
 use landfall_import::{
     Checkpoint, ContentHash, Counts, File, Import, Limits, MappingCache, Ports, SliceOutcome,
@@ -107,6 +107,12 @@ impl Ledger for CountingLedger {
         *self.checkpoint.lock().unwrap() = Some(batch.checkpoint.encode());
         Ok(())
     }
+
+    async fn restart_point(&self) -> Result<Option<RestartPoint>, LedgerUnavailable> {
+        Ok(None)
+    }
+
+    async fn keep_restart_point(&self, _: RestartPoint) {}
 }
 
 /// Knows every id but some.

@@ -5,6 +5,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use futures_util::future::try_join_all;
+use landfall_transfer::clocks::platform;
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::timeline::{Entry, Taken, What, entries};
 use landfall_transfer::{
@@ -185,6 +186,17 @@ pub struct Commit {
     pub rejected: Vec<Rejected>,
     /// Until when the lease now holds.
     pub leased_until: Timestamp,
+}
+
+/// Where a compressed file can be entered again; what it says is the reader's affair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPoint {
+    /// Stored bytes of the file before it.
+    pub stored: u64,
+    /// What the reader needs to know, as text.
+    pub state: String,
+    /// What the following bytes refer to: packed content of the file, up to some 32 KB.
+    pub window: Vec<u8>,
 }
 
 /// Largest manifest that is stored, packed, in bytes; an item holds 400 KB (AWS DynamoDB limits). 10,000 labels that count
@@ -451,6 +463,42 @@ impl Store {
             }
         }
         Err(Error::Contended)
+    }
+
+    /// Keeps the place where a compressed file can be entered again, in place of the one before. It is no state that others race for: whoever
+    /// finds one that is out of date reads more of the file, and nothing else.
+    pub async fn keep_restart_point(
+        &self,
+        lease: &Lease,
+        point: &RestartPoint,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let item = Item::from([
+            ("stored".into(), number(point.stored)),
+            ("state".into(), text(&point.state)),
+            ("window".into(), Value::Bytes(point.window.clone())),
+            // It holds some of the file's content, and nobody reads on after the platform has given the transfer up.
+            (
+                "expires_at".into(),
+                number((now + platform::LIFE).as_seconds()),
+            ),
+        ]);
+        let key = keys::restart_point(&lease.tenant, &lease.transfer, &lease.s3_key);
+        self.write(Write::put(key, item)).await
+    }
+
+    /// The place that was kept last.
+    pub async fn restart_point(&self, lease: &Lease) -> Result<Option<RestartPoint>, Error> {
+        let key = keys::restart_point(&lease.tenant, &lease.transfer, &lease.s3_key);
+        let Some(item) = self.table.get(&key, true).await? else {
+            return Ok(None);
+        };
+        let reader = Reader::new(&item, "a restart point");
+        Ok(Some(RestartPoint {
+            stored: reader.number("stored")?,
+            state: reader.text("state")?.to_owned(),
+            window: reader.bytes("window").unwrap_or_default().to_vec(),
+        }))
     }
 
     /// Writes that the lease holds longer. [`Error::Conflict`] as for [`Store::commit`].

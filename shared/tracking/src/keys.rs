@@ -8,6 +8,7 @@ pub(crate) const FILE: &str = "FILE#";
 pub(crate) const EVENT: &str = "EVENT#";
 pub(crate) const ATTEMPT: &str = "ATTEMPT#";
 pub(crate) const LOG: &str = "LOG#";
+const RESTART: &str = "RESTART#";
 
 /// Number of partitions of the sparse index. A sweep asks each; what is due spreads over them.
 pub(crate) const DUE_SHARDS: u64 = 4;
@@ -42,6 +43,11 @@ pub(crate) fn tenant_state(id: &TenantId) -> Key {
 /// The row of a file.
 pub(crate) fn file(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
     Key::new(transfer(tenant, id), format!("{FILE}{}", part(s3_key)))
+}
+
+/// The row of the place where a compressed file can be entered again.
+pub(crate) fn restart_point(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
+    Key::new(transfer(tenant, id), format!("{RESTART}{}", part(s3_key)))
 }
 
 pub(crate) fn event(message_id: &str) -> String {

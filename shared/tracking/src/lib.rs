@@ -26,7 +26,8 @@ pub use due::{Due, DueItem, DuePage};
 pub use error::Error;
 pub use events::{EventRow, Recorded};
 pub use files::{
-    Claim, Claimed, Commit, File, FileState, Lease, NewFile, PACKED_MANIFEST_MAX, pack_manifest,
+    Claim, Claimed, Commit, File, FileState, Lease, NewFile, PACKED_MANIFEST_MAX, RestartPoint,
+    pack_manifest,
 };
 pub use item::{Item, Name, Value};
 pub use queue::{DeadLetter, Message, Messages, Queue, Received, Task};

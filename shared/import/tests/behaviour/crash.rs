@@ -1,8 +1,12 @@
 //! A worker killed, or left without an answer, at every commit: each record lands exactly once.
 
+use bytes::Bytes;
+use landfall_import::ports::RestartPoint;
 use proptest::prelude::*;
 
-use crate::world::{CommitFault, Fault, MemorySink, World, applied, array, cut, gzip, keys, lines};
+use crate::world::{
+    CommitFault, Fault, MemorySink, World, applied, array, cut, gzip, keys, lines, numbered,
+};
 
 const FAULTS: [CommitFault; 5] = [
     CommitFault::KillBefore,
@@ -123,5 +127,63 @@ proptest! {
         if let Some(sink) = &world.sink {
             prop_assert!(sink.applied.lock().unwrap().values().all(|times| *times == 1));
         }
+    }
+}
+
+/// Some 10 MB of records, so that there are several places to enter the file at.
+fn large() -> World {
+    let text = numbered(100, |id| {
+        let filling: String = (0..20_000)
+            .map(|n| format!("{:x} ", (n * 7919 + id * 31) % 9973))
+            .collect();
+        format!("{{\"id\":{id},\"text\":\"{filling}\"}}\n")
+    });
+    let mut world = World::new("a.ndjson.gz", gzip(&text, 1));
+    world.limits.record_bytes = 200_000;
+    world.limits.batch_records = 10;
+    world.limits.batch_bytes = 2_000_000;
+    world.store.chunk = 65_536;
+    world.hurried = true;
+    world
+}
+
+#[tokio::test]
+async fn a_slice_enters_a_gzip_file_near_where_the_one_before_stopped() {
+    let world = large();
+    assert_eq!(world.finish().await, (applied(100), None));
+    let opened_at = world.store.opened_at.lock().unwrap().clone();
+    assert!(opened_at.is_sorted(), "{opened_at:?}");
+    let bytes = world.store.bytes.len() as u64;
+    assert!(
+        opened_at.last().unwrap() * 2 > bytes,
+        "{opened_at:?} of {bytes}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_restart_point_or_with_one_that_is_of_no_use_it_comes_to_the_same() {
+    for spoil in [
+        (|_| None) as fn(RestartPoint) -> Option<RestartPoint>,
+        |point| {
+            Some(RestartPoint {
+                state: "{}".to_owned(),
+                ..point
+            })
+        },
+        |point| {
+            Some(RestartPoint {
+                window: Bytes::from_static(b"?"),
+                ..point
+            })
+        },
+    ] {
+        let world = large();
+        while world.ledger.stored.lock().unwrap().restart.is_none() {
+            world.slice().await;
+        }
+        let mut stored = world.ledger.stored.lock().unwrap();
+        stored.restart = stored.restart.take().and_then(spoil);
+        drop(stored);
+        assert_eq!(world.finish().await, (applied(100), None));
     }
 }

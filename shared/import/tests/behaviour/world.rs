@@ -14,8 +14,8 @@ use futures_util::{StreamExt as _, stream};
 use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
     Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Ledger, LedgerUnavailable,
-    MAPPING_KEYS, Mappings, MappingsError, Opened, Rejection, RejectionKind, Sink, SinkError,
-    SinkOutcome, Source, SourceError,
+    MAPPING_KEYS, Mappings, MappingsError, Opened, Rejection, RejectionKind, RestartPoint, Sink,
+    SinkError, SinkOutcome, Source, SourceError,
 };
 use landfall_import::{
     Checkpoint, ContentHash, Counts, File, FileProblem, Import, Limits, MappingCache, Ports,
@@ -118,6 +118,8 @@ pub(crate) struct Stored {
     /// Counts and offset of each commit.
     pub(crate) commits: Vec<(Counts, u64)>,
     pub(crate) known_asked: Vec<usize>,
+    /// The restart point that was kept last.
+    pub(crate) restart: Option<RestartPoint>,
 }
 
 /// Checkpoint, records and rejections of one file.
@@ -222,6 +224,14 @@ impl Ledger for MemoryLedger {
             Some(CommitFault::Unavailable) => Err(CommitError::Unavailable { reason }),
             Some(CommitFault::FenceLost) => Err(CommitError::FenceLost),
         }
+    }
+
+    async fn restart_point(&self) -> Result<Option<RestartPoint>, LedgerUnavailable> {
+        Ok(self.stored.lock().unwrap().restart.clone())
+    }
+
+    async fn keep_restart_point(&self, point: RestartPoint) {
+        self.stored.lock().unwrap().restart = Some(point);
     }
 }
 
