@@ -2,7 +2,7 @@
 //! reader knows JSON only.
 
 use csv_core::{ReadRecordResult, Terminator};
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr_iter, memchr2};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
@@ -38,7 +38,7 @@ impl Quoting {
         let mut at = 0;
         while at < bytes.len() {
             match (*self, bytes[at]) {
-                (Self::FieldStart, b'"') | (Self::QuoteSeen, b'"') => {
+                (Self::FieldStart | Self::QuoteSeen, b'"') => {
                     *self = Self::Quoted;
                     at += 1;
                 }
@@ -182,7 +182,7 @@ fn fields(row: &[u8], delimiter: u8) -> Vec<Vec<u8>> {
         .build();
     let mut text = vec![0; row.len()];
     // A row has a field more than it has delimiters at most.
-    let mut ends = vec![0; row.iter().filter(|byte| **byte == delimiter).count() + 1];
+    let mut ends = vec![0; memchr_iter(delimiter, row).count() + 1];
     let (mut read, mut written, mut ended) = (0, 0, 0);
     loop {
         let (result, input, output, fields) =

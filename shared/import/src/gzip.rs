@@ -302,20 +302,20 @@ impl Gzip {
         };
         let count = (TRAILER - seen.len()).min(self.input.len());
         seen.extend_from_slice(&self.input[..count]);
-        let complete: Option<[u8; TRAILER]> = seen.as_slice().try_into().ok();
+        let complete = seen.first_chunk().zip(seen.last_chunk());
+        let complete = complete.filter(|_| seen.len() == TRAILER);
+        let told =
+            complete.map(|(sum, length)| (u32::from_le_bytes(*sum), u32::from_le_bytes(*length)));
         self.take(count);
-        let Some([a, b, c, d, e, f, g, h]) = complete else {
+        let Some((checksum, length)) = told else {
             return Some(if self.finished {
                 Inflated::CutShort
             } else {
                 Inflated::Hungry
             });
         };
-        let checksum = std::mem::take(&mut self.member.checksum).finalize();
-        let length = self.member.bytes & u64::from(u32::MAX);
-        if u32::from_le_bytes([a, b, c, d]) != checksum
-            || u64::from(u32::from_le_bytes([e, f, g, h])) != length
-        {
+        let read = std::mem::take(&mut self.member);
+        if checksum != read.checksum.finalize() || u64::from(length) != read.bytes & 0xFFFF_FFFF {
             return Some(Inflated::Corrupt);
         }
         self.stage = Stage::Header(Vec::new());
@@ -495,7 +495,7 @@ mod tests {
             (b"x".to_vec(), Inflated::Done)
         );
         let mut endless = stored[..12].to_vec();
-        endless.extend([b'x'; 2 * HEADER_MAX]);
+        endless.extend(vec![b'x'; 2 * HEADER_MAX]);
         endless[3] = 8;
         assert_eq!(read(&mut Gzip::new(), &endless, 4096).1, Inflated::Corrupt);
     }

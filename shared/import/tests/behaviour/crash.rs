@@ -133,9 +133,7 @@ proptest! {
 /// Some 10 MB of records, so that there are several places to enter the file at.
 fn large() -> World {
     let text = numbered(100, |id| {
-        let filling: String = (0..20_000)
-            .map(|n| format!("{:x} ", (n * 7919 + id * 31) % 9973))
-            .collect();
+        let filling = numbered(20_000, |n| format!("{:x} ", (n * 7919 + id * 31) % 9973));
         format!("{{\"id\":{id},\"text\":\"{filling}\"}}\n")
     });
     let mut world = World::new("a.ndjson.gz", gzip(&text, 1));
@@ -181,9 +179,10 @@ async fn without_a_restart_point_or_with_one_that_is_of_no_use_it_comes_to_the_s
         while world.ledger.stored.lock().unwrap().restart.is_none() {
             world.slice().await;
         }
-        let mut stored = world.ledger.stored.lock().unwrap();
-        stored.restart = stored.restart.take().and_then(spoil);
-        drop(stored);
+        {
+            let mut stored = world.ledger.stored.lock().unwrap();
+            stored.restart = stored.restart.take().and_then(spoil);
+        }
         assert_eq!(world.finish().await, (applied(100), None));
     }
 }

@@ -3,7 +3,7 @@
 use landfall_import::declaration::{ColumnType, Csv, Format, OnMiss};
 use landfall_import::{Counts, FileProblem};
 
-use crate::world::{World, applied, gzip};
+use crate::world::{World, applied, gzip, numbered};
 
 const TEXT: &str = "id,user,text\r\n1,7,\"a, \"\"b\"\"\nc\"\r\n2,8,plain\r\n3,,\r\n";
 
@@ -38,7 +38,7 @@ async fn ids_in_columns_are_replaced() {
 
 #[tokio::test]
 async fn every_slice_goes_on_in_mid_file_without_the_header() {
-    let rows: String = (0..50).map(|id| format!("{id},\"x\n{id}\"\n")).collect();
+    let rows = numbered(50, |id| format!("{id},\"x\n{id}\"\n"));
     let text = format!("id,text\n{rows}");
     for bytes in [text.clone().into_bytes(), gzip(&text, 2)] {
         let mut world = World::new("a.csv", bytes);

@@ -4,7 +4,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{join, join_all};
 use landfall_tracking::{
     Claim, Claimed, Commit, Error, FileState, Item, Key, Landed, LandedTarget, Lease, NewFile,
-    RecordKey, Recorded, Rejected, Returning, Store, Value, Write,
+    RecordKey, Recorded, Rejected, RestartPoint, Returning, Store, Value, Write,
 };
 use landfall_transfer::timeline::{Taken, What};
 use landfall_transfer::{
@@ -459,6 +459,38 @@ pub(super) async fn a_batch_that_is_committed_again_after_its_answer_was_lost_is
     }
     assert_eq!(subject.file("k").await.counts, applied(2));
     assert_eq!(subject.arrived(&taken.lease, &["x", "y"]).await, 2);
+}
+
+pub(super) async fn the_place_where_a_file_can_be_entered_again_is_kept_for_14_days_until_a_later_one_replaces_it(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    subject.announce("other").await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let other = subject.claimed("other", "a", NOW).await;
+    let kept = async |lease: &Lease| subject.store.restart_point(lease).await.unwrap();
+    assert_eq!(kept(&taken.lease).await, None);
+    let point = |stored: u64| RestartPoint {
+        stored,
+        state: format!("state at {stored}"),
+        window: vec![0, 0xff],
+    };
+    for stored in [7, 8] {
+        let store = &subject.store;
+        store
+            .keep_restart_point(&taken.lease, &point(stored), NOW)
+            .await
+            .unwrap();
+        assert_eq!(kept(&taken.lease).await, Some(point(stored)));
+    }
+    assert_eq!(kept(&other.lease).await, None);
+    let key = Key::new("TRANSFER#tenant#transfer-1", "RESTART#k");
+    let row = subject.table.get(&key, true).await.unwrap().unwrap();
+    assert_eq!(row["expires_at"], expires(NOW, 14));
+    assert_eq!(
+        subject.store.files(&tenant(), &id()).await.unwrap().len(),
+        2
+    );
 }
 
 pub(super) async fn a_worker_that_was_taken_over_commits_nothing(subject: &Subject) {
