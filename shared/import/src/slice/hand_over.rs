@@ -87,7 +87,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
     fn idempotency_key(&self, gathered: &Gathered, records: &[Landed]) -> String {
         let file = self.file;
         let mut digest = PartsDigest::new();
-        for part in [file.tenant, file.chain, file.label, file.key] {
+        for part in [file.tenant, file.transfer, file.chain, file.label, file.key] {
             digest = digest.part(part.as_bytes());
         }
         digest = digest
