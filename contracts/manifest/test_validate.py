@@ -684,3 +684,15 @@ def test_a_file_of_rows_that_ends_between_quotes_is_broken():
     content.feed(b'id\n"1\n')
     with pytest.raises(validate.Broken):
         content.finish()
+
+
+@pytest.mark.parametrize("magic", [b"\x28\xb5\x2f\xfd", b"\x5a\x2a\x4d\x18"])
+def test_the_records_of_a_zstd_file_are_not_counted(tmp_path, magic):
+    (tmp_path / "a").write_bytes(magic + b"\n" * 100)
+    measured = validate.measure(tmp_path / "a", "a.ndjson.zst", lambda _: None)
+    assert (measured.records, measured.bytes, measured.broken) == (None, 104, None)
+
+
+def test_a_gzip_file_of_three_bytes_is_cut_short(tmp_path):
+    (tmp_path / "a").write_bytes(b"\x1f\x8b\x08")
+    assert validate.measure(tmp_path / "a", "a.ndjson.gz", lambda _: None).broken

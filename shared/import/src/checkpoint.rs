@@ -73,7 +73,7 @@ struct Version {
     version: u32,
 }
 
-/// Version 1, and version 2, which has rows and their columns.
+/// Version 1, and version 2, which has rows and their columns, and zstd.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
@@ -96,14 +96,15 @@ impl Checkpoint {
 
     /// The text to store; a few hundred bytes.
     pub fn encode(&self) -> String {
-        let rows = self.reading.is_some_and(|reading| {
-            matches!(
-                reading.place,
-                Place::Header | Place::Row | Place::SkippingRow { .. }
-            )
+        let rows_or_zstd = self.reading.is_some_and(|reading| {
+            reading.compression == Compression::Zstd
+                || matches!(
+                    reading.place,
+                    Place::Header | Place::Row | Place::SkippingRow { .. }
+                )
         });
         let stored = Stored {
-            version: if rows { 2 } else { 1 },
+            version: if rows_or_zstd { 2 } else { 1 },
             offset: self.offset,
             record_number: self.record_number,
             reading: self.reading,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use url::{Host, Url};
 
 use crate::csv::Columns;
-use crate::format::without_gzip_suffix;
+use crate::format::without_compression_suffix;
 use crate::mapping::{Rewriter, Uncompilable, pattern};
 use crate::pointers::WILDCARD;
 use crate::ports::{COMMIT_WRITES, MAPPING_KEYS};
@@ -45,7 +45,7 @@ pub struct Declaration {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
-    /// Glob over the file's label, as it is and without a `.gz` at its end.
+    /// Glob over the file's label, as it is and without a `.gz` or `.zst` at its end.
     pub label: String,
     /// JSON pointer to what identifies a record within its label; without it the content does.
     pub natural_key: Option<String>,
@@ -497,11 +497,13 @@ impl Imports {
         Ok(Self { entries })
     }
 
-    /// The first import whose glob matches the label as it is or without a `.gz` at its end. A file without a label has the label `""`.
+    /// The first import whose glob matches the label as it is or without a `.gz` or `.zst` at its end. A file without a label has the label `""`.
     pub fn of(&self, label: &str) -> Result<&Import, NoImport> {
         self.entries
             .iter()
-            .find(|(glob, _)| glob.is_match(label) || glob.is_match(without_gzip_suffix(label)))
+            .find(|(glob, _)| {
+                glob.is_match(label) || glob.is_match(without_compression_suffix(label))
+            })
             .map(|(_, import)| import)
             .ok_or_else(|| NoImport {
                 label: label.chars().take(100).collect(),

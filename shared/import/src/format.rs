@@ -7,6 +7,13 @@ use crate::declaration::Format;
 /// First bytes of every gzip member (RFC 1952).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
+/// First bytes of every zstd frame (RFC 8878, 3.1.1).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// First bytes of a frame that is to be skipped, such as an index: the first is one of sixteen (RFC 8878, 3.1.2).
+const ZSTD_SKIPPABLE_FIRST: u8 = 0x50;
+const ZSTD_SKIPPABLE_REST: [u8; 3] = [0x2a, 0x4d, 0x18];
+
 /// UTF-8's byte order mark.
 pub(crate) const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
@@ -21,6 +28,8 @@ pub enum Compression {
     Plain,
     /// gzip, of one or more members.
     Gzip,
+    /// Zstandard, of one or more frames.
+    Zstd,
 }
 
 /// How records are laid out in the (decompressed) file.
@@ -35,12 +44,21 @@ pub enum Layout {
 }
 
 impl Compression {
-    /// Decides by the first two bytes of the stored file (fewer, if it has no more). They outrank the label: a suffix may lie, a gzip
-    /// header is nothing that JSON can begin with. `None` when `head` is too short to decide and more is to come.
+    /// Decides by the first four bytes of the stored file (fewer, if it has no more). They outrank the label: a suffix may lie, these
+    /// headers are nothing that JSON or a row can begin with. `None` when `head` is too short to decide and more is to come.
     pub fn decide(head: &[u8], at_end: bool) -> Option<Self> {
         match head {
             [first, second, ..] if [*first, *second] == GZIP_MAGIC => Some(Self::Gzip),
-            [_, _, ..] => Some(Self::Plain),
+            [first, rest @ ..] if rest.len() >= ZSTD_SKIPPABLE_REST.len() => {
+                let is_frame = head.starts_with(&ZSTD_MAGIC);
+                let is_skippable =
+                    first & 0xf0 == ZSTD_SKIPPABLE_FIRST && rest.starts_with(&ZSTD_SKIPPABLE_REST);
+                Some(if is_frame || is_skippable {
+                    Self::Zstd
+                } else {
+                    Self::Plain
+                })
+            }
             _ => at_end.then_some(Self::Plain),
         }
     }
@@ -54,7 +72,7 @@ impl Layout {
             Format::Json => Some(Self::Array),
             Format::Csv => Some(Self::Rows),
             Format::Auto => {
-                let label = without_gzip_suffix(label);
+                let label = without_compression_suffix(label);
                 // A line may well be an array itself, so here the first character says nothing.
                 if has_suffix(label, ".csv") {
                     return Some(Self::Rows);
@@ -79,13 +97,12 @@ impl Layout {
     }
 }
 
-/// The label without a `.gz` at its end.
-pub(crate) fn without_gzip_suffix(label: &str) -> &str {
-    if has_suffix(label, ".gz") {
-        &label[..label.len() - ".gz".len()]
-    } else {
-        label
-    }
+/// The label without a `.gz` or `.zst` at its end.
+pub(crate) fn without_compression_suffix(label: &str) -> &str {
+    let suffix = [".gz", ".zst"]
+        .into_iter()
+        .find(|suffix| has_suffix(label, suffix));
+    &label[..label.len() - suffix.map_or(0, str::len)]
 }
 
 fn has_suffix(label: &str, suffix: &str) -> bool {
@@ -100,14 +117,16 @@ mod tests {
 
     #[test]
     fn magic_bytes_decide_the_compression() {
-        assert_eq!(
-            Compression::decide(&[0x1f, 0x8b, 8], false),
-            Some(Compression::Gzip)
-        );
-        assert_eq!(Compression::decide(b"{}", false), Some(Compression::Plain));
-        assert_eq!(Compression::decide(&[0x1f], false), None);
-        assert_eq!(Compression::decide(&[0x1f], true), Some(Compression::Plain));
-        assert_eq!(Compression::decide(&[], true), Some(Compression::Plain));
+        let decide = |head: &[u8]| Compression::decide(head, false);
+        assert_eq!(decide(&[0x1f, 0x8b]), Some(Compression::Gzip));
+        assert_eq!(decide(&[0x28, 0xb5, 0x2f, 0xfd]), Some(Compression::Zstd));
+        assert_eq!(decide(&[0x5f, 0x2a, 0x4d, 0x18]), Some(Compression::Zstd));
+        assert_eq!(decide(b"{}\n{"), Some(Compression::Plain));
+        assert_eq!(decide(b"P*M\n"), Some(Compression::Plain));
+        for short in [&[0x1f][..], &[0x28, 0xb5, 0x2f], b"{}", b""] {
+            assert_eq!(decide(short), None);
+            assert_eq!(Compression::decide(short, true), Some(Compression::Plain));
+        }
     }
 
     #[test]
@@ -116,6 +135,7 @@ mod tests {
         assert_eq!(auto("a.ndjson"), Some(Layout::Lines));
         assert_eq!(auto("a.JSONL.GZ"), Some(Layout::Lines));
         assert_eq!(auto("a.csv.gz"), Some(Layout::Rows));
+        assert_eq!(auto("a.ndjson.ZST"), Some(Layout::Lines));
         assert_eq!(auto("a.json"), None);
         assert_eq!(auto("é"), None);
         assert_eq!(

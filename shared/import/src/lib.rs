@@ -10,8 +10,8 @@
 pub mod checkpoint;
 mod csv;
 pub mod declaration;
+mod decoder;
 pub mod format;
-mod gzip;
 pub mod identity;
 pub mod mapping;
 mod pointers;

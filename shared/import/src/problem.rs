@@ -54,6 +54,26 @@ pub enum FileProblem {
         /// Decompressed bytes up to there.
         offset: u64,
     },
+    /// The compressed file ends before its last frame does: the upload was cut.
+    #[error("the zstd file is cut short after {offset} decompressed bytes")]
+    ZstdCutShort {
+        /// Decompressed bytes up to there.
+        offset: u64,
+    },
+    /// The compressed data are damaged, or something that is not zstd follows them.
+    #[error("the zstd file is corrupt after {offset} decompressed bytes")]
+    ZstdCorrupt {
+        /// Decompressed bytes up to there.
+        offset: u64,
+    },
+    /// Decompressing it takes more memory than is granted: it was compressed with `--long` or `--ultra`.
+    #[error(
+        "the zstd file needs a window above {max} bytes; compress it without --long and --ultra"
+    )]
+    ZstdWindow {
+        /// The largest window that is supported.
+        max: u64,
+    },
     /// The stored file is shorter than the place where an earlier slice stopped, so it is not the same file any more.
     #[error("the file ends before byte {offset}, up to which it was read before")]
     Shrunk {

@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use crate::checkpoint::{Checkpoint, Ended, Reading};
 use crate::csv::Columns;
 use crate::declaration::{Csv, Format};
+use crate::decoder::{Decoder, Step};
 use crate::format::{Compression, Layout};
-use crate::gzip::{Gzip, Inflated};
 use crate::ports::{RestartPoint, Source, SourceError};
 use crate::problem::FileProblem;
 use crate::records::{Cut, Cutter, Place};
@@ -168,14 +168,12 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
     /// Where a compressed file can be entered by a slice that goes on from this committed offset: when this slice is its last, or where
     /// so much is read since the last one that reading it again would cost more than keeping this one.
     pub(crate) fn restart_point(&mut self, offset: u64, last: bool) -> Option<RestartPoint> {
-        let Codec::Gzip(gzip) = &mut self.open.as_mut()?.decoder.codec else {
-            return None;
-        };
-        gzip.forget_before(offset);
-        if !last && gzip.stored() < self.given_at + RESTART_EVERY {
+        let decoder = &mut self.open.as_mut()?.decoder;
+        decoder.forget_before(offset);
+        if !last && decoder.stored() < self.given_at + RESTART_EVERY {
             return None;
         }
-        let point = gzip.restart_point(offset)?;
+        let point = decoder.restart_point(offset)?;
         self.given_at = point.stored;
         Some(point)
     }
@@ -232,20 +230,8 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
     }
 
     fn open_at(&mut self, reading: Reading, offset: u64) -> OpenFile {
-        let mut decoder = Decoder::new(reading.compression);
-        match reading.compression {
-            Compression::Plain => self.stored.position = offset,
-            Compression::Gzip => {
-                let entered = self.restart.as_ref().and_then(Gzip::at);
-                if let Some(gzip) = entered.filter(|gzip| gzip.inflated() <= offset) {
-                    self.stored.position = gzip.stored();
-                    decoder.position = gzip.inflated();
-                    decoder.codec = Codec::Gzip(gzip);
-                }
-                // Without a restart point everything before the offset is inflated once more.
-                decoder.dropping = offset - decoder.position;
-            }
-        }
+        let decoder = Decoder::at(reading.compression, offset, self.restart.as_ref());
+        self.stored.position = decoder.stored();
         OpenFile {
             compression: reading.compression,
             decoder,
@@ -429,111 +415,4 @@ impl<S: Source, C: Fn() -> bool + Sync> StoredBytes<'_, S, C> {
             }
         }
     }
-}
-
-/// Turns stored bytes into the file's bytes, a bounded step at a time.
-struct Decoder {
-    codec: Codec,
-    /// Decompressed bytes that are still to be dropped.
-    dropping: u64,
-    /// Decompressed bytes so far, dropped ones included.
-    position: u64,
-    broken: Option<FileProblem>,
-}
-
-enum Codec {
-    Plain(Input),
-    Gzip(Gzip),
-}
-
-enum Step {
-    Output(Bytes),
-    /// Needs [`Decoder::feed`] or [`Decoder::finish`].
-    Hungry,
-    Done,
-    Broken(FileProblem),
-}
-
-impl Decoder {
-    fn new(compression: Compression) -> Self {
-        let codec = match compression {
-            Compression::Plain => Codec::Plain(Input::default()),
-            Compression::Gzip => Codec::Gzip(Gzip::new()),
-        };
-        Self {
-            codec,
-            dropping: 0,
-            position: 0,
-            broken: None,
-        }
-    }
-
-    /// Only after [`Step::Hungry`], when the last chunk is used up.
-    fn feed(&mut self, chunk: Bytes) {
-        match &mut self.codec {
-            Codec::Plain(input) => input.chunk = chunk,
-            Codec::Gzip(gzip) => gzip.feed(chunk),
-        }
-    }
-
-    fn finish(&mut self) {
-        match &mut self.codec {
-            Codec::Plain(input) => input.finished = true,
-            Codec::Gzip(gzip) => gzip.finish(),
-        }
-    }
-
-    fn step(&mut self) -> Step {
-        if let Some(problem) = &self.broken {
-            return Step::Broken(problem.clone());
-        }
-        let step = match &mut self.codec {
-            Codec::Plain(input) if input.chunk.is_empty() => {
-                if input.finished {
-                    Step::Done
-                } else {
-                    Step::Hungry
-                }
-            }
-            Codec::Plain(input) => Step::Output(std::mem::take(&mut input.chunk)),
-            Codec::Gzip(gzip) => {
-                let offset = self.position;
-                match gzip.step() {
-                    Inflated::Output(bytes) => Step::Output(bytes),
-                    Inflated::Hungry => Step::Hungry,
-                    Inflated::Done => Step::Done,
-                    Inflated::CutShort => Step::Broken(FileProblem::GzipCutShort { offset }),
-                    Inflated::Corrupt => Step::Broken(FileProblem::GzipCorrupt { offset }),
-                }
-            }
-        };
-        match step {
-            Step::Output(mut bytes) => {
-                self.position += bytes.len() as u64;
-                let dropped = usize::try_from(self.dropping)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
-                bytes.advance(dropped);
-                self.dropping -= dropped as u64;
-                Step::Output(bytes)
-            }
-            Step::Done if self.dropping > 0 => self.break_off(FileProblem::Shrunk {
-                offset: self.position + self.dropping,
-            }),
-            Step::Broken(problem) => self.break_off(problem),
-            step => step,
-        }
-    }
-
-    fn break_off(&mut self, problem: FileProblem) -> Step {
-        self.broken = Some(problem.clone());
-        Step::Broken(problem)
-    }
-}
-
-/// A chunk at a time, and whether it is the last.
-#[derive(Default)]
-struct Input {
-    chunk: Bytes,
-    finished: bool,
 }

@@ -3,7 +3,9 @@
 use landfall_import::declaration::Format;
 use landfall_import::{Counts, FileProblem, SliceOutcome};
 
-use crate::world::{World, applied, array, gzip, keys, lines};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+use crate::world::{World, applied, array, gzip, keys, lines, numbered};
 
 #[tokio::test]
 async fn the_same_records_land_from_every_format() {
@@ -333,5 +335,43 @@ async fn a_record_that_a_table_item_can_not_hold_is_rejected_with_the_reason() {
         [
             "1 1 rejected: the record is larger than 383616 bytes, the most that the records table holds"
         ]
+    );
+}
+
+#[tokio::test]
+async fn a_zstd_file_is_read_like_any_other_and_entered_where_a_frame_begins() {
+    let text = numbered(60, |id| {
+        let filling = numbered(20_000, |n| format!("{:x} ", (n * 7919 + id * 31) % 9973));
+        format!("{{\"id\":{id},\"text\":\"{filling}\"}}\n")
+    });
+    let frames = text.as_bytes().chunks(1_000_000);
+    let stored: Vec<u8> = frames
+        .flat_map(|part| compress_to_vec(part, CompressionLevel::Fastest))
+        .collect();
+    let mut world = World::new("a.ndjson.zst", stored);
+    world.limits.record_bytes = 200_000;
+    world.limits.batch_records = 10;
+    world.limits.batch_bytes = 2_000_000;
+    world.store.chunk = 65_536;
+    world.hurried = true;
+    assert_eq!(world.finish().await, (applied(60), None));
+    let opened_at = world.store.opened_at.lock().unwrap().clone();
+    assert!(
+        opened_at.is_sorted() && *opened_at.last().unwrap() > 0,
+        "{opened_at:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_zstd_file_that_is_cut_short_keeps_what_was_good() {
+    let stored = [
+        compress_to_vec(&b"{\"id\":1}\n"[..], CompressionLevel::Fastest),
+        compress_to_vec(&b"{\"id\":2}\n"[..], CompressionLevel::Fastest)[..12].to_vec(),
+    ]
+    .concat();
+    let world = World::new("a.ndjson.zst", stored);
+    assert_eq!(
+        world.finish().await,
+        (applied(1), Some(FileProblem::ZstdCutShort { offset: 9 }))
     );
 }

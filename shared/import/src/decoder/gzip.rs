@@ -16,6 +16,7 @@ use miniz_oxide::inflate::core::inflate_flags::{
 use miniz_oxide::inflate::core::{BlockBoundaryState, DecompressorOxide, decompress_with_limit};
 use serde::{Deserialize, Serialize};
 
+use super::Inflated;
 use crate::ports::RestartPoint;
 
 /// How far back a block can refer (RFC 1951).
@@ -35,17 +36,6 @@ const SPACING: u64 = 4 * 1024 * 1024;
 
 /// The version of a restart point's text.
 const VERSION: u32 = 1;
-
-/// What a step came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Inflated {
-    Output(Bytes),
-    /// Needs [`Gzip::feed`] or [`Gzip::finish`].
-    Hungry,
-    Done,
-    CutShort,
-    Corrupt,
-}
 
 /// A gzip file of one or more members while it is read.
 pub(crate) struct Gzip {
