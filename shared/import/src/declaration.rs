@@ -23,6 +23,9 @@ const SINK_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 /// The largest `limits.batch_bytes`: with [`GROWTH_BYTES`](crate::mapping::GROWTH_BYTES) a record it stays below a commit's size.
 pub(crate) const BATCH_BYTES_MAX: usize = 2_097_152;
 
+/// Default of `limits.file_bytes`: ten times the platform's largest file (PROTOCOL.md 9), for what compression makes of it.
+const FILE_BYTES: u64 = 250_000_000_000;
+
 /// The most mappings one import may declare; each is a lookup for every record.
 const MAPPINGS_MAX: usize = 32;
 
@@ -185,6 +188,8 @@ impl Sink {
 pub struct Limits {
     /// The largest event body that intake takes, in bytes. Not the engine's, but a limit like the others.
     pub body_bytes: usize,
+    /// The largest file, in decompressed bytes; a longer one ends there, with a problem.
+    pub file_bytes: u64,
     /// The largest record, in bytes of the file; a larger one is rejected.
     pub record_bytes: usize,
     /// The most records in one batch.
@@ -201,6 +206,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 262_144,
+            file_bytes: FILE_BYTES,
             record_bytes: 1_048_576,
             batch_records: 90,
             batch_bytes: 2_097_152,
@@ -400,6 +406,11 @@ impl Sink {
 
 impl Limits {
     fn validate(&self, problems: &mut Problems) {
+        problems.add_if(
+            self.file_bytes == 0,
+            "limits.file_bytes",
+            "must be at least 1",
+        );
         let mut within = |key: &str, value: usize, low: usize, high: usize| {
             problems.add_if(
                 !(low..=high).contains(&value),

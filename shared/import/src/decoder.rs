@@ -94,6 +94,11 @@ impl Decoder {
         }
     }
 
+    /// Decompressed bytes so far.
+    pub(crate) const fn position(&self) -> u64 {
+        self.codec.position()
+    }
+
     /// Forgets all places to enter the file at but the last one at or before this decompressed byte, and those behind it.
     pub(crate) fn forget_before(&mut self, offset: u64) {
         match &mut self.codec {

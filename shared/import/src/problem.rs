@@ -74,6 +74,12 @@ pub enum FileProblem {
         /// The largest window that is supported.
         max: u64,
     },
+    /// More comes out of the file than is taken of one: a decompression bomb, or `limits.file_bytes` is too small for this app.
+    #[error("the file is larger than {max} decompressed bytes")]
+    TooLarge {
+        /// `limits.file_bytes`.
+        max: u64,
+    },
     /// The stored file is shorter than the place where an earlier slice stopped, so it is not the same file any more.
     #[error("the file ends before byte {offset}, up to which it was read before")]
     Shrunk {

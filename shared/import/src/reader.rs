@@ -46,6 +46,7 @@ pub(crate) struct ReaderOptions<'a> {
     pub(crate) label: &'a str,
     pub(crate) format: Format,
     pub(crate) csv: &'a Csv,
+    pub(crate) file_bytes: u64,
     pub(crate) record_bytes: usize,
     pub(crate) reopens_without_progress: u32,
 }
@@ -217,6 +218,10 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
             None => {}
         }
         match file.decoder.step() {
+            Step::Output(_) if file.decoder.position() > self.options.file_bytes => {
+                let max = self.options.file_bytes;
+                file.ended = Some(Ended::because(FileProblem::TooLarge { max }));
+            }
             Step::Output(bytes) => file.cutter.push(&bytes),
             Step::Hungry => match self.stored.next().await? {
                 Some(chunk) => file.decoder.feed(chunk),

@@ -210,6 +210,7 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
         label: file.label,
         format: file.import.format,
         csv: &file.import.csv,
+        file_bytes: limits.file_bytes,
         record_bytes: limits.record_bytes,
         reopens_without_progress: limits.attempts_without_progress,
     };

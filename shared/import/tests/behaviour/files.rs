@@ -375,3 +375,21 @@ async fn a_zstd_file_that_is_cut_short_keeps_what_was_good() {
         (applied(1), Some(FileProblem::ZstdCutShort { offset: 9 }))
     );
 }
+
+#[tokio::test]
+async fn more_than_is_taken_of_one_file_ends_it_and_what_came_before_is_kept() {
+    // Some 10 KB that become 10 MB.
+    let bomb = numbered(10, |id| {
+        format!("{{\"id\":{id}}}{}\n", " ".repeat(1_000_000))
+    });
+    for bytes in [gzip(&bomb, 1), bomb.clone().into_bytes()] {
+        let mut world = World::new("a.ndjson", bytes);
+        world.limits.record_bytes = 1_100_000;
+        world.limits.batch_bytes = 2_000_000;
+        world.limits.file_bytes = 5_500_000;
+        world.store.chunk = 4096;
+        let (counts, problem) = world.finish().await;
+        assert_eq!(counts, applied(5));
+        assert_eq!(problem, Some(FileProblem::TooLarge { max: 5_500_000 }));
+    }
+}
