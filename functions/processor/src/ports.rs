@@ -393,7 +393,8 @@ impl Ledger for FileLedger<'_> {
             window: point.window.into(),
         };
         let (store, now) = (self.lifecycle.store(), self.lifecycle.now());
-        if let Err(error) = store.keep_restart_point(self.lease, &kept, now).await {
+        let outcome = store.keep_restart_point(self.lease, &kept, self.held_until(), now);
+        if let Err(error) = outcome.await {
             tracing::info!(error = %error, "A restart point was not kept; the next slice reads more of the file.");
         }
     }

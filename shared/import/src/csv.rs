@@ -1,6 +1,8 @@
 //! Rows of comma separated values as records: each row becomes a JSON object with the header's names, so that everything behind the
 //! reader knows JSON only.
 
+use std::collections::HashSet;
+
 use csv_core::{ReadRecordResult, Terminator};
 use memchr::{memchr, memchr_iter, memchr2};
 use serde::{Deserialize, Serialize};
@@ -75,11 +77,12 @@ impl Columns {
         if bytes > HEADER_BYTES {
             return Err(format!("its names have more than {HEADER_BYTES} bytes"));
         }
+        let mut seen = HashSet::with_capacity(names.len());
         for (place, name) in names.iter().enumerate() {
             if name.is_empty() {
                 return Err(format!("column {} has no name", place + 1));
             }
-            if names[..place].contains(name) {
+            if !seen.insert(name) {
                 return Err(format!("two columns are named {name:?}"));
             }
         }

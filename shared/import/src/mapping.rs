@@ -21,6 +21,10 @@ pub const ID_BYTES: usize = 1024;
 /// By how many bytes replaced ids may lengthen a record. It bounds a commit: batch bytes + batch records × this ≤ commit bytes.
 pub const GROWTH_BYTES: usize = 4096;
 
+/// The most ids in one record: with a wildcard a record of a megabyte could hold hundreds of thousands, each of which takes memory and
+/// a look-up.
+const IDS_MAX: usize = 1000;
+
 /// The deepest nesting of objects and arrays in a record: what the parsers of most receivers take.
 const NESTING_MAX: usize = 127;
 
@@ -311,6 +315,9 @@ impl<'a> Rewriter<'a> {
                 at: start..start + value.len(),
                 content,
             }));
+        }
+        if ids[first..].iter().map(Id::count).sum::<usize>() > IDS_MAX {
+            return Err(format!("the record has more than {IDS_MAX} ids"));
         }
         Ok(Read {
             natural_key,
@@ -817,6 +824,19 @@ mod tests {
         let rejecting = [within("/text", r"\[~user:([^\]]*)\]", OnMiss::Reject)];
         assert!(rewritten(untouched, &rejecting, &known).is_err());
         assert!(rewritten(r#"{"text": 7}"#, &declared, &known).is_err());
+    }
+
+    #[test]
+    fn a_record_with_ids_without_measure_is_rejected() {
+        let of = |count: usize| {
+            let record = format!("[{}7]", "7,".repeat(count - 1));
+            rewritten(&record, &[mapping("/*", OnMiss::Keep)], &Known::default())
+        };
+        assert!(of(IDS_MAX).is_ok());
+        assert_eq!(
+            of(IDS_MAX + 1).unwrap_err().reason,
+            "the record has more than 1000 ids"
+        );
     }
 
     #[test]

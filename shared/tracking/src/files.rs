@@ -465,12 +465,13 @@ impl Store {
         Err(Error::Contended)
     }
 
-    /// Keeps the place where a compressed file can be entered again, in place of the one before. It is no state that others race for: whoever
-    /// finds one that is out of date reads more of the file, and nothing else.
+    /// Keeps the place where a compressed file can be entered again, in place of the one before, and renews the lease, both or neither.
+    /// [`Error::Conflict`] as for [`Store::commit`].
     pub async fn keep_restart_point(
         &self,
         lease: &Lease,
         point: &RestartPoint,
+        leased_until: Timestamp,
         now: Timestamp,
     ) -> Result<(), Error> {
         let item = Item::from([
@@ -484,7 +485,8 @@ impl Store {
             ),
         ]);
         let key = keys::restart_point(&lease.tenant, &lease.transfer, &lease.s3_key);
-        self.write(Write::put(key, item)).await
+        let renewed = fenced(lease).set("leased_until", instant(leased_until));
+        self.transact(vec![renewed, Write::put(key, item)]).await
     }
 
     /// The place that was kept last.

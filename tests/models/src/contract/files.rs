@@ -478,7 +478,7 @@ pub(super) async fn the_place_where_a_file_can_be_entered_again_is_kept_for_14_d
     for stored in [7, 8] {
         let store = &subject.store;
         store
-            .keep_restart_point(&taken.lease, &point(stored), NOW)
+            .keep_restart_point(&taken.lease, &point(stored), later(90), NOW)
             .await
             .unwrap();
         assert_eq!(kept(&taken.lease).await, Some(point(stored)));
@@ -498,6 +498,17 @@ pub(super) async fn a_worker_that_was_taken_over_commits_nothing(subject: &Subje
     let late = subject.claimed("k", "a", NOW).await;
     let current = subject.claimed("k", "b", later(90)).await;
     let before = subject.file_row("k").await;
+    let point = RestartPoint {
+        stored: 9,
+        state: String::new(),
+        window: Vec::new(),
+    };
+    let kept = subject
+        .store
+        .keep_restart_point(&late.lease, &point, later(200), NOW);
+    assert_conflict(kept.await);
+    let found = subject.store.restart_point(&current.lease).await;
+    assert_eq!(found.unwrap(), None);
     let commit = batch(1, &["x"]);
     assert_conflict(subject.store.commit(&late.lease, &commit, NOW).await);
     assert_eq!(subject.arrived(&late.lease, &["x"]).await, 0);
