@@ -1,22 +1,26 @@
 //! What the log says, and what it never says.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use serde_json::json;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::cloud::{Cloud, Mode};
 use crate::platform::{
     OTHER, SECRET, TENANT, claims, event, hs256, install, post, upload, webhook,
 };
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What was logged on this thread.
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Lines;
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LINES.with_borrow_mut(|lines| lines.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -25,36 +29,36 @@ impl io::Write for Lines {
     }
 }
 
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
+/// Keeps each thread's lines apart from now on. One subscriber for the whole process: whether a line is wanted at all is decided once
+/// for everybody, and a test beside this one that has no subscriber would decide that it is not.
+fn keep_lines() {
+    static KEPT: Once = Once::new();
+    KEPT.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(|| Lines)
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        // A line that was met first between the two steps above is decided anew.
+        tracing::callsite::rebuild_interest_cache();
+    });
 }
 
-impl Lines {
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
-    }
+fn take() -> String {
+    String::from_utf8(LINES.take()).unwrap()
 }
 
 #[tokio::test]
 async fn the_log_names_the_failing_claim_and_the_canonical_requests_and_never_a_secret() {
     let cloud = Cloud::start().await;
     let intake = cloud.intake();
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_writer(lines.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    keep_lines();
     let mut everything = String::new();
 
     install(&intake, TENANT, SECRET).await;
     install(&intake, TENANT, "rotated-secret").await;
-    everything += &lines.take();
+    everything += &take();
 
     let token = hs256(&claims(TENANT, "/elsewhere"), SECRET);
     let request = post(
@@ -63,7 +67,7 @@ async fn the_log_names_the_failing_claim_and_the_canonical_requests_and_never_a_
         event("listener-triggered", "m-1").to_string(),
     );
     intake.answer(&request).await;
-    let line = lines.take();
+    let line = take();
     let fields: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(fields["auth.claim"], "qsh");
     assert_eq!(fields["tenant.claimed"], TENANT);
@@ -98,7 +102,7 @@ async fn the_log_names_the_failing_claim_and_the_canonical_requests_and_never_a_
     ] {
         assert_eq!(intake.answer(&request).await.status, 200);
     }
-    let stored = lines.take();
+    let stored = take();
     assert!(
         stored.contains(r#""qsh.reading":"below-base""#)
             && stored.contains(r#""metric":"event_unknown_type""#)
@@ -120,7 +124,7 @@ async fn the_log_names_the_failing_claim_and_the_canonical_requests_and_never_a_
             .status,
         503
     );
-    everything += &lines.take();
+    everything += &take();
 
     for secret in [
         SECRET,
