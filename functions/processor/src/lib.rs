@@ -40,7 +40,6 @@ pub struct Processor {
 #[derive(Debug)]
 struct KnownMappings {
     transfer: TransferId,
-    since: Timestamp,
     cache: Arc<MappingCache>,
 }
 
@@ -141,35 +140,25 @@ impl Processor {
         Ok(queue.send(message, pause).await?)
     }
 
-    /// The mappings that are known of a transfer.
+    /// The mappings that are known of a transfer, and believed now.
     fn known_mappings(&self, transfer: &TransferId) -> Arc<MappingCache> {
-        let now = self.lifecycle.now();
         let mut known = self
             .mappings
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        match &*known {
-            Some(known)
-                if known.transfer == *transfer
-                    && now.since(known.since) < ports::MAPPINGS_BELIEVED_FOR =>
-            {
-                Arc::clone(&known.cache)
-            }
+        let cache = match &*known {
+            Some(known) if known.transfer == *transfer => Arc::clone(&known.cache),
             _ => {
-                let cache = Arc::new(MappingCache::new(
-                    self.lifecycle
-                        .configuration()
-                        .import
-                        .limits
-                        .mapping_cache_entries,
-                ));
+                let limits = &self.lifecycle.configuration().import.limits;
+                let cache = Arc::new(MappingCache::new(limits.mapping_cache_entries));
                 *known = Some(KnownMappings {
                     transfer: transfer.clone(),
-                    since: now,
                     cache: Arc::clone(&cache),
                 });
                 cache
             }
-        }
+        };
+        cache.now_is(self.lifecycle.now());
+        cache
     }
 }

@@ -10,8 +10,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use landfall_import::ContentHash;
 use landfall_import::ports::{
-    Batch, CommitError, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened, RejectionKind,
-    RestartPoint, Source, SourceError,
+    Batch, CommitError, Ledger, LedgerUnavailable, MappingPage, Mappings, MappingsError, Opened,
+    RejectionKind, RestartPoint, Source, SourceError,
 };
 use landfall_lifecycle::{Lifecycle, Site};
 use landfall_platform::connect::client::{CallError, Refusal};
@@ -22,9 +22,6 @@ use landfall_tracking::{
 };
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::{TenantId, TransferId};
-
-/// How long a mapping is believed; one that was missing may come meanwhile.
-pub(crate) const MAPPINGS_BELIEVED_FOR: Duration = Duration::from_mins(10);
 
 /// A file behind a signed URL that is asked for again when it dies.
 pub(crate) struct FileSource {
@@ -240,18 +237,38 @@ impl Mappings for SiteMappings<'_> {
             self.site.find_mappings(self.transfer, namespace, keys)
         })
         .await;
-        found.map_err(|error| match error {
-            CallError::Throttled { retry_after } => MappingsError::Throttled { retry_after },
-            CallError::Refused {
-                kind: Refusal::BadRequest | Refusal::TooLarge,
-                ..
-            } => MappingsError::Refused {
-                reason: error.to_string(),
-            },
-            error => MappingsError::Unavailable {
-                reason: error.to_string(),
-            },
+        found.map_err(mappings_error)
+    }
+
+    async fn page(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+    ) -> Result<MappingPage, MappingsError> {
+        let page = patiently(self.clock, || {
+            self.site.mapping_page(self.transfer, namespace, after)
         })
+        .await;
+        let page = page.map_err(mappings_error)?;
+        Ok(MappingPage {
+            items: page.items,
+            next: page.next,
+        })
+    }
+}
+
+fn mappings_error(error: CallError) -> MappingsError {
+    match error {
+        CallError::Throttled { retry_after } => MappingsError::Throttled { retry_after },
+        CallError::Refused {
+            kind: Refusal::BadRequest | Refusal::TooLarge,
+            ..
+        } => MappingsError::Refused {
+            reason: error.to_string(),
+        },
+        error => MappingsError::Unavailable {
+            reason: error.to_string(),
+        },
     }
 }
 

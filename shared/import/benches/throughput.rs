@@ -15,8 +15,8 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, Iter};
 use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
-    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened,
-    RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
+    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, MappingPage, Mappings, MappingsError,
+    Opened, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
 };
 use landfall_import::{
     Checkpoint, ContentHash, File, Import, Limits, MappingCache, Ports, SliceOutcome, Target,
@@ -111,6 +111,12 @@ impl Mappings for Nowhere {
         let cloud_id = |key: &String| (key.clone(), format!("cloud-{key}"));
         Ok(keys.iter().map(cloud_id).collect())
     }
+
+    async fn page(&self, _: &str, _: Option<&str>) -> Result<MappingPage, MappingsError> {
+        Err(MappingsError::Refused {
+            reason: "every id has a mapping here".to_owned(),
+        })
+    }
 }
 
 fn import(source: &Stored, import: &Import, cache: &MappingCache) -> SliceOutcome {
@@ -136,14 +142,14 @@ fn import(source: &Stored, import: &Import, cache: &MappingCache) -> SliceOutcom
         .unwrap()
 }
 
-fn declared(mapped: &[(&str, &str)]) -> Import {
-    let mapping = |(pointer, namespace): &(&str, &str)| Mapping {
+fn declared(mapped: &[(&str, &str, Option<&str>)]) -> Import {
+    let mapping = |(pointer, namespace, prefix): &(&str, &str, Option<&str>)| Mapping {
         pointer: (*pointer).to_owned(),
         pattern: None,
         namespace: (*namespace).to_owned(),
         on_miss: OnMiss::Reject,
         placeholder: None,
-        key_prefix: None,
+        key_prefix: prefix.map(str::to_owned),
     };
     Import {
         label: "*".to_owned(),
@@ -185,7 +191,10 @@ fn throughput(criterion: &mut Criterion) {
         ("import: lines, a natural key, no mapping", &[][..]),
         (
             "import: lines, a natural key, two mapped ids",
-            &[("/author", "identity:user"), ("/space", "confluence:space")],
+            &[
+                ("/author", "identity:user", Some("confluence.userkey/")),
+                ("/space", "confluence:space", None),
+            ],
         ),
     ] {
         let declared = declared(mapped);

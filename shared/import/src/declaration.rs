@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use crate::csv::Columns;
 use crate::format::without_compression_suffix;
-use crate::mapping::{Rewriter, Uncompilable, pattern};
+use crate::mapping::{Rewriter, Uncompilable, key_problem, pattern};
 use crate::pointers::WILDCARD;
 use crate::ports::{COMMIT_WRITES, MAPPING_KEYS};
 
@@ -125,14 +125,15 @@ pub struct Mapping {
     pub pointer: String,
     /// Regular expression that finds ids inside the text that the pointer leads to; its one group is the id.
     pub pattern: Option<String>,
-    /// The platform's namespace, an opaque string such as `identity:user`.
+    /// The platform's namespace, such as `identity:user`. One that nobody documents is an opaque string.
     pub namespace: String,
     /// What to do with an id that the platform doesn't know.
     #[serde(default)]
     pub on_miss: OnMiss,
     /// What replaces an unknown id, with `on_miss = "placeholder"`.
     pub placeholder: Option<String>,
-    /// Put before the id for the lookup only, such as `confluence.userkey/`.
+    /// Put before the id for the lookup only, such as `confluence.userkey/`. Where the keys of a namespace begin with documented forms, it is
+    /// one of them, and an id that begins with one already is left as it is.
     pub key_prefix: Option<String>,
 }
 
@@ -367,6 +368,9 @@ impl Mapping {
             format!("{at}.key_prefix"),
             format!("must have 1 to {PLACEHOLDER_BYTES} bytes, or be left out"),
         );
+        if let Some(problem) = key_problem(self) {
+            problems.add(format!("{at}.key_prefix"), problem);
+        }
     }
 }
 
@@ -611,7 +615,7 @@ mod tests {
 
             [[imports.mappings]]
             pointer = "/a~2"
-            namespace = "identity:user"
+            namespace = "com.example:user"
             placeholder = "x"
             key_prefix = ""
 
@@ -644,6 +648,7 @@ mod tests {
                 "imports[1].mappings[1].placeholder: has a meaning only with on_miss = \"placeholder\"",
                 "imports[1].mappings[1].key_prefix: must have 1 to 256 bytes, or be left out",
                 "imports[1].mappings[2].pointer: a \"~\" must be written \"~0\", and a \"/\" inside a name \"~1\"",
+                "imports[1].mappings[2].key_prefix: is needed, or no id is ever found: in identity:user write \"email/\", \"jira.userkey/\", \"jira.username/\", \"confluence.userkey/\"; Confluence's user names have no mapping, so export the user's key",
                 "imports[1].mappings[2].pointer: is declared twice in this import",
                 "sink.url: must be https; http is possible to a loopback host only",
                 "sink.timeout: must be from 1ms to 1m",

@@ -1,10 +1,13 @@
 //! Replaces server ids by cloud ids, as declared: finds them in the records of a batch, looks them up a hundred at a time, remembers the
 //! answers, and writes the records anew around them. Whatever is no id stays as it was written, byte by byte.
 
+mod cache;
+mod keys;
+mod look_up;
+
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2_iter;
@@ -13,7 +16,9 @@ use serde_json::{Number, Value};
 
 use crate::declaration::{Import, Mapping, OnMiss};
 use crate::pointers::{Found, Pointers, TooManyCases};
-use crate::ports::{MAPPING_KEYS, Mappings, MappingsError};
+
+pub use self::cache::MappingCache;
+pub(crate) use self::keys::problem as key_problem;
 
 /// The longest id, in bytes; with its prefix it is a key of the platform's.
 pub const ID_BYTES: usize = 1024;
@@ -30,33 +35,6 @@ const NESTING_MAX: usize = 127;
 
 /// The most memory that a compiled pattern may take, in bytes.
 const PATTERN_BYTES: usize = 1_048_576;
-
-/// Remembers which ids have which cloud id, and which have none. One per transfer: server ids of two servers are not the same ids.
-///
-/// Holds at most the given number of entries (and some 300 bytes for each); what was not asked for lately is forgotten first.
-#[derive(Debug)]
-pub struct MappingCache {
-    entries: Mutex<Generations>,
-}
-
-/// Two halves: what is asked for moves to the young one; when that is full, it becomes the old one, and the old one is forgotten.
-#[derive(Debug)]
-struct Generations {
-    half: usize,
-    kinds: HashMap<Kind, usize>,
-    young: Generation,
-    old: Generation,
-}
-
-/// What an id alone doesn't say: namespace and prefix of its key.
-type Kind = (String, String);
-
-/// Answers by the number of their kind, and by their id.
-#[derive(Debug, Default)]
-struct Generation {
-    kinds: Vec<HashMap<String, Answer>>,
-    entries: usize,
-}
 
 /// What the platform said of an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,67 +74,6 @@ impl CloudId {
 
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
-}
-
-impl MappingCache {
-    /// A cache of at most so many entries.
-    pub fn new(entries: usize) -> Self {
-        Self {
-            entries: Mutex::new(Generations {
-                half: (entries / 2).max(1),
-                kinds: HashMap::new(),
-                young: Generation::default(),
-                old: Generation::default(),
-            }),
-        }
-    }
-
-    /// How many entries are remembered.
-    pub fn len(&self) -> usize {
-        let entries = self.lock();
-        entries.young.entries + entries.old.entries
-    }
-
-    /// Whether nothing is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Generations> {
-        // A panic elsewhere can't leave the maps half changed.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Generations {
-    /// The number of a kind of ids.
-    fn kind(&mut self, mapping: &Mapping) -> usize {
-        let prefix = mapping.key_prefix.clone().unwrap_or_default();
-        let next = self.kinds.len();
-        let kind = (mapping.namespace.clone(), prefix);
-        *self.kinds.entry(kind).or_insert(next)
-    }
-
-    fn find(&mut self, kind: usize, id: &str) -> Option<Answer> {
-        if let Some(answer) = self.young.kinds.get(kind).and_then(|ids| ids.get(id)) {
-            return Some(answer.clone());
-        }
-        let (id, answer) = self.old.kinds.get_mut(kind)?.remove_entry(id)?;
-        self.old.entries -= 1;
-        self.insert(kind, id, answer.clone());
-        Some(answer)
-    }
-
-    fn insert(&mut self, kind: usize, id: String, answer: Answer) {
-        if self.young.entries >= self.half {
-            self.old = std::mem::take(&mut self.young);
-        }
-        if self.young.kinds.len() <= kind {
-            self.young.kinds.resize_with(kind + 1, HashMap::new);
-        }
-        let known = self.young.kinds[kind].insert(id, answer);
-        self.young.entries += usize::from(known.is_none());
-    }
 }
 
 /// Why a declared import can't be carried out. [`Declaration::validate`](crate::Declaration::validate) tells it with the key.
@@ -325,65 +242,6 @@ impl<'a> Rewriter<'a> {
         })
     }
 
-    /// What the platform knows of these ids, in their order: asks for what the cache doesn't know.
-    pub(crate) async fn look_up<M: Mappings>(
-        &self,
-        mappings: &M,
-        cache: &MappingCache,
-        ids: &[Id<'_>],
-    ) -> Result<Vec<Answer>, MappingsError> {
-        let kinds: Vec<usize> = {
-            let mut cache = cache.lock();
-            let declared = self.import.mappings.iter();
-            declared.map(|mapping| cache.kind(mapping)).collect()
-        };
-        let mut answers = Vec::with_capacity(ids.len());
-        // By namespace and key: the kind, the id, and which answers wait for it.
-        let mut unknown: BTreeMap<&str, BTreeMap<String, Unknown>> = BTreeMap::new();
-        {
-            let mut cache = cache.lock();
-            for id in ids {
-                let (mapping, kind) = (&self.import.mappings[id.mapping], kinds[id.mapping]);
-                for text in id.texts() {
-                    // An empty id is a miss that nobody needs to be asked for.
-                    let known = if text.is_empty() {
-                        Some(Answer::Missing)
-                    } else {
-                        cache.find(kind, text)
-                    };
-                    if known.is_none() {
-                        let key = format!(
-                            "{}{text}",
-                            mapping.key_prefix.as_deref().unwrap_or_default()
-                        );
-                        let asked = unknown.entry(&mapping.namespace).or_default().entry(key);
-                        let asked = asked.or_insert_with(|| Unknown::new(kind, text));
-                        asked.answers.push(answers.len());
-                    }
-                    answers.push(known.unwrap_or(Answer::Missing));
-                }
-            }
-        }
-        for (namespace, unknown) in unknown {
-            let unknown: Vec<(String, Unknown)> = unknown.into_iter().collect();
-            for asked in unknown.chunks(MAPPING_KEYS) {
-                let keys: Vec<String> = asked.iter().map(|(key, _)| key.clone()).collect();
-                let mut found = mappings.find(namespace, &keys).await?;
-                let mut cache = cache.lock();
-                for (key, unknown) in asked {
-                    let answer = found.remove(key).map_or(Answer::Missing, |cloud_id| {
-                        Answer::CloudId(Arc::new(CloudId::new(cloud_id)))
-                    });
-                    for &waiting in &unknown.answers {
-                        answers[waiting] = answer.clone();
-                    }
-                    cache.insert(unknown.kind, unknown.id.clone(), answer);
-                }
-            }
-        }
-        Ok(answers)
-    }
-
     /// The record with all its ids replaced; `answers` are those to its ids. Appends to `written`, which the records of a batch share,
     /// and leaves it empty. A missing mapping that rejects the record outranks one that holds it.
     pub(crate) fn write(
@@ -408,24 +266,6 @@ impl<'a> Rewriter<'a> {
             }
         }
         rewrite.finish()
-    }
-}
-
-/// An id that the cache doesn't know.
-#[derive(Debug)]
-struct Unknown {
-    kind: usize,
-    id: String,
-    answers: Vec<usize>,
-}
-
-impl Unknown {
-    fn new(kind: usize, id: &str) -> Self {
-        Self {
-            kind,
-            id: id.to_owned(),
-            answers: Vec::new(),
-        }
     }
 }
 
@@ -599,18 +439,23 @@ fn miss(mapping: &Mapping, id: &str, held: bool) -> Unmapped {
     Unmapped {
         held,
         namespace: namespace.clone(),
-        reason: format!("{namespace} has no mapping for {id:?}, the id at {pointer:?}"),
+        reason: format!(
+            "{namespace} has no mapping for {id:?}, the id at {pointer:?}{}",
+            keys::hint(mapping, id)
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::sync::Mutex;
 
     use futures_util::FutureExt as _;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ports::{MappingPage, Mappings, MappingsError};
 
     /// Knows some keys of every namespace, and writes down what it is asked for.
     #[derive(Default)]
@@ -639,13 +484,17 @@ mod tests {
             let found = |key: &String| Some((key.clone(), self.cloud_ids.get(key)?.clone()));
             Ok(keys.iter().filter_map(found).collect())
         }
+
+        async fn page(&self, _: &str, _: Option<&str>) -> Result<MappingPage, MappingsError> {
+            unreachable!("so few ids are looked up one by one")
+        }
     }
 
     fn mapping(pointer: &str, on_miss: OnMiss) -> Mapping {
         Mapping {
             pointer: pointer.to_owned(),
             pattern: None,
-            namespace: "identity:user".to_owned(),
+            namespace: "com.example:user".to_owned(),
             on_miss,
             placeholder: (on_miss == OnMiss::Placeholder).then(|| "nobody".to_owned()),
             key_prefix: Some("u/".to_owned()),
@@ -735,11 +584,11 @@ mod tests {
         let miss = |on_miss| rewritten(r#"{"a":9}"#, &[mapping("/a", on_miss)], &Known::default());
         assert_eq!(miss(OnMiss::Keep).unwrap(), r#"{"a":9}"#);
         assert_eq!(miss(OnMiss::Placeholder).unwrap(), r#"{"a":"nobody"}"#);
-        let reason = "identity:user has no mapping for \"9\", the id at \"/a\"";
+        let reason = "com.example:user has no mapping for \"9\", the id at \"/a\"";
         for (on_miss, held) in [(OnMiss::Hold, true), (OnMiss::Reject, false)] {
             let unmapped = Unmapped {
                 held,
-                namespace: "identity:user".to_owned(),
+                namespace: "com.example:user".to_owned(),
                 reason: reason.to_owned(),
             };
             assert_eq!(miss(on_miss), Err(unmapped));
@@ -865,47 +714,6 @@ mod tests {
         let record = br#"{"key":1,"key":2}"#;
         let read = rewriter.read(record, &mut Vec::new(), &mut Vec::new());
         assert_eq!(read.unwrap().natural_key, Some("2"));
-    }
-
-    #[test]
-    fn the_cache_stays_within_its_bound_and_keeps_what_is_asked_for() {
-        let cache = MappingCache::new(10);
-        let kind = cache.lock().kind(&mapping("/a", OnMiss::Keep));
-        for number in 0..100 {
-            let mut entries = cache.lock();
-            entries.insert(kind, number.to_string(), Answer::Missing);
-            assert!(
-                entries.find(kind, "0").is_some(),
-                "asked for all the time, forgotten at {number}"
-            );
-            drop(entries);
-            assert!(cache.len() <= 10);
-        }
-        assert_eq!(cache.lock().find(kind, "50"), None);
-        assert_eq!(cache.lock().find(kind, "99"), Some(Answer::Missing));
-    }
-
-    #[test]
-    fn an_id_is_another_one_in_another_namespace_or_behind_another_prefix() {
-        let cache = MappingCache::new(10);
-        let one = mapping("/a", OnMiss::Keep);
-        let kind_of = |mapping: &Mapping| cache.lock().kind(mapping);
-        let mut kinds = vec![kind_of(&one)];
-        for other in [
-            Mapping {
-                key_prefix: None,
-                ..one.clone()
-            },
-            Mapping {
-                namespace: "u/".to_owned(),
-                ..one.clone()
-            },
-        ] {
-            let kind = kind_of(&other);
-            assert!(!kinds.contains(&kind));
-            kinds.push(kind);
-        }
-        assert_eq!(kind_of(&one), kinds[0]);
     }
 
     proptest! {

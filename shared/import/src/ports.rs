@@ -16,6 +16,9 @@ use landfall_transfer::Counts;
 /// The most keys that one [`Mappings::find`] asks for (PROTOCOL 5: `mapping/find` takes 100).
 pub const MAPPING_KEYS: usize = 100;
 
+/// The most mappings of one [`Mappings::page`], and what is asked for (PROTOCOL 5: `mapping/page` takes 5,000).
+pub const MAPPING_PAGE: usize = 5_000;
+
 /// The largest record, in bytes after rewriting, that can travel inside a ledger commit.
 ///
 /// A `DynamoDB` item holds 400 KB with its attribute names; 16 KB are left for the key, the hash and the rest.
@@ -93,6 +96,22 @@ pub trait Mappings: Sync {
         namespace: &str,
         keys: &[String],
     ) -> impl Future<Output = Result<HashMap<String, String>, MappingsError>> + Send;
+
+    /// A page of all mappings of one namespace: the first, or the one that [`MappingPage::next`] of the page before it names.
+    fn page(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+    ) -> impl Future<Output = Result<MappingPage, MappingsError>> + Send;
+}
+
+/// Some of a namespace's mappings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MappingPage {
+    /// Keys and their cloud ids; of a key that comes again, in this page or a later one, the first counts.
+    pub items: Vec<(String, String)>,
+    /// What names the next page; none on the last one.
+    pub next: Option<String>,
 }
 
 /// Why mappings can't be looked up just now.

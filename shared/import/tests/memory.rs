@@ -14,8 +14,8 @@ use futures_util::{StreamExt as _, stream};
 use landfall_clock::Clock;
 use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
-    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, Mappings, MappingsError, Opened,
-    RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
+    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, MAPPING_PAGE, MappingPage, Mappings,
+    MappingsError, Opened, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
 };
 use landfall_import::{
     Checkpoint, ContentHash, Counts, File, Import, Limits, MappingCache, Ports, SliceOutcome,
@@ -130,6 +130,23 @@ impl Mappings for MostMappings {
             .map(|key| (key.clone(), format!("cloud-{key}")))
             .collect())
     }
+
+    /// Endless, as far as a cache can tell.
+    async fn page(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+    ) -> Result<MappingPage, MappingsError> {
+        let page = after.map_or(0, |after| after.parse::<usize>().unwrap() + 1);
+        let item = |number| {
+            let key = format!("{namespace} {page} {number}");
+            (key.clone(), format!("cloud-{key}"))
+        };
+        Ok(MappingPage {
+            items: (0..MAPPING_PAGE).map(item).collect(),
+            next: Some(page.to_string()),
+        })
+    }
 }
 
 struct NoSink;
@@ -161,7 +178,7 @@ fn mapping(pointer: &str, namespace: &str) -> Mapping {
         namespace: namespace.to_owned(),
         on_miss: OnMiss::Keep,
         placeholder: None,
-        key_prefix: None,
+        key_prefix: (namespace == "identity:user").then(|| "confluence.userkey/".to_owned()),
         pattern: None,
     }
 }

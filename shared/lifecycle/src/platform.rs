@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use landfall_platform::connect::client::{
-    ActiveTransfer, CallError, ListedFile, Progress, Recent, Refusal, ServerError, Status as Sent,
-    Tenant,
+    ActiveTransfer, CallError, ListedFile, Page, Progress, Recent, Refusal, ServerError,
+    Status as Sent, Tenant,
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_platform::hosts::Hosts;
@@ -93,6 +93,18 @@ impl Site {
     ) -> Result<HashMap<String, String>, CallError> {
         self.api
             .find_mappings(&self.tenant, id, namespace, keys)
+            .await
+    }
+
+    /// A page of all mappings of a namespace; `after` is what the page before named.
+    pub async fn mapping_page(
+        &self,
+        id: &TransferId,
+        namespace: &str,
+        after: Option<&str>,
+    ) -> Result<Page<(String, String)>, CallError> {
+        self.api
+            .mapping_page(&self.tenant, id, namespace, after)
             .await
     }
 

@@ -41,6 +41,7 @@ namespace = "jira/classic:project"
 [[imports.mappings]]
 pointer = "/author"
 namespace = "identity:user"
+key_prefix = "jira.userkey/"
 on_miss = "hold"
 """
 

@@ -153,7 +153,7 @@ fn configuration_text(extra: &str) -> String {
          [app]\nkey = \"{APP_KEY}\"\nbase_url = \"https://app.example.com\"\n\
          [limits]\nbatch_records = 4\n\
          [[imports]]\nlabel = \"*\"\nnatural_key = \"/id\"\n\
-         [[imports.mappings]]\npointer = \"/author\"\nnamespace = \"identity:user\"\non_miss = \"hold\"\n\
+         [[imports.mappings]]\npointer = \"/author\"\nnamespace = \"identity:user\"\nkey_prefix = \"jira.userkey/\"\non_miss = \"hold\"\n\
          {extra}"
     )
 }

@@ -11,7 +11,8 @@ use landfall_clock::Clock;
 use landfall_lifecycle::{Api, Opened};
 use landfall_models::{Call, Fate, Weather};
 use landfall_platform::connect::client::{
-    ActiveTransfer, CallError, ListedFile, Progress, Recent, Refusal, ServerError, Status, Tenant,
+    ActiveTransfer, CallError, ListedFile, Page, Progress, Recent, Refusal, ServerError, Status,
+    Tenant,
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_transfer::{Timestamp, TransferId};
@@ -660,11 +661,33 @@ impl Api for PlatformModel {
                     .filter(|transfer| transfer.ended.is_none())
                     .ok_or(refused(403, Refusal::Gone))?;
                 // A user whom the core migration left out has no mapping.
-                Ok(keys
-                    .iter()
-                    .filter(|key| !key.starts_with("unmapped"))
-                    .map(|key| (key.clone(), format!("cloud-{key}")))
-                    .collect())
+                let cloud_id = |key: &String| {
+                    let user = key.strip_prefix("jira.userkey/")?;
+                    let cloud_id =
+                        (!user.starts_with("unmapped")).then(|| format!("cloud-{user}"))?;
+                    Some((key.clone(), cloud_id))
+                };
+                Ok(keys.iter().filter_map(cloud_id).collect())
+            })
+            .await
+        }
+        .boxed()
+    }
+
+    fn mapping_page<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        namespace: &'call str,
+        _: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<(String, String)>, CallError>> {
+        async move {
+            // Its users are whoever is asked for, so there is no list of them.
+            self.pass("mapping_page", namespace, false, tenant, |state| {
+                owned(state, &tenant.client_key, transfer.as_str())
+                    .filter(|transfer| transfer.ended.is_none())
+                    .ok_or(refused(403, Refusal::Gone))?;
+                Err(refused(400, Refusal::BadRequest))
             })
             .await
         }

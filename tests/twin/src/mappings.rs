@@ -125,7 +125,10 @@ impl Mappings {
 fn fits(namespace: &str, key: &str) -> bool {
     let user = USER_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
     if namespace == USER_NAMESPACE {
-        user
+        // PROTOCOL 8: a Confluence user's name finds nothing, the 32 digits of the internal key do.
+        let internal =
+            |key: &str| key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
+        user && key.strip_prefix("confluence.userkey/").is_none_or(internal)
     } else if namespace == "identity:group" {
         key.starts_with(GROUP_PREFIX)
     } else {
@@ -164,6 +167,12 @@ mod tests {
                 .find(USER_NAMESPACE, "jira.userkey/JIRAUSER10100", 0.0)
                 .is_some()
         );
+        assert_eq!(
+            mappings.find(USER_NAMESPACE, "confluence.userkey/admin", 0.0),
+            None
+        );
+        let internal = format!("confluence.userkey/{}", user_key(Product::Confluence, 3));
+        assert!(mappings.find(USER_NAMESPACE, &internal, 0.0).is_some());
         assert_eq!(mappings.find(PROJECT, "10002", 1.0), None);
         mappings.declare(
             PROJECT,

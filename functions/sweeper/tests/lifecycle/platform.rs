@@ -200,10 +200,11 @@ async fn signed_url(
 
 async fn mappings(body: String) -> Response {
     let keys: Vec<String> = serde_json::from_str(&body).unwrap();
-    let known = keys
-        .into_iter()
-        .filter(|key| !key.starts_with("hole"))
-        .map(|key| (key.clone(), format!("cloud-{key}")));
+    let known = keys.into_iter().filter_map(|key| {
+        let user = key.strip_prefix("jira.userkey/").unwrap();
+        let cloud_id = (!user.starts_with("hole")).then(|| format!("cloud-{user}"))?;
+        Some((key, cloud_id))
+    });
     axum::Json(known.collect::<HashMap<_, _>>()).into_response()
 }
 

@@ -50,7 +50,7 @@ impl World {
         let text = "version = 1\n[app]\nkey = \"app\"\nbase_url = \"https://app.example.com\"\n\
              [connect]\ntenant_hosts = [\"127.0.0.1\"]\n[downloads]\nhosts = [\"127.0.0.1\"]\n\
              [[imports]]\nlabel = \"*\"\nnatural_key = \"/id\"\n\
-             [[imports.mappings]]\npointer = \"/author\"\nnamespace = \"identity:user\"\non_miss = \"hold\"\n";
+             [[imports.mappings]]\npointer = \"/author\"\nnamespace = \"identity:user\"\nkey_prefix = \"jira.userkey/\"\non_miss = \"hold\"\n";
         let environment = Environment::read(|name| match name {
             "LANDFALL_SECRET_KEY" => {
                 Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned())

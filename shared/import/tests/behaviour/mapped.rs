@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use landfall_import::declaration::OnMiss;
 use landfall_import::ports::MappingsError;
-use landfall_import::{Counts, FileProblem};
+use landfall_import::{Counts, FileProblem, MappingCache};
+use landfall_transfer::Timestamp;
 
 use crate::world::{World, applied, interruption, numbered};
 
@@ -159,5 +160,133 @@ async fn a_record_that_grows_without_measure_is_rejected() {
     assert_eq!(
         world.rejections(),
         ["1 1 rejected: the record grows by more than 4096 bytes when its ids are replaced"]
+    );
+}
+
+const USERS: usize = 2_000;
+
+/// A file in which each of [`USERS`] appears once; every tenth has no mapping.
+fn many_users(cache: usize) -> World {
+    let text = numbered(USERS, |id| format!("{{\"id\":{id},\"user\":{id}}}\n"));
+    let mut world = World::new("a.ndjson", text).maps_user(OnMiss::Hold);
+    for user in (1..=USERS).filter(|user| user % 10 > 0) {
+        world = world.knows_user(&user.to_string(), &format!("cloud-{user}"));
+    }
+    world.limits = landfall_import::Limits::default();
+    world.mapping_cache = Some(MappingCache::new(cache));
+    world
+}
+
+fn all_but_a_tenth() -> Counts {
+    Counts {
+        read: USERS as u64,
+        applied: (USERS - USERS / 10) as u64,
+        held: (USERS / 10) as u64,
+        ..Counts::default()
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_of_which_many_ids_are_needed_is_listed_and_comes_to_the_same_with_fewer_calls()
+{
+    let by_finds = many_users(100);
+    assert_eq!(by_finds.finish().await, (all_but_a_tenth(), None));
+    let listed = many_users(50_000);
+    assert_eq!(listed.finish().await, (all_but_a_tenth(), None));
+    assert_eq!(listed.records(), by_finds.records());
+    assert_eq!(listed.rejections(), by_finds.rejections());
+    let calls = |world: &World| {
+        (
+            world.mappings.calls.lock().unwrap().len(),
+            world.mappings.pages.lock().unwrap().len(),
+        )
+    };
+    assert_eq!(calls(&listed), (5, 1), "and nothing is asked for after it");
+    assert_eq!(
+        calls(&by_finds),
+        (23, 1),
+        "one page shows that it is larger than the cache"
+    );
+}
+
+#[tokio::test]
+async fn pages_are_fetched_one_after_the_other_until_there_is_no_next() {
+    let mut world = many_users(50_000);
+    world.mappings.page_size = Some(600);
+    assert_eq!(world.finish().await, (all_but_a_tenth(), None));
+    let pages = world.mappings.pages.lock().unwrap().clone();
+    let after: Vec<Option<String>> = pages.into_iter().map(|(_, after)| after).collect();
+    // As text, and sorted: the 600th and the 1200th of those that have a mapping.
+    let mut keys: Vec<String> = world
+        .mappings
+        .known
+        .keys()
+        .map(|(_, key)| key.clone())
+        .collect();
+    keys.sort_unstable();
+    let last = |place: usize| Some(keys[place - 1].clone());
+    assert_eq!(after, [None, last(600), last(1200)]);
+    assert_eq!(world.mappings.calls.lock().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn a_namespace_that_can_t_be_listed_is_looked_up_one_by_one() {
+    let world = many_users(50_000);
+    let refused = MappingsError::Refused {
+        reason: "400".to_owned(),
+    };
+    world
+        .mappings
+        .page_errors
+        .lock()
+        .unwrap()
+        .push_back(refused);
+    assert_eq!(world.finish().await, (all_but_a_tenth(), None));
+    assert_eq!(world.mappings.calls.lock().unwrap().len(), 23);
+    assert_eq!(world.mappings.pages.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_platform_that_asks_to_wait_instead_of_a_page_ends_the_slice() {
+    let world = many_users(50_000);
+    let retry_after = Some(Duration::from_secs(3));
+    let throttled = MappingsError::Throttled { retry_after };
+    world
+        .mappings
+        .page_errors
+        .lock()
+        .unwrap()
+        .push_back(throttled);
+    assert_eq!(
+        interruption(world.slice().await),
+        ("the platform asks to slow down".to_owned(), retry_after)
+    );
+    assert_eq!(world.finish().await, (all_but_a_tenth(), None));
+}
+
+#[tokio::test]
+async fn a_mapping_that_comes_later_is_found_once_its_absence_is_not_believed_any_more() {
+    let mut world = world(OnMiss::Keep);
+    let cache = MappingCache::new(100);
+    let start = Timestamp::from_millis(1_790_000_000_000);
+    cache.now_is(start);
+    world.mapping_cache = Some(cache);
+    world.finish().await;
+    let calls = |world: &World| world.mappings.calls.lock().unwrap().len();
+    assert_eq!(calls(&world), 1);
+    let mut world = world.knows_user("9", "900");
+    world.ledger = crate::world::MemoryLedger::default();
+    world.finish().await;
+    assert_eq!(
+        (calls(&world), world.records()[2].as_str()),
+        (1, "{\"id\":3,\"user\":9}")
+    );
+    let later = start + Duration::from_mins(5);
+    world.mapping_cache.as_ref().unwrap().now_is(later);
+    world.ledger = crate::world::MemoryLedger::default();
+    world.finish().await;
+    assert_eq!(
+        (calls(&world), world.records()[2].as_str()),
+        (2, "{\"id\":3,\"user\":900}")
     );
 }

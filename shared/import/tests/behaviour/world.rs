@@ -14,8 +14,8 @@ use futures_util::{StreamExt as _, stream};
 use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
     Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Ledger, LedgerUnavailable,
-    MAPPING_KEYS, Mappings, MappingsError, Opened, Rejection, RejectionKind, RestartPoint, Sink,
-    SinkError, SinkOutcome, Source, SourceError,
+    MAPPING_KEYS, MAPPING_PAGE, MappingPage, Mappings, MappingsError, Opened, Rejection,
+    RejectionKind, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
 };
 use landfall_import::{
     Checkpoint, ContentHash, Counts, File, FileProblem, Import, Limits, MappingCache, Ports,
@@ -241,6 +241,11 @@ pub(crate) struct MemoryMappings {
     pub(crate) known: HashMap<(String, String), String>,
     pub(crate) calls: Mutex<Vec<(String, Vec<String>)>>,
     pub(crate) errors: Mutex<VecDeque<MappingsError>>,
+    /// Namespaces of the pages that were fetched, and after which key.
+    pub(crate) pages: Mutex<Vec<(String, Option<String>)>>,
+    pub(crate) page_errors: Mutex<VecDeque<MappingsError>>,
+    /// The platform's largest page, where a test wants a small one.
+    pub(crate) page_size: Option<usize>,
 }
 
 impl Mappings for MemoryMappings {
@@ -268,6 +273,34 @@ impl Mappings for MemoryMappings {
                 ))
             })
             .collect())
+    }
+
+    async fn page(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+    ) -> Result<MappingPage, MappingsError> {
+        self.pages
+            .lock()
+            .unwrap()
+            .push((namespace.to_owned(), after.map(str::to_owned)));
+        if let Some(error) = self.page_errors.lock().unwrap().pop_front() {
+            return Err(error);
+        }
+        let of_namespace = self.known.iter().filter(|((of, _), _)| of == namespace);
+        let mut items: Vec<(String, String)> = of_namespace
+            .map(|((_, key), cloud_id)| (key.clone(), cloud_id.clone()))
+            .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
+            .collect();
+        items.sort_unstable();
+        let size = self.page_size.unwrap_or(MAPPING_PAGE);
+        let has_next = items.len() > size;
+        items.truncate(size);
+        let last = items.last().map(|(key, _)| key.clone());
+        Ok(MappingPage {
+            items,
+            next: last.filter(|_| has_next),
+        })
     }
 }
 
@@ -345,6 +378,8 @@ pub(crate) struct World {
     pub(crate) sink: Option<MemorySink>,
     /// Whether every slice is out of time from its beginning: then it commits one batch.
     pub(crate) hurried: bool,
+    /// The cache of all slices, where a test has one; otherwise each begins with nothing.
+    pub(crate) mapping_cache: Option<MappingCache>,
 }
 
 impl World {
@@ -378,6 +413,7 @@ impl World {
             mappings: MemoryMappings::default(),
             sink: None,
             hurried: false,
+            mapping_cache: None,
         }
     }
 
@@ -421,12 +457,12 @@ impl World {
             import: &self.import,
             rerun: self.rerun,
         };
-        let cache = MappingCache::new(1000);
+        let own = MappingCache::new(1000);
         let ports = Ports {
             source: &self.store,
             ledger: &self.ledger,
             mappings: &self.mappings,
-            mapping_cache: &cache,
+            mapping_cache: self.mapping_cache.as_ref().unwrap_or(&own),
             target: self.sink.as_ref().map_or(Target::Ledger, Target::Sink),
         };
         let stored = self.ledger.stored.lock().unwrap().checkpoint.clone();

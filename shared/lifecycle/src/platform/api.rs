@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use landfall_platform::connect::client::{
-    CallError, ListedFile, Progress, Recent, ServerError, Tenant,
+    CallError, ListedFile, Page, Progress, Recent, ServerError, Tenant,
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_transfer::TransferId;
@@ -51,6 +51,15 @@ pub trait Api: fmt::Debug + Send + Sync {
         namespace: &'call str,
         keys: &'call [String],
     ) -> BoxFuture<'call, Result<HashMap<String, String>, CallError>>;
+
+    /// A page of all mappings of a namespace, pairs of the server's key and the cloud's value; `after` is what the page before named.
+    fn mapping_page<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        namespace: &'call str,
+        after: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<(String, String)>, CallError>>;
 
     /// What the server's listener failed with, where the platform knows it.
     fn server_error<'call>(

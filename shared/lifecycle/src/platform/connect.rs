@@ -4,7 +4,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use landfall_platform::connect::client::{
-    CallError, Client, ListedFile, Progress, Recent, ServerError, Settings, Tenant,
+    CallError, Client, ListedFile, Page, Progress, Recent, ServerError, Settings, Tenant,
 };
 use landfall_platform::downloads::{Download, DownloadError, Downloads, SignedUrl};
 use landfall_runtime::{Clock, Configuration};
@@ -21,6 +21,9 @@ const DOWNLOAD_CONNECT: Duration = Duration::from_secs(5);
 
 /// Longest silence within a download, after which it counts as cut.
 const DOWNLOAD_IDLE: Duration = Duration::from_secs(15);
+
+/// Mappings of a page: the most that the platform gives (PROTOCOL 5).
+const MAPPING_PAGE: u16 = 5_000;
 
 /// The platform's Connect flavour: its REST API, and the object store behind signed URLs.
 #[derive(Debug)]
@@ -94,6 +97,18 @@ impl Api for Connect {
     ) -> BoxFuture<'call, Result<HashMap<String, String>, CallError>> {
         self.client
             .find_mappings(tenant, transfer.as_str(), namespace, keys)
+            .boxed()
+    }
+
+    fn mapping_page<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        namespace: &'call str,
+        after: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<(String, String)>, CallError>> {
+        self.client
+            .mapping_page(tenant, transfer.as_str(), namespace, after, MAPPING_PAGE)
             .boxed()
     }
 

@@ -59,6 +59,16 @@ impl Api for Memory {
         ready(Ok(HashMap::new())).boxed()
     }
 
+    fn mapping_page<'call>(
+        &'call self,
+        _: &'call Tenant,
+        _: &'call TransferId,
+        _: &'call str,
+        _: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<(String, String)>, CallError>> {
+        ready(Err(CallError::Unauthorized)).boxed()
+    }
+
     fn server_error<'call>(
         &'call self,
         _: &'call Tenant,

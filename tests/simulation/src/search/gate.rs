@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use landfall_lifecycle::{Api, Opened};
 use landfall_models::{QueueModel, TableModel};
 use landfall_platform::connect::client::{
-    CallError, ListedFile, Progress, Recent, ServerError, Tenant,
+    CallError, ListedFile, Page as PageOf, Progress, Recent, ServerError, Tenant,
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_tracking::{
@@ -312,6 +312,17 @@ impl Api for Gated<PlatformModel> {
             found
         }
         .boxed()
+    }
+
+    fn mapping_page<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        namespace: &'call str,
+        after: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<PageOf<(String, String)>, CallError>> {
+        let call = self.model.mapping_page(tenant, transfer, namespace, after);
+        async move { self.call("mapping_page", namespace, false, call).await }.boxed()
     }
 
     fn server_error<'call>(
