@@ -13,7 +13,7 @@ from .delivery import Failure, Service, UnusableArgument, secret_bytes
 DESCRIPTION = "Checks a running service against the contract of Landfall's HTTP sink (openapi.yaml)."
 
 EPILOGUE = """
-The service gets some sixty requests with about 350 records of the tenant "landfall-conformance". Every run uses new keys, and
+The service gets some sixty requests with about 350 records (and with --raw some thirty more, with 30 MB) of the tenant "landfall-conformance". Every run uses new keys, and
 deletes nothing: run it against a test system, and delete the records of that tenant yourself.
 
 A service that doesn't take records like {"id": "…", "landfall_conformance": true, "revision": 1} gets its own with --record:
@@ -35,6 +35,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, default=20.0, metavar="SECONDS", help="for one delivery, as sink.timeout (default: 20)")
     parser.add_argument("--label", default="landfall-conformance.ndjson", help="the file's label in the batches (default: %(default)s)")
     parser.add_argument("--record", type=Path, metavar="FILE", help="a record that the service takes, with {key} and {revision} in its strings")
+    parser.add_argument("--raw", action="store_true", help='run the checks of raw files too, which an import with format = "raw" needs')
     parser.add_argument("--only", action="append", metavar="NAME", help="run only this check; can be given several times")
     parser.add_argument("--list", action="store_true", help="print the checks and what must hold, and send nothing")
     return parser
@@ -78,7 +79,9 @@ def prepare(given: argparse.Namespace) -> tuple[list[Check], Run]:
         except OSError as error:
             raise UnusableArgument(f"The file of --record can't be read: {error.strerror}. Give the path of a JSON file.") from None
     run = Run(Service(given.url, given.timeout), secret_bytes(secret), given.label, template)
-    return [check for check in CHECKS if not given.only or check.name in given.only], run
+    if given.only:
+        return [check for check in CHECKS if check.name in given.only], run
+    return [check for check in CHECKS if given.raw or not check.raw], run
 
 
 def main() -> int:
@@ -86,7 +89,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.list:
         for check in CHECKS:
-            print(f"{check.name:<19} {check.must_hold}")
+            print(f"{check.name:<19} {check.must_hold}{' (with --raw)' if check.raw else ''}")
         return 0
     try:
         checks, run = prepare(given)

@@ -71,9 +71,13 @@ class Run:
     def batch(self, records: list[Record], label: str | None = None) -> Batch:
         return delivery.batch(self.identity(), self.chain, self.label if label is None else label, records)
 
+    def pieces(self, content: bytes, label: str, transfer: str | None = None) -> list[Batch]:
+        """The pieces of a raw file that no service knows."""
+        return delivery.pieces(self.identity(), self.chain, label, content, transfer)
+
     def send(self, batch: Batch, sent: str) -> Exchange:
         """Delivers a batch, signed now."""
-        return self.service.post(delivery.headers(self.secret, batch.identity, batch.body), batch.body, sent)
+        return self.service.post(delivery.headers(self.secret, batch.identity, batch.body) | batch.headers, batch.body, sent)
 
     def outcomes(self, batch: Batch, sent: str) -> tuple[dict[str, Result], Exchange]:
         """Delivers a batch that must be accepted."""
@@ -445,6 +449,79 @@ def kept_connection(run: Run) -> list[str]:
     return []
 
 
+# Two whole pieces and three bytes, of which no two pieces are equal, with what a text must not hold.
+RAW_CONTENT = (bytes(range(256)) * (delivery.PIECE_BYTES // 128 + 1))[3 : 2 * delivery.PIECE_BYTES + 6]
+RAW_ADVICE = "Take bodies of application/octet-stream: the header landfall-piece says which piece of which file each is."
+
+
+def _raw_file(run: Run, content: bytes, label: str, transfer: str | None = None) -> tuple[list[Batch], list[Result], list[Exchange]]:
+    pieces, found, exchanges = run.pieces(content, label, transfer), [], []
+    for number, piece in enumerate(pieces, 1):
+        try:
+            result, exchange = run.outcomes(piece, f"Piece {number} of {len(pieces)} of a raw file")
+        except Failure as failure:
+            raise Failure(failure.wrong, failure.exchanges, RAW_ADVICE if failure.exchanges[0].status in (400, 415) else failure.advice) from None
+        found.append(result[piece.keys[0]])
+        exchanges.append(exchange)
+    return pieces, found, exchanges
+
+
+def _all_applied(found: list[Result], exchanges: list[Exchange]) -> None:
+    for result, exchange in zip(found, exchanges, strict=True):
+        if result.outcome != "applied":
+            raise Failure(f"The piece is {_said(result)}, but it must be applied: the service can't have it.", exchange, RAW_ADVICE)
+
+
+def raw_file(run: Run) -> list[str]:
+    _, found, exchanges = _raw_file(run, RAW_CONTENT, f"{run.name} für alle \"1\".png")
+    _all_applied(found, exchanges)
+    return []
+
+
+def raw_empty(run: Run) -> list[str]:
+    _, found, exchanges = _raw_file(run, b"", f"{run.name}-empty")
+    _all_applied(found, exchanges)
+    return []
+
+
+def raw_repeated(run: Run) -> list[str]:
+    pieces = run.pieces(RAW_CONTENT, f"{run.name}-repeated")
+    first = []
+    for piece in pieces:
+        found, exchange = run.outcomes(piece, "A piece of a raw file")
+        first.append((found, exchange))
+        again, repeated = run.outcomes(piece, "The same piece again")
+        _same(found, again, [exchange, repeated])
+    for piece, (found, exchange) in zip(pieces, first, strict=True):
+        again, repeated = run.outcomes(piece, "The same piece again, after the last one")
+        _same(found, again, [exchange, repeated])
+    return []
+
+
+def raw_changed_fields(run: Run) -> list[str]:
+    (piece,) = run.pieces(b"one piece", f"{run.name}-fields")
+    for what, before, after in (("label", run.name, f"{run.name}0"), ("length", '"length":9', '"length":8')):
+        changed = piece.headers | {"landfall-piece": piece.headers["landfall-piece"].replace(before, after, 1)}
+        given = delivery.headers(run.secret, piece.identity, piece.body) | changed
+        advice = "Answer 401 unless the SHA-256 of the header landfall-piece, in hexadecimal, is the `webhook-id`: so the signature covers the header, too."
+        run.refused(given, piece, f"A piece of a raw file whose {what} was changed in the header", advice)
+    run.applied(piece, "The same piece, with the header that was signed", NOT_APPLIED)
+    return []
+
+
+def raw_again(run: Run) -> list[str]:
+    label = f"{run.name}-again"
+    _, found, exchanges = _raw_file(run, RAW_CONTENT, label)
+    _all_applied(found, exchanges)
+    _, found, exchanges = _raw_file(run, RAW_CONTENT, label, f"{run.chain}-2")
+    if found[-1].outcome not in ("applied", "unchanged"):
+        raise Failure(f"The file is {_said(found[-1])}, although the service has it.", exchanges[-1], "Answer `unchanged` for a file that you have.")
+    changed, found, exchanges = _raw_file(run, RAW_CONTENT[:-1], label, f"{run.chain}-3")
+    if found[-1].outcome != "applied":
+        raise Failure(f"The changed file is {_said(found[-1])}.", exchanges[-1], "Compare `file_hash`, and replace the file where it differs.")
+    return []
+
+
 def in_time(run: Run) -> list[str]:
     records = [run.record(padding=20_000) for _ in range(90)]
     _, exchange = run.outcomes(run.batch(records), "90 records of 20 kB, as Landfall sends them by default")
@@ -464,6 +541,8 @@ class Check:
     name: str
     must_hold: str
     run: Callable[[Run], list[str]]
+    # Whether it is only for services that take raw files.
+    raw: bool = False
 
 
 CHECKS = [
@@ -517,6 +596,11 @@ CHECKS = [
         "After a refused delivery the next one on the same connection is answered, unless the service closes it with `connection: close`.",
         kept_connection,
     ),
+    Check("raw-file", "The pieces of a raw file are answered, each with one result whose key is the file.", raw_file, raw=True),
+    Check("raw-empty", "An empty raw file is one piece without bytes.", raw_empty, raw=True),
+    Check("raw-repeated", "The same piece again gives the same outcome, also after the last one.", raw_repeated, raw=True),
+    Check("raw-changed-fields", "A piece whose description was changed is refused with 401 or 403.", raw_changed_fields, raw=True),
+    Check("raw-again", "A raw file that comes again in a re-run is `unchanged` or `applied`, and a changed one is `applied`.", raw_again, raw=True),
     Check("in-time", "Every answer is complete within the time-out.", in_time),
 ]
 

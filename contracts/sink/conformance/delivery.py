@@ -19,6 +19,7 @@ BATCH_RECORDS = 99
 BATCH_BYTES = 2_097_152
 RECORD_BYTES = 1_048_576
 GROWTH_BYTES = 4096
+PIECE_BYTES = 2_097_152
 KEY_BYTES = 1024
 NESTING = 127
 ANSWER_BYTES = 1_048_576
@@ -73,6 +74,8 @@ class Batch:
     identity: str
     records: tuple[Record, ...]
     body: bytes
+    # Beside those of the signature.
+    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
@@ -84,6 +87,21 @@ def batch(identity: str, chain: str, label: str, records: list[Record], transfer
     opening = compact({"version": 1, "batch": identity, "tenant": TENANT, "transfer": transfer or chain, "chain": chain, "label": label})
     members = ",".join(record.member() for record in records)
     return Batch(identity, tuple(records), f'{opening[:-1]},"records":[{members}]}}'.encode())
+
+
+def pieces(file: str, chain: str, label: str, content: bytes, transfer: str | None = None) -> list[Batch]:
+    """The pieces of a raw file, as Landfall cuts and describes them. Each is answered with one result, whose key is the file."""
+    made = []
+    for offset in range(0, len(content) or 1, PIECE_BYTES):
+        body = content[offset : offset + PIECE_BYTES]
+        last = offset + PIECE_BYTES >= len(content)
+        described = {"version": 1, "file": file, "tenant": TENANT, "transfer": transfer or chain, "chain": chain, "label": label}
+        described |= {"offset": offset, "length": len(body), "content_hash": hashlib.sha256(body).hexdigest(), "last": last}
+        described |= {"file_hash": hashlib.sha256(content).hexdigest()} if last else {}
+        header = json.dumps(described, separators=(",", ":"))
+        more = {"content-type": "application/octet-stream", "landfall-piece": header}
+        made.append(Batch(hashlib.sha256(header.encode()).hexdigest(), (Record(file, ""),), body, more))
+    return made
 
 
 def signature(key: bytes, identity: str, timestamp: int, body: bytes) -> str:

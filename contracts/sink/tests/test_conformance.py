@@ -66,10 +66,46 @@ def lines(printed: str, outcome: str) -> list[str]:
 
 
 def test_the_python_example_passes_every_check():
-    done = run(good())
+    done = run(good(), "--raw")
     assert done.returncode == 0, done.stdout + done.stderr
     assert lines(done.stdout, "PASS") == [check.name for check in CHECKS]
     assert f"All {len(CHECKS)} checks hold." in done.stdout
+
+
+def test_a_service_that_takes_no_raw_files_is_not_asked_for_them():
+    class TakesNone(Store):
+        def take_piece(self, identity, piece, content):
+            raise Refused(415, "Records only.")
+
+    done = run(good(TakesNone(":memory:")))
+    assert done.returncode == 0, done.stdout
+    assert lines(done.stdout, "PASS") == [check.name for check in CHECKS if not check.raw]
+    done = run(good(TakesNone(":memory:")), "--only", "raw-file")
+    assert done.returncode == 1 and "Take bodies of application/octet-stream" in done.stdout
+
+
+def test_the_python_example_keeps_a_raw_file_byte_by_byte_and_only_once():
+    store, secret = Store(":memory:"), delivery.secret_bytes(SECRET)
+    content = bytes(range(256)) * 20_000
+    with serving(good(store)) as url:
+        service = delivery.Service(url, 10)
+        for number, transfer in enumerate(("chain", "chain-2")):
+            for piece in delivery.pieces(str(number) * 64, "chain", "logo.png", content, transfer):
+                exchange = service.post(delivery.headers(secret, piece.identity, piece.body) | piece.headers, piece.body, "A piece")
+                outcome = delivery.results(piece, exchange)[piece.keys[0]].outcome
+        assert outcome == "unchanged"
+    kept = store._connection.execute("SELECT file, content FROM pieces ORDER BY offset").fetchall()
+    assert {file for file, _ in kept} == {"0" * 64}
+    assert b"".join(piece for _, piece in kept) == content
+
+
+def test_a_raw_file_with_a_piece_missing_is_not_taken():
+    store, secret = Store(":memory:"), delivery.secret_bytes(SECRET)
+    first, last = delivery.pieces("f" * 64, "chain", "logo.png", bytes(delivery.PIECE_BYTES + 1))
+    with serving(good(store)) as url:
+        exchange = delivery.Service(url, 10).post(delivery.headers(secret, last.identity, last.body) | last.headers, last.body, "The last piece")
+    assert delivery.results(last, exchange)["f" * 64].outcome == "rejected"
+    assert first.identity != last.identity
 
 
 def test_results_may_come_in_any_order_and_with_more_fields():
@@ -165,7 +201,7 @@ def test_a_receiver_that_loses_an_outcome_fails():
     assert lines(done.stdout, "FAIL") == ["accepted"]
     assert "Wrong: 1 of 3 records have no result (one of them: " in done.stdout
     assert "Do:    Give exactly one result for each record of the batch" in done.stdout
-    assert f"the other {len(CHECKS) - 1} checks were left out" in done.stdout
+    assert f"the other {sum(not check.raw for check in CHECKS) - 1} checks were left out" in done.stdout
 
 
 def test_what_outcomes_can_not_show_is_at_least_noted():
@@ -250,6 +286,39 @@ class TrimsKeys(Store):
         return super()._apply(batch, entry | {"key": entry["key"].strip()})
 
 
+class LeavesPiecesUnchecked(Receiver):
+    def receive(self, headers, body):
+        if "landfall-piece" in headers:
+            identity = self.check(headers, body)
+            return self.store.take_piece(identity, json.loads(headers["landfall-piece"]), body)
+        return super().receive(headers, body)
+
+
+class NoEmptyFiles(Store):
+    def _keep(self, piece, content):
+        return super()._keep(piece, content) if content else {"outcome": "rejected", "reason": "empty"}
+
+
+class KeepsTheFirstFile(Store):
+    def _keep(self, piece, content):
+        place = (piece["label"],)
+        known = piece["last"] and self._connection.execute("SELECT 1 FROM files WHERE label = ?", place).fetchone()
+        return {"outcome": "unchanged"} if known else super()._keep(piece, content)
+
+
+class RefusesFurtherPieces(Store):
+    """Takes pieces for new ones only, which a lost answer makes impossible."""
+
+    def known_answer(self, identity):
+        return None
+
+    def _keep(self, piece, content):
+        place = (piece["file"], piece["offset"])
+        known = self._connection.execute("SELECT 1 FROM pieces WHERE file = ? AND offset = ?", place).fetchone()
+        self._connection.execute("DELETE FROM deliveries")
+        return {"outcome": "rejected", "reason": "known"} if known else super()._keep(piece, content)
+
+
 def judging(refuses):
     """A receiver that refuses a whole batch where it should say something of its records."""
 
@@ -306,6 +375,10 @@ DEFECTS = [
     ("any-json", judging(lambda batch: batch["records"][0]["record"] is None), Store, QuietHandler, "answered 400; Landfall would end the file"),
     ("unknown-fields", judging(lambda batch: "later" in batch), Store, QuietHandler, "Pass over fields that you don't know"),
     ("empty-label", judging(lambda batch: not batch["label"]), Store, QuietHandler, "See in your service's log what it didn't like"),
+    ("raw-changed-fields", LeavesPiecesUnchecked, Store, QuietHandler, "unless the SHA-256 of the header landfall-piece"),
+    ("raw-empty", Receiver, NoEmptyFiles, QuietHandler, "The piece is `rejected` (reason: 'empty')"),
+    ("raw-again", Receiver, KeepsTheFirstFile, QuietHandler, "Compare `file_hash`"),
+    ("raw-repeated", Receiver, RefusesFurtherPieces, QuietHandler, "was `applied` first and is `rejected` when"),
     ("kept-connection", Receiver, Store, LeavesBodiesUnread, "Read the whole body of a request that you refuse"),
 ]
 
@@ -441,7 +514,7 @@ def test_the_openapi_example_verifies(monkeypatch):
     yaml = pytest.importorskip("yaml")
     document = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
     example = document["paths"]["/batches"]["post"]["requestBody"]["content"]["application/json"]["examples"]["two_records"]
-    parameters = {parameter["name"]: str(parameter["example"]) for parameter in document["components"]["parameters"].values()}
+    parameters = {name: str(parameter["example"]) for name, parameter in by_name(document).items() if "example" in parameter}
     body = example["x-exact-body"].encode()
     assert f"({len(body)} bytes" in example["description"]
     assert json.loads(body) == example["value"]
@@ -452,6 +525,20 @@ def test_the_openapi_example_verifies(monkeypatch):
         start = body.index(b'"record":', body.index(record["content_hash"].encode())) + len(b'"record":')
         text = body[start : body.index(b"}", start) + 1].decode()
         assert delivery.Record(record["key"], text).content_hash == record["content_hash"]
+
+
+def by_name(document: dict) -> dict[str, dict]:
+    return {parameter["name"]: parameter for parameter in document["components"]["parameters"].values()}
+
+
+def test_the_openapi_example_of_a_piece_is_the_last_one_of_its_file():
+    yaml = pytest.importorskip("yaml")
+    document = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
+    example = by_name(document)["landfall-piece"]["content"]["application/json"]["example"]
+    content = bytes(delivery.PIECE_BYTES) + b"hello"
+    last = delivery.pieces(example["file"], example["chain"], example["label"], content, example["transfer"])[-1]
+    assert json.loads(last.headers["landfall-piece"]) | {"tenant": example["tenant"]} == example
+    assert receiver.check_piece(last.identity, last.headers)["last"] is True
 
 
 def test_the_openapi_document_is_valid():

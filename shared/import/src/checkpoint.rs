@@ -4,12 +4,13 @@ use landfall_transfer::Counts;
 use serde::{Deserialize, Serialize};
 
 use crate::format::Compression;
+use crate::identity::RunningHash;
 use crate::problem::FileProblem;
 use crate::records::Place;
 
 /// The newest version that this code reads. It writes the oldest that holds what is to be said, so that a release that was taken back
 /// can go on with as many files as possible.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Everything that a later slice needs to go on where an earlier one stopped. Stored as text: [`Checkpoint::encode`], [`Checkpoint::decode`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Checkpoint {
     pub reading: Option<Reading>,
     /// Names of the columns, once they are read from a file of rows; else empty.
     pub columns: Vec<String>,
+    /// How far a raw file is, once it is begun.
+    pub raw: Option<RawProgress>,
     /// What became of the records so far.
     pub counts: Counts,
     /// Set when there is nothing more to read; the file is then finished, with a problem or without.
@@ -35,6 +38,19 @@ pub struct Reading {
     pub compression: Compression,
     /// What the bytes at the offset belong to.
     pub place: Place,
+}
+
+/// How far a raw file is handed over, beside its offset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawProgress {
+    /// The hash of the bytes before the offset; while the file is compared, of those that are compared.
+    pub hash: RunningHash,
+    /// Bytes that are compared with what the chain has. Nothing is handed over meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<u64>,
+    /// What the sink has to remember.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<String>,
 }
 
 /// How a file ended.
@@ -73,7 +89,7 @@ struct Version {
     version: u32,
 }
 
-/// Version 1, and version 2, which has rows and their columns, and zstd.
+/// Version 1; version 2, which has rows and their columns, and zstd; and version 3, which has raw files.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
@@ -83,6 +99,8 @@ struct Stored {
     reading: Option<Reading>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     columns: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    raw: Option<RawProgress>,
     counts: Counts,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
@@ -104,11 +122,16 @@ impl Checkpoint {
                 )
         });
         let stored = Stored {
-            version: if rows_or_zstd { 2 } else { 1 },
+            version: match &self.raw {
+                Some(_) => 3,
+                None if rows_or_zstd => 2,
+                None => 1,
+            },
             offset: self.offset,
             record_number: self.record_number,
             reading: self.reading,
             columns: self.columns.clone(),
+            raw: self.raw.clone(),
             counts: self.counts,
             ended: self.ended.clone(),
         };
@@ -127,6 +150,7 @@ impl Checkpoint {
             record_number: stored.record_number,
             reading: stored.reading,
             columns: stored.columns,
+            raw: stored.raw,
             counts: stored.counts,
             ended: stored.ended,
         })
@@ -180,6 +204,20 @@ mod tests {
         }
     }
 
+    fn in_a_raw_file() -> Checkpoint {
+        let mut hash = RunningHash::default();
+        hash.update(b"abc");
+        Checkpoint {
+            offset: 2_097_152,
+            raw: Some(RawProgress {
+                hash,
+                compared: None,
+                upload: Some("an upload".to_owned()),
+            }),
+            ..Checkpoint::default()
+        }
+    }
+
     fn ended_early() -> Checkpoint {
         Checkpoint {
             offset: 77,
@@ -207,6 +245,10 @@ mod tests {
             include_str!("checkpoint/v2-row.json").trim_end()
         );
         assert_eq!(
+            in_a_raw_file().encode(),
+            include_str!("checkpoint/v3-raw.json").trim_end()
+        );
+        assert_eq!(
             in_mid_file().encode(),
             include_str!("checkpoint/v1-mid-file.json").trim_end()
         );
@@ -224,6 +266,7 @@ mod tests {
     fn versions_are_read_back_from_the_golden_files() {
         for (golden, expected) in [
             (include_str!("checkpoint/v2-row.json"), in_a_row()),
+            (include_str!("checkpoint/v3-raw.json"), in_a_raw_file()),
             (include_str!("checkpoint/v1-mid-file.json"), in_mid_file()),
             (
                 include_str!("checkpoint/v1-ended-early.json"),
@@ -240,9 +283,9 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_refused_whatever_else_it_holds() {
-        let error = Checkpoint::decode(r#"{"version":3,"segments":[]}"#).unwrap_err();
+        let error = Checkpoint::decode(r#"{"version":4,"segments":[]}"#).unwrap_err();
         assert!(
-            matches!(error, CheckpointError::NewerVersion { found: 3 }),
+            matches!(error, CheckpointError::NewerVersion { found: 4 }),
             "{error}"
         );
     }

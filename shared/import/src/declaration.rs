@@ -76,6 +76,8 @@ pub enum Format {
     Json,
     /// Rows of comma separated values.
     Csv,
+    /// No records: the file is passed through as it is, an attachment for example.
+    Raw,
 }
 
 /// `[imports.csv]`: how rows become records.
@@ -262,6 +264,11 @@ impl Declaration {
         );
         for (index, import) in self.imports.iter().enumerate() {
             import.validate(&format!("imports[{index}]"), &mut problems);
+            problems.add_if(
+                import.format == Format::Raw && self.sink.kind == SinkKind::Dynamodb,
+                format!("imports[{index}].format"),
+                "\"raw\" needs a sink that takes whole files, kind = \"http\"; an item of the records table can't hold one",
+            );
         }
         self.sink.validate(&mut problems);
         self.limits.validate(&mut problems);
@@ -308,6 +315,20 @@ impl Import {
         }
         self.csv
             .validate(self.format, &format!("{at}.csv"), problems);
+        if self.format == Format::Raw {
+            let nothing_to_read =
+                "has no meaning with format = \"raw\": such a file is never looked into";
+            problems.add_if(
+                self.natural_key.is_some(),
+                format!("{at}.natural_key"),
+                nothing_to_read,
+            );
+            problems.add_if(
+                !self.mappings.is_empty(),
+                format!("{at}.mappings"),
+                nothing_to_read,
+            );
+        }
         if let Err(Uncompilable::Pointers(problem)) = Rewriter::new(self) {
             problems.add(format!("{at}.mappings"), problem.to_string());
         }
@@ -317,7 +338,7 @@ impl Import {
 impl Csv {
     fn validate(&self, format: Format, at: &str, problems: &mut Problems) {
         problems.add_if(
-            *self != Self::default() && matches!(format, Format::Ndjson | Format::Json),
+            *self != Self::default() && !matches!(format, Format::Csv | Format::Auto),
             at,
             "has a meaning only for rows, with format = \"csv\" or \"auto\"",
         );
@@ -746,6 +767,28 @@ mod tests {
         assert_eq!(
             of("[imports.csv]\ncolumns = [\"a\", \"a\"]"),
             ["imports[0].csv.columns: two columns are named \"a\""]
+        );
+    }
+
+    #[test]
+    fn a_raw_file_is_never_looked_into_and_needs_a_sink_that_takes_it() {
+        let http = "[sink]\nkind = \"http\"\nurl = \"https://a.example\"";
+        let raw = "[[imports]]\nlabel = \"*\"\nformat = \"raw\"\n";
+        assert_eq!(problems(&format!("{raw}{http}")), [""; 0]);
+        assert_eq!(
+            problems(raw),
+            [
+                "imports[0].format: \"raw\" needs a sink that takes whole files, kind = \"http\"; an item of the records table can't hold one"
+            ]
+        );
+        let parsed = "natural_key = \"/id\"\n[imports.csv]\nnull = \"\"\n[[imports.mappings]]\npointer = \"/a\"\nnamespace = \"n\"\n";
+        assert_eq!(
+            problems(&format!("{raw}{parsed}{http}")),
+            [
+                "imports[0].csv: has a meaning only for rows, with format = \"csv\" or \"auto\"",
+                "imports[0].natural_key: has no meaning with format = \"raw\": such a file is never looked into",
+                "imports[0].mappings: has no meaning with format = \"raw\": such a file is never looked into",
+            ]
         );
     }
 

@@ -71,6 +71,7 @@ impl Layout {
             Format::Ndjson => Some(Self::Lines),
             Format::Json => Some(Self::Array),
             Format::Csv => Some(Self::Rows),
+            Format::Raw => unreachable!("a raw file has no records to lay out"),
             Format::Auto => {
                 let label = without_compression_suffix(label);
                 // A line may well be an array itself, so here the first character says nothing.

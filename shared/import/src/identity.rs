@@ -5,6 +5,10 @@ use std::fmt;
 
 use crate::mapping::text;
 use aws_lc_rs::digest::{Context, SHA256, digest};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::Digest as _;
+use sha2::digest::common::hazmat::SerializableState as _;
 
 /// The longest record key, in bytes: a `DynamoDB` sort key holds 1024.
 pub const KEY_BYTES: usize = 1024;
@@ -51,6 +55,52 @@ impl fmt::Display for ContentHash {
 impl fmt::Debug for ContentHash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// A SHA-256 that a later slice goes on with: as text it is its state, in 210 hexadecimal digits.
+#[derive(Clone, Debug, Default)]
+pub struct RunningHash(sha2::Sha256);
+
+impl RunningHash {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all bytes that were taken.
+    pub fn finish(self) -> ContentHash {
+        ContentHash(self.0.finalize().into())
+    }
+
+    fn state(&self) -> String {
+        hex::encode(self.0.serialize())
+    }
+}
+
+impl PartialEq for RunningHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.serialize() == other.0.serialize()
+    }
+}
+
+impl Eq for RunningHash {}
+
+impl Serialize for RunningHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.state())
+    }
+}
+
+impl<'de> Deserialize<'de> for RunningHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let state = hex::decode(text).ok();
+        let state = state.and_then(|state| state.as_slice().try_into().ok());
+        state
+            .and_then(|state| sha2::Sha256::deserialize(&state).ok())
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("a hash's state is damaged"))
     }
 }
 
@@ -155,6 +205,23 @@ mod tests {
         );
         assert_eq!(ContentHash::from_hex(&hash.to_string()), Some(hash));
         assert_eq!(ContentHash::from_bytes(hash.as_bytes()), Some(hash));
+    }
+
+    #[test]
+    fn a_hash_goes_on_where_its_text_stands_whatever_was_taken_in_before() {
+        let content: Vec<u8> = (0..=255_u8).collect();
+        for cut in [0, 1, 63, 64, 65, 256] {
+            let mut hash = RunningHash::default();
+            hash.update(&content[..cut]);
+            let text = serde_json::to_string(&hash).unwrap();
+            let mut resumed: RunningHash = serde_json::from_str(&text).unwrap();
+            assert_eq!(resumed, hash);
+            resumed.update(&content[cut..]);
+            assert_eq!(resumed.finish(), ContentHash::of(&content));
+        }
+        for text in ["\"\"", "\"00\"", "\"zz\"", "1"] {
+            assert!(serde_json::from_str::<RunningHash>(text).is_err(), "{text}");
+        }
     }
 
     #[test]

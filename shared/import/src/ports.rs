@@ -30,6 +30,13 @@ pub const COMMIT_BYTES: usize = 3_000_000;
 /// The most landed records and rejections together in one [`Batch`] (`DynamoDB`: 100 items a transaction; one is the checkpoint's).
 pub const COMMIT_WRITES: usize = 99;
 
+/// Bytes of a piece of a raw file, unless a sink wants others: `limits.batch_bytes` at its largest, so that a piece is no larger than a batch,
+/// and whoever takes the one as a body takes the other.
+pub const PIECE_BYTES: usize = 2_097_152;
+
+/// The largest piece. One is held in memory, and twice of it for a moment; an import stays below 96 MB.
+pub const PIECE_BYTES_MAX: usize = 16_777_216;
+
 /// One stored file of an export.
 pub trait Source: Sync {
     /// The stored bytes, as they come. A stalled connection must end as [`SourceError::Cut`]: the engine has no clock to notice it.
@@ -249,7 +256,9 @@ pub enum RejectionKind {
     Held,
 }
 
-/// A target outside the ledger.
+/// A target outside the ledger: the HTTP sink, or one of your own.
+///
+/// Only [`deliver`](Self::deliver) must be written. The rest is for sinks that take files as they are, or that keep something for each file.
 pub trait Sink: Sync {
     /// Delivers a batch; the answer has exactly one outcome per record, in the records' order. The same batch may be delivered again
     /// after a crash, under the same idempotency key.
@@ -257,13 +266,37 @@ pub trait Sink: Sync {
         &self,
         delivery: &Delivery<'_>,
     ) -> impl Future<Output = Result<Vec<SinkOutcome>, SinkError>> + Send;
+
+    /// How many bytes a piece of a raw file has, the last one excepted; a multiple of 64 up to [`PIECE_BYTES_MAX`], and always the same: a
+    /// file that is half imported goes on at a multiple of it.
+    fn piece_bytes(&self) -> usize {
+        PIECE_BYTES
+    }
+
+    /// Takes the next piece of a raw file. Pieces come in order, each after the one before was taken; the same one may come again after a
+    /// crash. Held or rejected means the whole file, and no further piece of it comes.
+    fn deliver_piece(
+        &self,
+        _piece: &Piece<'_>,
+    ) -> impl Future<Output = Result<PieceTaken, SinkError>> + Send {
+        async {
+            let reason = "it takes records, and no raw files".to_owned();
+            Err(SinkError::Refused { reason })
+        }
+    }
+
+    /// Says that nothing follows of a file, just before that is committed. After a crash it is said again.
+    fn finish(
+        &self,
+        _finished: &Finished<'_>,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send {
+        async { Ok(()) }
+    }
 }
 
-/// A batch on its way to a [`Sink`].
-#[derive(Clone, Debug)]
-pub struct Delivery<'a> {
-    /// Equal for equal batches, also of another attempt after a crash.
-    pub idempotency_key: String,
+/// Which file a delivery belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct FileIdentity<'a> {
     /// Tenant of the transfer.
     pub tenant: &'a str,
     /// The transfer.
@@ -272,6 +305,56 @@ pub struct Delivery<'a> {
     pub chain: &'a str,
     /// Label of the file.
     pub label: &'a str,
+    /// Names the file apart from all others, also from its own copy in a re-run: 64 hexadecimal digits.
+    pub id: &'a str,
+}
+
+/// A piece of a raw file on its way to a [`Sink`].
+#[derive(Clone, Debug)]
+pub struct Piece<'a> {
+    /// Which file it is of.
+    pub file: FileIdentity<'a>,
+    /// Bytes of the file before it: a multiple of [`Sink::piece_bytes`].
+    pub offset: u64,
+    /// Its bytes, as they are stored; none only where the whole file is empty.
+    pub bytes: Bytes,
+    /// The SHA-256 of the whole file, with its last piece.
+    pub last: Option<ContentHash>,
+    /// What the sink has to remember of this file: [`PieceTaken::upload`] of the piece before.
+    pub upload: Option<&'a str>,
+}
+
+/// What a sink did with a [`Piece`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PieceTaken {
+    /// What became of the piece; after the last one, of the file.
+    pub outcome: SinkOutcome,
+    /// What the sink wants to be told with the next piece, such as the name of an upload; at most 1024 bytes. It is stored with the checkpoint.
+    pub upload: Option<String>,
+}
+
+/// A file of which nothing follows.
+#[derive(Clone, Debug)]
+pub struct Finished<'a> {
+    /// Which file.
+    pub file: FileIdentity<'a>,
+    /// What became of its records, all together.
+    pub counts: Counts,
+    /// Whether it was read to its regular end.
+    pub complete: bool,
+    /// The SHA-256 of a raw file that has reached the target, now or in an earlier attempt.
+    pub content_hash: Option<ContentHash>,
+}
+
+/// A batch on its way to a [`Sink`].
+#[derive(Clone, Debug)]
+pub struct Delivery<'a> {
+    /// Equal for equal batches, also of another attempt after a crash.
+    pub idempotency_key: String,
+    /// Which file it is of.
+    pub file: FileIdentity<'a>,
+    /// Bytes of the decompressed file before the first record that was read for it. It tells the deliveries of a file apart, and their order.
+    pub position: u64,
     /// The records, each key once; each has its `record`.
     pub records: &'a [Landed],
 }

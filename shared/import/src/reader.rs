@@ -134,17 +134,7 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
         out_of_time: C,
     ) -> Self {
         Self {
-            stored: StoredBytes {
-                source,
-                out_of_time,
-                stream: None,
-                position: 0,
-                dropping: 0,
-                total_bytes: None,
-                opened: 0,
-                reopens_left: options.reopens_without_progress,
-                reopens_without_progress: options.reopens_without_progress,
-            },
+            stored: StoredBytes::at(0, source, options.reopens_without_progress, out_of_time),
             options,
             resume: checkpoint
                 .reading
@@ -301,7 +291,7 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
 }
 
 /// The stored bytes of the file, over as many connections as it takes.
-struct StoredBytes<'a, S: Source, C> {
+pub(crate) struct StoredBytes<'a, S: Source, C> {
     source: &'a S,
     out_of_time: C,
     stream: Option<S::Stream>,
@@ -316,9 +306,29 @@ struct StoredBytes<'a, S: Source, C> {
     reopens_without_progress: u32,
 }
 
-impl<S: Source, C: Fn() -> bool + Sync> StoredBytes<'_, S, C> {
+impl<'a, S: Source, C: Fn() -> bool + Sync> StoredBytes<'a, S, C> {
+    /// The bytes from `position` on. An expired URL or a cut connection is opened again up to `reopens_without_progress` times in a row.
+    pub(crate) const fn at(
+        position: u64,
+        source: &'a S,
+        reopens_without_progress: u32,
+        out_of_time: C,
+    ) -> Self {
+        Self {
+            source,
+            out_of_time,
+            stream: None,
+            position,
+            dropping: 0,
+            total_bytes: None,
+            opened: 0,
+            reopens_left: reopens_without_progress,
+            reopens_without_progress,
+        }
+    }
+
     /// The next bytes; `None` at the end of the file.
-    async fn next(&mut self) -> Result<Option<Bytes>, ReadStop> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ReadStop> {
         loop {
             match self.take().await {
                 Ok(chunk) => {

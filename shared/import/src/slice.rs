@@ -3,18 +3,20 @@
 mod gather;
 mod hand_over;
 mod prepare;
+mod raw;
 
 use std::time::Duration;
 
 use landfall_transfer::Counts;
 
 use crate::checkpoint::{Checkpoint, Ended, Reading};
-use crate::declaration::{Import, Limits};
+use crate::declaration::{Format, Import, Limits};
 use crate::format::Compression;
+use crate::identity::PartsDigest;
 use crate::mapping::{MappingCache, Rewriter};
 use crate::ports::{
-    Batch, CommitError, Ledger, LedgerUnavailable, Mappings, MappingsError, Sink, SinkError,
-    Source, SourceError,
+    Batch, CommitError, FileIdentity, Finished, Ledger, LedgerUnavailable, Mappings, MappingsError,
+    Sink, SinkError, Source, SourceError,
 };
 use crate::problem::FileProblem;
 use crate::reader::{ReadStop, Reader, ReaderOptions};
@@ -40,6 +42,29 @@ pub struct File<'a> {
     pub import: &'a Import,
     /// Whether the transfer is a re-run: then the ledger is asked what the chain has already.
     pub rerun: bool,
+}
+
+impl File<'_> {
+    /// Names the file apart from all others.
+    fn id(&self) -> String {
+        [self.tenant, self.transfer, self.chain, self.label, self.key]
+            .into_iter()
+            .fold(PartsDigest::new(), |digest, part| {
+                digest.part(part.as_bytes())
+            })
+            .finish()
+    }
+
+    /// What a sink is told of the file.
+    const fn identity<'a>(&'a self, id: &'a str) -> FileIdentity<'a> {
+        FileIdentity {
+            tenant: self.tenant,
+            transfer: self.transfer,
+            chain: self.chain,
+            label: self.label,
+            id,
+        }
+    }
 }
 
 /// Where records go.
@@ -120,6 +145,24 @@ enum Stop {
     },
     Problem(FileProblem),
     FenceLost,
+}
+
+impl Stop {
+    /// What the slice ends with; `checkpoint` is the last committed one.
+    fn into_outcome(self, checkpoint: Checkpoint) -> SliceOutcome {
+        match self {
+            Self::Later {
+                reason,
+                retry_after,
+            } => SliceOutcome::Interrupted {
+                reason,
+                retry_after,
+                checkpoint,
+            },
+            Self::FenceLost => SliceOutcome::FenceLost,
+            Self::Problem(problem) => unreachable!("a commit doesn't end a file: {problem}"),
+        }
+    }
 }
 
 impl From<ReadStop> for Stop {
@@ -206,6 +249,9 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
             problem,
         };
     }
+    if file.import.format == Format::Raw {
+        return raw::import_slice(file, checkpoint, ports, limits, out_of_time).await;
+    }
     let options = ReaderOptions {
         label: file.label,
         format: file.import.format,
@@ -253,21 +299,10 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
         },
         Err(stop) => stop,
     };
-    match stop {
-        Stop::Later {
-            reason,
-            retry_after,
-        } => {
-            slice.keep_restart_point(true).await;
-            SliceOutcome::Interrupted {
-                reason,
-                retry_after,
-                checkpoint: slice.checkpoint,
-            }
-        }
-        Stop::FenceLost => SliceOutcome::FenceLost,
-        Stop::Problem(problem) => unreachable!("a commit doesn't end a file: {problem}"),
+    if matches!(stop, Stop::Later { .. }) {
+        slice.keep_restart_point(true).await;
     }
+    stop.into_outcome(slice.checkpoint)
 }
 
 /// What stays the same for all batches of a slice.
@@ -276,6 +311,24 @@ struct Job<'a, S, L, M, K> {
     file: &'a File<'a>,
     ports: &'a Ports<'a, S, L, M, K>,
     limits: &'a Limits,
+}
+
+impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
+    /// Tells a sink outside that nothing follows of the file.
+    async fn finish(&self, counts: Counts, complete: bool) -> Result<(), Stop> {
+        let Target::Sink(sink) = &self.ports.target else {
+            return Ok(());
+        };
+        self.ports.ledger.check_fence().await?;
+        let id = self.file.id();
+        let finished = Finished {
+            file: self.file.identity(&id),
+            counts,
+            complete,
+            content_hash: None,
+        };
+        Ok(sink.finish(&finished).await?)
+    }
 }
 
 struct Slice<'a, S: Source, L, M, K, C> {
@@ -294,6 +347,10 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             let gathered = self.gather().await?;
             let prepared = self.job.prepare(&gathered).await?;
             let handed_over = self.job.hand_over(&gathered, prepared).await?;
+            if let Some(Ended { problem }) = &gathered.ended {
+                let counts = self.checkpoint.counts + handed_over.counts;
+                self.job.finish(counts, problem.is_none()).await?;
+            }
             self.commit(gathered, handed_over).await?;
             if let Some(Ended { problem }) = &self.checkpoint.ended {
                 return Ok(SliceOutcome::Finished {
@@ -333,6 +390,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             record_number: gathered.records_before + read,
             reading: gathered.reading,
             columns: self.reader.columns().to_vec(),
+            raw: None,
             counts: self.checkpoint.counts + counts,
             ended: gathered.ended,
         };
@@ -354,6 +412,11 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             ..self.checkpoint.clone()
         };
         let counts = checkpoint.counts;
+        match self.job.finish(counts, false).await {
+            // One problem is enough to end a file, and this one was first.
+            Ok(()) | Err(Stop::Problem(_)) => {}
+            Err(stop) => return Err(stop),
+        }
         let batch = Batch {
             checkpoint,
             landed: Vec::new(),

@@ -19,6 +19,8 @@ import java.io.RandomAccessFile;
 import java.net.InetSocketAddress;
 import java.nio.channels.Channels;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
 import java.time.Duration;
@@ -27,6 +29,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Base64;
 import java.util.HashMap;
+import java.util.HexFormat;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -100,7 +103,8 @@ public final class Receiver {
             try {
                 byte[] body = readBody(exchange);
                 String identity = checkSignature(exchange, body);
-                answer(exchange, 200, receive(identity, body));
+                boolean isPiece = header(exchange, "content-type").equals("application/octet-stream");
+                answer(exchange, 200, isPiece ? receivePiece(exchange, identity, body) : receive(identity, body));
             } catch (Refused refused) {
                 answer(exchange, refused.status, "{\"error\":" + Json.quoted(refused.getMessage()) + "}");
             } catch (Exception problem) {
@@ -175,6 +179,23 @@ public final class Receiver {
         return store.take(identity, place, entries);
     }
 
+    /** A piece of a raw file. The signature covers the header that describes it through the webhook-id, which is its digest. */
+    private String receivePiece(HttpExchange exchange, String identity, byte[] body) throws IOException, Refused, GeneralSecurityException {
+        String described = header(exchange, "landfall-piece");
+        byte[] digest = MessageDigest.getInstance("SHA-256").digest(described.getBytes(StandardCharsets.UTF_8));
+        if (!HexFormat.of().formatHex(digest).equals(identity)) {
+            throw new Refused(401, "The header landfall-piece is not the one that was signed.");
+        }
+        Map<String, String> piece = Json.members(described);
+        String file = Json.text(piece.get("file"));
+        if (!"1".equals(piece.get("version")) || !file.matches("[0-9a-f]{64}")) {
+            throw new Refused(400, "This receiver knows version 1 of a piece only.");
+        }
+        String place = String.join(",", quoted(piece, "tenant"), quoted(piece, "chain"), quoted(piece, "label"));
+        String hash = "true".equals(piece.get("last")) ? Json.text(piece.get("file_hash")) : null;
+        return store.takePiece(identity, new Piece(place, file, Long.parseLong(piece.get("offset")), body, hash));
+    }
+
     private static String quoted(Map<String, String> batch, String name) {
         return Json.quoted(Json.text(batch.get(name)));
     }
@@ -191,6 +212,9 @@ public final class Receiver {
     /** A record of a batch, `record` as it stands in the body. */
     private record Entry(String key, String contentHash, String record) {}
 
+    /** A piece of a raw file; `hash` is that of the whole file, with its last piece. */
+    private record Piece(String place, String file, long offset, byte[] content, String hash) {}
+
     /** Why a record is rejected; your own rules belong here. The reason is shown to people: no personal data in it. */
     private static String refusal(String record) {
         return record.startsWith("{") ? null : "a record must be an object";
@@ -198,7 +222,8 @@ public final class Receiver {
 
     /**
      * What was received. Each batch is one entry of the journal, forced to the disk before it is answered: its records and its answer are
-     * there together or not at all. Run one process for each journal.
+     * there together or not at all. Run one process for each journal. A raw file is a file of its own below `<journal>.files`; the journal
+     * says, by tenant, chain and label, which ones count.
      */
     private static final class Store {
         private record Answer(long takenAt, String text) {}
@@ -206,12 +231,14 @@ public final class Receiver {
         private record Applied(String place, String contentHash, String record) {}
 
         private final RandomAccessFile journal;
+        private final Path files;
         /** In the order in which they came, so that the oldest are the first. */
         private final Map<String, Answer> answers = new LinkedHashMap<>();
         private final Map<String, String> hashes = new HashMap<>();
 
         Store(String path) throws IOException {
             journal = new RandomAccessFile(path, "rw");
+            files = Files.createDirectories(Path.of(path + ".files"));
             long whole = 0;
             DataInputStream input = new DataInputStream(new BufferedInputStream(Channels.newInputStream(journal.getChannel())));
             try {
@@ -246,6 +273,40 @@ public final class Receiver {
                     applied.add(new Applied(full, entry.contentHash(), entry.record()));
                 }
             }
+            return answer(identity, results, applied);
+        }
+
+        synchronized String takePiece(String identity, Piece piece) throws IOException {
+            forget();
+            Answer known = answers.get(identity);
+            if (known != null) {
+                return known.text();
+            }
+            long length = keep(piece);
+            String outcome = "\"applied\"";
+            List<Applied> applied = new ArrayList<>();
+            if (piece.hash() != null && length != piece.offset() + piece.content().length) {
+                outcome = "\"rejected\",\"reason\":\"pieces of the file are missing\"";
+            } else if (piece.hash() != null && piece.hash().equals(hashes.get(piece.place()))) {
+                outcome = "\"unchanged\"";
+                Files.delete(files.resolve(piece.file()));
+            } else if (piece.hash() != null) {
+                applied.add(new Applied(piece.place(), piece.hash(), piece.file()));
+            }
+            return answer(identity, List.of("{\"key\":" + Json.quoted(piece.file()) + ",\"outcome\":" + outcome + "}"), applied);
+        }
+
+        /** Writes a piece at its place, to the disk, and returns the file's length. */
+        private long keep(Piece piece) throws IOException {
+            try (RandomAccessFile file = new RandomAccessFile(files.resolve(piece.file()).toFile(), "rw")) {
+                file.seek(piece.offset());
+                file.write(piece.content());
+                file.getFD().sync();
+                return file.length();
+            }
+        }
+
+        private String answer(String identity, List<String> results, List<Applied> applied) throws IOException {
             Answer answer = new Answer(Instant.now().getEpochSecond(), "{\"results\":[" + String.join(",", results) + "]}");
             write(identity, answer, applied);
             remember(identity, answer, applied);

@@ -2,7 +2,7 @@
 
     LANDFALL_SINK_SECRET=whsec_… python3 receiver.py --port 8080 --store landfall.sqlite3
 
-Put a proxy that ends TLS before it. To make it yours, replace `refusal` and the table `records`.
+Put a proxy that ends TLS before it. To make it yours, replace `refusal` and the tables `records`, `pieces` and `files`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -42,6 +42,20 @@ CREATE TABLE IF NOT EXISTS records (
     content_hash TEXT NOT NULL,
     record TEXT NOT NULL,
     PRIMARY KEY (tenant, chain, label, key)
+);
+CREATE TABLE IF NOT EXISTS pieces (
+    file TEXT NOT NULL,
+    offset INTEGER NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (file, offset)
+);
+CREATE TABLE IF NOT EXISTS files (
+    tenant TEXT NOT NULL,
+    chain TEXT NOT NULL,
+    label TEXT NOT NULL,
+    file TEXT NOT NULL,
+    file_hash TEXT NOT NULL,
+    PRIMARY KEY (tenant, chain, label)
 );
 """
 
@@ -78,6 +92,17 @@ def check_signature(secrets: list[bytes], headers: Mapping[str, str], body: byte
     return identity
 
 
+def check_piece(identity: str, headers: Mapping[str, str]) -> dict:
+    """What the header says of a raw file's piece. The signature covers it through the webhook-id, which is its digest."""
+    described = headers.get("landfall-piece", "")
+    if hashlib.sha256(described.encode()).hexdigest() != identity:
+        raise Refused(401, "The header landfall-piece is not the one that was signed.")
+    piece = json.loads(described)
+    if piece["version"] != 1:
+        raise Refused(400, "This receiver knows version 1 of a piece only.")
+    return piece
+
+
 def refusal(record: object) -> str | None:
     """Why a record is rejected; your own rules belong here. The reason is shown to people: no personal data in it."""
     return None if isinstance(record, dict) else "a record must be an object"
@@ -93,13 +118,20 @@ class Store:
 
     def take(self, identity: str, batch: dict) -> str:
         """Applies a batch, unless its webhook-id is known, and returns the answer."""
+        return self._once(identity, lambda: [self._apply(batch, entry) for entry in batch["records"]])
+
+    def take_piece(self, identity: str, piece: dict, content: bytes) -> str:
+        """Keeps a piece of a raw file, unless its webhook-id is known, and returns the answer."""
+        return self._once(identity, lambda: [{"key": piece["file"], **self._keep(piece, content)}])
+
+    def _once(self, identity: str, apply: Callable[[], list[dict[str, str]]]) -> str:
         # The lock orders the threads, and IMMEDIATE other processes on the same file: the second of two simultaneous deliveries finds the first.
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 answer = self.known_answer(identity)
                 if answer is None:
-                    answer = json.dumps({"results": [self._apply(batch, entry) for entry in batch["records"]]})
+                    answer = json.dumps({"results": apply()})
                     self._remember(identity, answer)
                 self._connection.execute("COMMIT")
                 return answer
@@ -131,6 +163,26 @@ class Store:
         return {"key": key, "outcome": "applied"}
 
 
+    def _keep(self, piece: dict, content: bytes) -> dict[str, str]:
+        file, place = piece["file"], (piece["tenant"], piece["chain"], piece["label"])
+        self._connection.execute("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (file, piece["offset"], content))
+        if not piece["last"]:
+            return {"outcome": "applied"}
+        (length,) = self._connection.execute("SELECT sum(length(content)) FROM pieces WHERE file = ?", (file,)).fetchone()
+        if length != piece["offset"] + piece["length"]:
+            return {"outcome": "rejected", "reason": "pieces of the file are missing"}
+        query = "SELECT file, file_hash FROM files WHERE tenant = ? AND chain = ? AND label = ?"
+        known, known_hash = self._connection.execute(query, place).fetchone() or (None, None)
+        unchanged = known_hash == piece["file_hash"]
+        # One copy is enough: the one that is there, or the new one.
+        if known != file:
+            self._connection.execute("DELETE FROM pieces WHERE file = ?", (file if unchanged else known,))
+        if unchanged:
+            return {"outcome": "unchanged"}
+        self._connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*place, file, piece["file_hash"]))
+        return {"outcome": "applied"}
+
+
 class Receiver:
     """Takes requests, whatever server they come through."""
 
@@ -140,6 +192,8 @@ class Receiver:
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> str:
         identity = self.check(headers, body)
+        if headers.get("content-type") == "application/octet-stream":
+            return self.store.take_piece(identity, check_piece(identity, headers), body)
         try:
             # A double would lose digits; the record is signed as it is written.
             batch = json.loads(body, parse_float=Decimal)

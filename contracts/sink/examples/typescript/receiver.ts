@@ -6,8 +6,8 @@
 // Node 22.18 and later also run `node receiver.ts` as it is. Put a proxy that ends TLS before it. To make it yours, replace `refusal` and
 // `Store`: this one keeps the key and content hash of every record in memory, which a database does better.
 
-import { createHmac, timingSafeEqual } from "node:crypto";
-import { closeSync, createReadStream, existsSync, fsyncSync, openSync, writeSync } from "node:fs";
+import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { closeSync, constants, createReadStream, existsSync, fstatSync, fsyncSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
@@ -31,6 +31,19 @@ interface Batch {
   chain: string;
   label: string;
   records: Entry[];
+}
+
+/** What the header landfall-piece says of a raw file's piece. */
+interface Piece {
+  version: number;
+  file: string;
+  tenant: string;
+  chain: string;
+  label: string;
+  offset: number;
+  length: number;
+  last: boolean;
+  file_hash?: string;
 }
 
 interface Result {
@@ -102,6 +115,19 @@ function checkSignature(secrets: Buffer[], request: IncomingMessage, body: Buffe
   return identity;
 }
 
+/** What a piece is. The signature covers the header through the webhook-id, which is its digest. */
+function readPiece(identity: string, request: IncomingMessage): Piece {
+  const described = request.headers["landfall-piece"];
+  if (typeof described !== "string" || createHash("sha256").update(described).digest("hex") !== identity) {
+    throw new Refused(401, "The header landfall-piece is not the one that was signed.");
+  }
+  const piece = JSON.parse(described) as Piece;
+  if (piece.version !== 1 || !/^[0-9a-f]{64}$/.test(piece.file)) {
+    throw new Refused(400, "This receiver knows version 1 of a piece only.");
+  }
+  return piece;
+}
+
 /** Why a record is rejected; your own rules belong here. The reason is shown to people: no personal data in it. */
 function refusal(record: unknown): string | undefined {
   const isObject = typeof record === "object" && record !== null && !Array.isArray(record);
@@ -111,15 +137,18 @@ function refusal(record: unknown): string | undefined {
 /**
  * What was received. Each batch is one line of the journal, synchronised to the disk before it is answered: its records and its answer are
  * there together or not at all. Node runs `take` to its end before it looks at another request, so two deliveries never mix. Run one process
- * for each journal.
+ * for each journal. A raw file is a file of its own below `<journal>.files`; the journal says, by tenant, chain and label, which ones count.
  */
 class Store {
   private readonly journal: number;
+  private readonly files: string;
   private readonly answers = new Map<string, { takenAt: number; results: Result[] }>();
   private readonly hashes = new Map<string, string>();
 
   private constructor(path: string) {
     this.journal = openSync(path, "a");
+    this.files = `${path}.files`;
+    mkdirSync(this.files, { recursive: true });
   }
 
   static async open(path: string): Promise<Store> {
@@ -155,6 +184,45 @@ class Store {
     this.write(taken);
     this.remember(taken);
     return taken.results;
+  }
+
+  takePiece(identity: string, piece: Piece, content: Buffer): Result[] {
+    this.forget();
+    const known = this.answers.get(identity);
+    if (known) {
+      return known.results;
+    }
+    const length = this.keep(piece, content);
+    const taken: Taken = { identity, takenAt: Date.now(), results: [], applied: [] };
+    const place = JSON.stringify([piece.tenant, piece.chain, piece.label]);
+    if (!piece.last) {
+      taken.results.push({ key: piece.file, outcome: "applied" });
+    } else if (length !== piece.offset + piece.length) {
+      taken.results.push({ key: piece.file, outcome: "rejected", reason: "pieces of the file are missing" });
+    } else if (this.hashes.get(place) === piece.file_hash) {
+      taken.results.push({ key: piece.file, outcome: "unchanged" });
+      rmSync(`${this.files}/${piece.file}`);
+    } else {
+      taken.results.push({ key: piece.file, outcome: "applied" });
+      taken.applied.push({ place, contentHash: piece.file_hash ?? "", record: piece.file });
+    }
+    this.write(taken);
+    this.remember(taken);
+    return taken.results;
+  }
+
+  /** Writes a piece at its place, to the disk, and returns the file's length. */
+  private keep(piece: Piece, content: Buffer): number {
+    const file = openSync(`${this.files}/${piece.file}`, constants.O_RDWR | constants.O_CREAT);
+    try {
+      for (let written = 0; written < content.length; ) {
+        written += writeSync(file, content, written, content.length - written, piece.offset + written);
+      }
+      fsyncSync(file);
+      return fstatSync(file).size;
+    } finally {
+      closeSync(file);
+    }
   }
 
   close(): void {
@@ -244,7 +312,9 @@ async function receive(secrets: Buffer[], store: Store, request: IncomingMessage
     }
     const body = await readBody(request);
     const identity = checkSignature(secrets, request, body);
-    answer(response, 200, { results: store.take(identity, readBatch(body)) });
+    const isPiece = request.headers["content-type"] === "application/octet-stream";
+    const results = isPiece ? store.takePiece(identity, readPiece(identity, request), body) : store.take(identity, readBatch(body));
+    answer(response, 200, { results });
   } catch (error) {
     if (error instanceof Refused) {
       answer(response, error.status, { error: error.message });

@@ -2,7 +2,7 @@
 //! contract for the partner.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use landfall_clock::Clock;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -18,11 +18,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use crate::declaration::Sink as Declared;
-use crate::identity::bounded_reason;
-use crate::ports::{Delivery, Landed, Sink, SinkError, SinkOutcome};
+use crate::identity::{ContentHash, bounded_reason};
+use crate::ports::{Delivery, FileIdentity, Piece, PieceTaken, Sink, SinkError, SinkOutcome};
 
 /// The version of the body that is sent.
 const VERSION: u32 = 1;
+
+/// The header that says which piece of which file a body is.
+const PIECE_HEADER: &str = "landfall-piece";
 
 /// The largest answer that is read: 99 results with long reasons are a fraction of it.
 const ANSWER_BYTES: usize = 1_048_576;
@@ -98,23 +101,22 @@ impl HttpSink {
         })
     }
 
-    async fn post(&self, delivery: &Delivery<'_>) -> Result<Response, SinkError> {
-        let body = body(delivery)?;
-        let identity = &delivery.idempotency_key;
+    /// A signed request, to which the body is still to be given.
+    fn post(&self, identity: &str, body: &[u8]) -> RequestBuilder {
         let timestamp = self.clock.now().as_seconds();
         self.client
             .post(self.url.clone())
-            .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", identity)
             .header("webhook-timestamp", timestamp)
             .header(
                 "webhook-signature",
-                signature(&self.secret, identity, timestamp, &body),
+                signature(&self.secret, identity, timestamp, body),
             )
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| lost(&error))
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Vec<u8>, SinkError> {
+        let response = request.send().await.map_err(|error| lost(&error))?;
+        self.accepted(response).await
     }
 
     /// The body of an answer, unless its status already decides.
@@ -140,10 +142,87 @@ impl HttpSink {
 
 impl Sink for HttpSink {
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
-        let response = self.post(delivery).await?;
-        let answer = self.accepted(response).await?;
-        outcomes(delivery.records, &answer)
+        let body = body(delivery)?;
+        let request = self
+            .post(&delivery.idempotency_key, &body)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body);
+        let answer = self.answer(request).await?;
+        outcomes(delivery.records.iter().map(|record| &*record.key), &answer)
     }
+
+    async fn deliver_piece(&self, piece: &Piece<'_>) -> Result<PieceTaken, SinkError> {
+        let header = piece_header(piece)?;
+        // The id is what is signed beside the body, so through it the header is signed, too.
+        let identity = ContentHash::of(header.as_bytes()).to_string();
+        let request = self
+            .post(&identity, &piece.bytes)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(PIECE_HEADER, header)
+            .body(piece.bytes.clone());
+        let answer = self.answer(request).await?;
+        let outcome = outcomes([piece.file.id].into_iter(), &answer)?.swap_remove(0);
+        Ok(PieceTaken {
+            outcome,
+            upload: None,
+        })
+    }
+}
+
+/// What a piece is, as the header [`PIECE_HEADER`] says it.
+#[derive(Serialize)]
+struct PieceFields<'a> {
+    version: u32,
+    file: &'a str,
+    tenant: &'a str,
+    transfer: &'a str,
+    chain: &'a str,
+    label: &'a str,
+    offset: u64,
+    length: usize,
+    content_hash: String,
+    last: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_hash: Option<String>,
+}
+
+/// JSON in the characters that a header may have.
+fn piece_header(piece: &Piece<'_>) -> Result<String, SinkError> {
+    let FileIdentity {
+        tenant,
+        transfer,
+        chain,
+        label,
+        id,
+    } = piece.file;
+    let fields = PieceFields {
+        version: VERSION,
+        file: id,
+        tenant,
+        transfer,
+        chain,
+        label,
+        offset: piece.offset,
+        length: piece.bytes.len(),
+        content_hash: ContentHash::of(&piece.bytes).to_string(),
+        last: piece.last.is_some(),
+        file_hash: piece.last.map(|hash| hash.to_string()),
+    };
+    let json = serde_json::to_string(&fields).map_err(|error| SinkError::Refused {
+        reason: format!("the piece can't be described as JSON: {error}"),
+    })?;
+    let mut header = String::with_capacity(json.len());
+    for character in json.chars() {
+        if matches!(character, ' '..='~') {
+            header.push(character);
+        } else {
+            // Only inside strings, where JSON writes it so.
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(header, "\\u{unit:04x}");
+            }
+        }
+    }
+    Ok(header)
 }
 
 #[derive(Serialize)]
@@ -176,19 +255,19 @@ fn body(delivery: &Delivery<'_>) -> Result<Vec<u8>, SinkError> {
             })
         })
         .collect::<Result<_, serde_json::Error>>();
-    let Delivery {
-        idempotency_key,
+    let FileIdentity {
         tenant,
         transfer,
         chain,
         label,
         ..
-    } = delivery;
+    } = delivery.file;
+    let batch = &delivery.idempotency_key;
     records
         .and_then(|records| {
             serde_json::to_vec(&Body {
                 version: VERSION,
-                batch: idempotency_key,
+                batch,
                 tenant,
                 transfer,
                 chain,
@@ -294,8 +373,11 @@ impl AnswerResult {
     }
 }
 
-/// Exactly one outcome for each record, in the records' order.
-fn outcomes(records: &[Landed], answer: &[u8]) -> Result<Vec<SinkOutcome>, SinkError> {
+/// Exactly one outcome for each key, in the keys' order.
+fn outcomes<'a>(
+    keys: impl ExactSizeIterator<Item = &'a str>,
+    answer: &[u8],
+) -> Result<Vec<SinkOutcome>, SinkError> {
     // The text of serde's error could quote the body, its place can't.
     let answer: Answer = serde_json::from_slice(answer).map_err(|error| {
         malformed(format!(
@@ -312,20 +394,18 @@ fn outcomes(records: &[Landed], answer: &[u8]) -> Result<Vec<SinkOutcome>, SinkE
     if by_key.len() != given {
         return Err(malformed("a record has more than one result".to_owned()));
     }
-    if given != records.len() {
+    if given != keys.len() {
         return Err(malformed(format!(
             "{given} results came for {} records",
-            records.len()
+            keys.len()
         )));
     }
-    records
-        .iter()
-        .map(|record| {
-            by_key
-                .remove(&record.key)
-                .ok_or_else(|| malformed("a record has no result".to_owned()))
-        })
-        .collect()
+    keys.map(|key| {
+        by_key
+            .remove(key)
+            .ok_or_else(|| malformed("a record has no result".to_owned()))
+    })
+    .collect()
 }
 
 fn malformed(reason: String) -> SinkError {
@@ -336,21 +416,13 @@ fn malformed(reason: String) -> SinkError {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use bytes::Bytes;
     use reqwest::header::HeaderValue;
 
     use super::*;
-    use crate::identity::ContentHash;
-
-    fn landed(key: &str) -> Landed {
-        Landed {
-            key: key.to_owned(),
-            content_hash: ContentHash::of(b"x"),
-            record: None,
-        }
-    }
 
     fn reason_of(answer: &str) -> String {
-        match outcomes(&[landed("a"), landed("b")], answer.as_bytes()) {
+        match outcomes(["a", "b"].into_iter(), answer.as_bytes()) {
             Err(SinkError::MalformedAnswer { reason }) => reason,
             other => panic!("{other:?}"),
         }
@@ -373,10 +445,38 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_is_described_in_characters_that_a_header_may_have() {
+        let piece = Piece {
+            file: FileIdentity {
+                tenant: "t",
+                transfer: "u",
+                chain: "c",
+                label: "f\u{fc}r \"alle\"\n\u{1f600}\u{7f}.png",
+                id: "f1",
+            },
+            offset: 0,
+            bytes: Bytes::from_static(b"abc"),
+            last: Some(ContentHash::of(b"abc")),
+            upload: None,
+        };
+        let header = piece_header(&piece).unwrap();
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(
+            header,
+            format!(
+                r#"{{"version":1,"file":"f1","tenant":"t","transfer":"u","chain":"c","label":"f\u00fcr \"alle\"\n\ud83d\ude00\u007f.png","offset":0,"length":3,"content_hash":"{hash}","last":true,"file_hash":"{hash}"}}"#
+            )
+        );
+        let read: serde_json::Value = serde_json::from_str(&header).unwrap();
+        assert_eq!(read["label"], piece.file.label);
+        assert!(HeaderValue::from_str(&header).is_ok());
+    }
+
+    #[test]
     fn outcomes_come_in_the_records_order() {
         let answer = br#"{"results":[{"key":"b","outcome":"held","reason":"later"},{"key":"a","outcome":"rejected","more":1}],"x":1}"#;
         assert_eq!(
-            outcomes(&[landed("a"), landed("b")], answer).unwrap(),
+            outcomes(["a", "b"].into_iter(), answer).unwrap(),
             [
                 SinkOutcome::Rejected {
                     reason: "the sink gave no reason".to_owned()

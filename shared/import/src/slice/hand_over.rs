@@ -60,12 +60,11 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
         // A worker that was overtaken must not reach the sink either; the commit's own fence would come too late for that.
         self.ports.ledger.check_fence().await?;
         let delivered: Vec<Landed> = records.iter().map(|record| record.landed.clone()).collect();
+        let id = self.file.id();
         let delivery = Delivery {
             idempotency_key: self.idempotency_key(gathered, &delivered),
-            tenant: self.file.tenant,
-            transfer: self.file.transfer,
-            chain: self.file.chain,
-            label: self.file.label,
+            file: self.file.identity(&id),
+            position: gathered.start,
             records: &delivered,
         };
         let outcomes = sink.deliver(&delivery).await?;

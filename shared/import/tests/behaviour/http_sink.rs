@@ -14,7 +14,8 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use landfall_clock::Clock;
-use landfall_import::declaration::{Sink as Declared, SinkKind};
+use landfall_import::declaration::{Format, Sink as Declared, SinkKind};
+use landfall_import::ports::PIECE_BYTES;
 use landfall_import::sink::http::HttpSink;
 use landfall_import::{
     Checkpoint, Counts, File, FileProblem, MappingCache, Ports, SliceOutcome, Target, import_slice,
@@ -60,6 +61,8 @@ struct Service {
     answers: Mutex<BTreeMap<String, String>>,
     batches: Mutex<Vec<Value>>,
     applied: Mutex<BTreeMap<String, usize>>,
+    /// The raw file.
+    content: Mutex<Vec<u8>>,
 }
 
 impl Service {
@@ -71,7 +74,6 @@ impl Service {
         let header = |name: &str| headers[name].to_str().unwrap().to_owned();
         let identity = header("webhook-id");
         assert_eq!(header("webhook-timestamp"), NOW.to_string());
-        assert_eq!(header("content-type"), "application/json");
         let signed = [format!("{identity}.{NOW}.").as_bytes(), &body].concat();
         assert_eq!(
             header("webhook-signature"),
@@ -96,7 +98,34 @@ impl Service {
             }
             None => {}
         }
+        if header("content-type") == "application/octet-stream" {
+            return service
+                .take_piece(&identity, &header("landfall-piece"), &body)
+                .into_response();
+        }
+        assert_eq!(header("content-type"), "application/json");
         service.apply(&identity, &body).into_response()
+    }
+
+    fn take_piece(&self, identity: &str, piece: &str, body: &[u8]) -> String {
+        assert_eq!(identity, hex::encode(digest(&SHA256, piece.as_bytes())));
+        let piece: Value = serde_json::from_str(piece).unwrap();
+        assert_eq!(piece["content_hash"], hex::encode(digest(&SHA256, body)));
+        assert_eq!(piece["length"], body.len());
+        let answer = json!({"results": [{"key": piece["file"], "outcome": "applied"}]});
+        let mut content = self.content.lock().unwrap();
+        if self
+            .answers
+            .lock()
+            .unwrap()
+            .insert(identity.to_owned(), answer.to_string())
+            .is_none()
+        {
+            assert_eq!(piece["offset"], content.len());
+            content.extend_from_slice(body);
+        }
+        self.batches.lock().unwrap().push(piece);
+        answer.to_string()
     }
 
     fn apply(&self, identity: &str, body: &[u8]) -> String {
@@ -232,6 +261,33 @@ async fn batches_arrive_signed_and_complete_and_their_outcomes_count() {
         batches[0].to_string().contains("0.10"),
         "numbers travel as they were written"
     );
+}
+
+#[tokio::test]
+async fn the_pieces_of_a_raw_file_arrive_signed_and_in_order() {
+    let content: Vec<u8> = (0..251).cycle().take(PIECE_BYTES * 2 + 3).collect();
+    let (service, sink) = start(vec![Instead::Status(503, "0")]).await;
+    let mut world = World::new("für alle.png", content.clone());
+    world.import.format = Format::Raw;
+    world.store.chunk = 100_000;
+    assert_eq!(finish(&world, &sink).await, (applied(1), None));
+    assert_eq!(*service.content.lock().unwrap(), content);
+    let pieces = service.batches.lock().unwrap();
+    let file = pieces[0]["file"].as_str().unwrap();
+    assert_eq!(file.len(), 64);
+    let last = &content[PIECE_BYTES * 2..];
+    assert_eq!(
+        pieces[2],
+        json!({
+            "version": 1, "file": file, "tenant": "tenant-1", "transfer": "transfer-2",
+            "chain": "transfer-1", "label": "für alle.png",
+            "offset": PIECE_BYTES * 2, "length": 3, "content_hash": hex::encode(digest(&SHA256, last)),
+            "last": true, "file_hash": hex::encode(digest(&SHA256, &content)),
+        })
+    );
+    let more: Vec<bool> = pieces.iter().map(|piece| piece["last"] == true).collect();
+    assert_eq!(more, [false, false, true]);
+    assert!(pieces[0].get("file_hash").is_none());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod crash;
 mod files;
 mod http_sink;
 mod mapped;
+mod raw;
 mod rerun;
 mod rows;
 mod sinks;

@@ -13,9 +13,9 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
-    Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Ledger, LedgerUnavailable,
-    MAPPING_KEYS, MAPPING_PAGE, MappingPage, Mappings, MappingsError, Opened, Rejection,
-    RejectionKind, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
+    Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Finished, Ledger, LedgerUnavailable,
+    MAPPING_KEYS, MAPPING_PAGE, MappingPage, Mappings, MappingsError, Opened, Piece, PieceTaken,
+    Rejection, RejectionKind, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
 };
 use landfall_import::{
     Checkpoint, ContentHash, Counts, File, FileProblem, Import, Limits, MappingCache, Ports,
@@ -317,7 +317,16 @@ pub(crate) struct MemorySink {
     pub(crate) applied: Mutex<BTreeMap<String, usize>>,
     pub(crate) answer: Option<Answer>,
     pub(crate) drops_one_outcome: bool,
+    /// Offset and bytes of every piece of a raw file that was delivered.
+    pub(crate) pieces: Mutex<Vec<(u64, Bytes)>>,
+    /// Raw files that are complete, by label.
+    pub(crate) files: Mutex<BTreeMap<String, Bytes>>,
+    /// Whether each file ended complete, as it was said.
+    pub(crate) finished: Mutex<Vec<bool>>,
 }
+
+/// Bytes of a piece, so that small files have several.
+pub(crate) const PIECE: usize = 64;
 
 impl Sink for MemorySink {
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
@@ -362,6 +371,46 @@ impl Sink for MemorySink {
             outcomes.pop();
         }
         Ok(outcomes)
+    }
+
+    fn piece_bytes(&self) -> usize {
+        PIECE
+    }
+
+    async fn deliver_piece(&self, piece: &Piece<'_>) -> Result<PieceTaken, SinkError> {
+        let mut pieces = self.pieces.lock().unwrap();
+        assert_eq!(piece.offset % PIECE as u64, 0);
+        assert!(piece.last.is_some() || piece.bytes.len() == PIECE);
+        // What it remembers is what it said last, also after a crash.
+        let remembered = (piece.offset > 0).then(|| format!("up to {}", piece.offset));
+        assert_eq!(piece.upload, remembered.as_deref());
+        for (offset, bytes) in &*pieces {
+            assert!(*offset != piece.offset || *bytes == piece.bytes);
+        }
+        pieces.push((piece.offset, piece.bytes.clone()));
+        if let Some(error) = self.errors.lock().unwrap().pop_front() {
+            return Err(error);
+        }
+        if let Some(hash) = piece.last {
+            let whole: BTreeMap<u64, Bytes> = pieces.iter().cloned().collect();
+            let whole = Bytes::from(whole.values().flatten().copied().collect::<Vec<u8>>());
+            assert_eq!(ContentHash::of(&whole), hash);
+            let label = piece.file.label.to_owned();
+            self.files.lock().unwrap().insert(label, whole);
+        }
+        let number = (piece.offset / PIECE as u64).to_string();
+        Ok(PieceTaken {
+            outcome: self
+                .answer
+                .map_or(SinkOutcome::Applied, |answer| answer(&number)),
+            upload: Some(format!("up to {}", piece.offset + PIECE as u64)),
+        })
+    }
+
+    async fn finish(&self, finished: &Finished<'_>) -> Result<(), SinkError> {
+        assert!(finished.counts.balances());
+        self.finished.lock().unwrap().push(finished.complete);
+        Ok(())
     }
 }
 
