@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use landfall_import::declaration::SinkKind;
-use landfall_import::sink::http::HttpSink;
+use landfall_import::ports::Sink;
 use landfall_import::{Checkpoint, Interruption, Ports, SliceOutcome, Target, import_slice};
 use landfall_lifecycle::{Error, Site};
 use landfall_platform::event::bounded_label;
@@ -16,7 +16,7 @@ use crate::ports::{FileLedger, FileSource, SiteMappings};
 /// Largest manifest, in bytes. 10,000 files with labels of 300 characters fit.
 const MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
-impl Processor {
+impl<K: Sink> Processor<K> {
     /// Imports one slice of a file and sees to what follows.
     pub(crate) async fn file(
         &self,
@@ -159,7 +159,7 @@ impl Processor {
         };
         let target = match configuration.import.sink.kind {
             SinkKind::Dynamodb => LandedTarget::Records,
-            SinkKind::Http => LandedTarget::Ledger,
+            SinkKind::Http | SinkKind::S3 | SinkKind::Custom => LandedTarget::Ledger,
         };
         let ledger = FileLedger::new(&self.lifecycle, claimed, label, target);
         let mappings = SiteMappings::new(site, self.lifecycle.clock(), &file.transfer);
@@ -169,10 +169,7 @@ impl Processor {
             ledger: &ledger,
             mappings: &mappings,
             mapping_cache: &cache,
-            target: match &self.sink {
-                Some(sink) => Target::<HttpSink>::Sink(sink),
-                None => Target::Ledger,
-            },
+            target: self.sink.as_ref().map_or(Target::Ledger, Target::Sink),
         };
         let chain = claimed.transfer.chain();
         let described = landfall_import::File {

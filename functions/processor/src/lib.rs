@@ -15,24 +15,31 @@
 mod batch;
 mod file;
 mod ports;
+mod run;
+mod sink;
 
 use std::sync::{Arc, Mutex};
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use landfall_import::declaration::SinkKind;
-use landfall_import::sink::http::HttpSink;
+use landfall_aws::S3;
+use landfall_import::ports::Sink;
 use landfall_import::{Imports, MappingCache};
 use landfall_lifecycle::{Error, Lifecycle, Taken};
 use landfall_tracking::{Message, Queue, Task};
 use landfall_transfer::{Timestamp, TransferId};
 
-/// Imports files and takes in events.
+pub use run::run;
+pub use sink::NoSink;
+use sink::Outside;
+
+/// Imports files and takes in events. `K` is the sink that is compiled in.
 #[derive(Debug)]
-pub struct Processor {
+pub struct Processor<K = NoSink> {
     lifecycle: Lifecycle,
     events: Queue,
     imports: Imports,
-    sink: Option<HttpSink>,
+    /// Where records go; none for the records table.
+    sink: Option<Outside<K>>,
     /// The mappings of the transfer that was worked on last, so that its next file need not ask again.
     mappings: Mutex<Option<KnownMappings>>,
 }
@@ -52,22 +59,40 @@ pub enum Unfit {
     /// The partner's service.
     #[error("set up the sink: {0}")]
     Sink(#[from] landfall_import::sink::http::HttpSinkError),
+    /// The configuration is checked for it, too.
+    #[error("sign deliveries without LANDFALL_SINK_SECRET")]
+    NoSecret,
+    /// The configuration is checked for it, too.
+    #[error("put records into a bucket without LANDFALL_SINK_BUCKET")]
+    NoBucket,
+    /// The binary is not the one that the configuration is for.
+    #[error("deliver with sink.kind = \"custom\": this processor has no sink compiled in")]
+    NoSink,
+    /// Likewise.
+    #[error("use the sink that is compiled in: sink.kind must be \"custom\"")]
+    AnotherSink,
 }
 
 impl Processor {
-    /// Works with this configuration.
+    /// Works with this configuration, whose sink is neither a bucket nor compiled in.
     pub fn new(lifecycle: Lifecycle, events: Queue) -> Result<Self, Unfit> {
+        Self::with(lifecycle, events, None, None)
+    }
+}
+
+impl<K: Sink> Processor<K> {
+    /// Works with this configuration. `bucket` is for `sink.kind = "s3"`, and `sink` for `"custom"`.
+    pub fn with(
+        lifecycle: Lifecycle,
+        events: Queue,
+        bucket: Option<S3>,
+        sink: Option<K>,
+    ) -> Result<Self, Unfit> {
         let configuration = lifecycle.configuration();
         let declared = &configuration.import;
         let imports =
             Imports::new(&declared.imports).map_err(|error| Unfit::Label(error.to_string()))?;
-        let sink = match (&declared.sink.kind, &configuration.environment.sink_secret) {
-            (SinkKind::Http, Some(secret)) => {
-                let clock = lifecycle.clock().clone();
-                Some(HttpSink::new(&declared.sink, secret, clock)?)
-            }
-            _ => None,
-        };
+        let sink = Outside::configured(&lifecycle, bucket, sink)?;
         Ok(Self {
             lifecycle,
             events,

@@ -3,8 +3,10 @@
 mod connect;
 mod dynamodb;
 mod error;
+mod s3;
 mod sqs;
 
 pub use connect::connect;
 pub use dynamodb::DynamoDb;
+pub use s3::S3;
 pub use sqs::Sqs;

@@ -13,6 +13,7 @@ use crate::format::without_compression_suffix;
 use crate::mapping::{Rewriter, Uncompilable, key_problem, pattern};
 use crate::pointers::WILDCARD;
 use crate::ports::{COMMIT_WRITES, MAPPING_KEYS};
+use crate::sink::s3::PREFIX_BYTES;
 
 /// Default of `[sink] timeout`.
 const SINK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -162,9 +163,11 @@ pub struct Sink {
     pub kind: SinkKind,
     /// The partner's endpoint, with `kind = "http"`.
     pub url: Option<String>,
-    /// How long one delivery may take, with `kind = "http"`.
+    /// How long one delivery may take, with `kind = "http"`, or one call to the bucket, with `"s3"`.
     #[serde(with = "humantime_serde")]
     pub timeout: Option<Duration>,
+    /// What the names of all objects begin with, with `kind = "s3"`.
+    pub prefix: Option<String>,
 }
 
 /// `kind` of the sink.
@@ -176,6 +179,10 @@ pub enum SinkKind {
     Dynamodb,
     /// The partner's own service.
     Http,
+    /// A bucket.
+    S3,
+    /// The one that the processor has compiled in.
+    Custom,
 }
 
 impl Sink {
@@ -267,7 +274,7 @@ impl Declaration {
             problems.add_if(
                 import.format == Format::Raw && self.sink.kind == SinkKind::Dynamodb,
                 format!("imports[{index}].format"),
-                "\"raw\" needs a sink that takes whole files, kind = \"http\"; an item of the records table can't hold one",
+                "\"raw\" needs a sink that takes whole files, kind = \"http\" or \"s3\"; an item of the records table can't hold one",
             );
         }
         self.sink.validate(&mut problems);
@@ -397,34 +404,44 @@ impl Mapping {
 
 impl Sink {
     fn validate(&self, problems: &mut Problems) {
-        match self.kind {
-            SinkKind::Dynamodb => {
-                problems.add_if(
-                    self.url.is_some(),
-                    "sink.url",
-                    "has a meaning only with kind = \"http\"",
-                );
-                problems.add_if(
-                    self.timeout.is_some(),
-                    "sink.timeout",
-                    "has a meaning only with kind = \"http\"",
-                );
-            }
-            SinkKind::Http => {
-                match self.url.as_deref() {
-                    None => problems.add("sink.url", "is needed with kind = \"http\""),
-                    Some(url) => {
-                        if let Some(message) = sink_url_problem(url) {
-                            problems.add("sink.url", message);
-                        }
-                    }
+        if let Some(prefix) = &self.prefix {
+            problems.add_if(
+                self.kind != SinkKind::S3,
+                "sink.prefix",
+                "has a meaning only with kind = \"s3\"",
+            );
+            let part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+            problems.add_if(
+                prefix.len() > PREFIX_BYTES || !prefix.bytes().all(part) || prefix.starts_with('/'),
+                "sink.prefix",
+                format!("must have at most {PREFIX_BYTES} letters, digits, \"-\", \"_\", \".\" and \"/\", and not begin with \"/\""),
+            );
+        }
+        match (self.kind, self.url.as_deref()) {
+            (SinkKind::Http, None) => problems.add("sink.url", "is needed with kind = \"http\""),
+            (SinkKind::Http, Some(url)) => {
+                if let Some(message) = sink_url_problem(url) {
+                    problems.add("sink.url", message);
                 }
-                problems.add_if(
-                    !(Duration::from_millis(1)..=SINK_TIMEOUT_MAX).contains(&self.timeout()),
-                    "sink.timeout",
-                    "must be from 1ms to 1m",
-                );
             }
+            (_, url) => problems.add_if(
+                url.is_some(),
+                "sink.url",
+                "has a meaning only with kind = \"http\"",
+            ),
+        }
+        if matches!(self.kind, SinkKind::Http | SinkKind::S3) {
+            problems.add_if(
+                !(Duration::from_millis(1)..=SINK_TIMEOUT_MAX).contains(&self.timeout()),
+                "sink.timeout",
+                "must be from 1ms to 1m",
+            );
+        } else {
+            problems.add_if(
+                self.timeout.is_some(),
+                "sink.timeout",
+                "has a meaning only with kind = \"http\" or \"s3\"",
+            );
         }
     }
 }
@@ -690,8 +707,30 @@ mod tests {
             problems(text),
             [
                 "sink.url: has a meaning only with kind = \"http\"",
-                "sink.timeout: has a meaning only with kind = \"http\"",
+                "sink.timeout: has a meaning only with kind = \"http\" or \"s3\"",
             ]
+        );
+    }
+
+    #[test]
+    fn a_prefix_is_for_a_bucket_and_goes_into_names_as_it_is() {
+        let of = |rest: &str| problems(&format!("[[imports]]\nlabel = \"*\"\n[sink]\n{rest}"));
+        assert_eq!(of("kind = \"s3\""), [""; 0]);
+        assert_eq!(of("kind = \"s3\"\nprefix = \"landfall/eu-1/\""), [""; 0]);
+        assert_eq!(
+            of("prefix = \"a/\""),
+            ["sink.prefix: has a meaning only with kind = \"s3\""]
+        );
+        for prefix in ["/a", "a b", "ü", &"x".repeat(65)] {
+            let found = of(&format!("kind = \"s3\"\nprefix = \"{prefix}\""));
+            assert!(
+                found[0].starts_with("sink.prefix: must have at most 64"),
+                "{found:?}"
+            );
+        }
+        assert_eq!(
+            of("kind = \"s3\"\nurl = \"https://a.example\""),
+            ["sink.url: has a meaning only with kind = \"http\""]
         );
     }
 
@@ -778,7 +817,7 @@ mod tests {
         assert_eq!(
             problems(raw),
             [
-                "imports[0].format: \"raw\" needs a sink that takes whole files, kind = \"http\"; an item of the records table can't hold one"
+                "imports[0].format: \"raw\" needs a sink that takes whole files, kind = \"http\" or \"s3\"; an item of the records table can't hold one"
             ]
         );
         let parsed = "natural_key = \"/id\"\n[imports.csv]\nnull = \"\"\n[[imports.mappings]]\npointer = \"/a\"\nnamespace = \"n\"\n";

@@ -274,15 +274,7 @@ impl Configuration {
             limits: file.limits,
         };
         problems.extend(import.validate().iter().map(ToString::to_string));
-        if import.sink.kind == SinkKind::Http {
-            if environment.sink_secret.is_none() {
-                problems.push("LANDFALL_SINK_SECRET: must be set when sink.kind is \"http\"; the template's parameter SinkSecret sets it".to_owned());
-            }
-            let delivery = import.sink.timeout();
-            if work.lease < work.slice + delivery {
-                problems.push("clocks.lease: must be at least clocks.slice plus sink.timeout, or a worker would be taken over while it delivers".to_owned());
-            }
-        }
+        problems.extend(sink_problems(&import.sink, &environment, &work));
         let secret_key = SecretKey::from_base64(&environment.secret_key)
             .map(Arc::new)
             .map_err(|error| problems.push(format!("LANDFALL_SECRET_KEY: failed to {error}")))
@@ -321,6 +313,25 @@ impl Configuration {
             _ => Err(Invalid(problems)),
         }
     }
+}
+
+/// What the declared sink needs of the environment and of the clocks.
+fn sink_problems(sink: &Sink, environment: &Environment, work: &WorkClocks) -> Vec<String> {
+    let mut problems = Vec::new();
+    match sink.kind {
+        SinkKind::Http if environment.sink_secret.is_none() => {
+            problems.push("LANDFALL_SINK_SECRET: must be set when sink.kind is \"http\"; the template's parameter SinkSecret sets it".to_owned());
+        }
+        SinkKind::S3 if environment.sink_bucket.is_none() => {
+            problems.push("LANDFALL_SINK_BUCKET: must be set when sink.kind is \"s3\"; the template's parameter SinkBucket sets it".to_owned());
+        }
+        _ => {}
+    }
+    let calls_outside = matches!(sink.kind, SinkKind::Http | SinkKind::S3);
+    if calls_outside && work.lease < work.slice + sink.timeout() {
+        problems.push("clocks.lease: must be at least clocks.slice plus sink.timeout, or a worker would be taken over while it delivers".to_owned());
+    }
+    problems
 }
 
 #[expect(
@@ -444,6 +455,7 @@ mod tests {
                     "LANDFALL_CONFIG"
                     | "LANDFALL_APP_BASE_URL"
                     | "LANDFALL_SINK_SECRET"
+                    | "LANDFALL_SINK_BUCKET"
                     | "LAMBDA_TASK_ROOT" => None,
                     _ => Some("something"),
                 })
@@ -522,6 +534,16 @@ mod tests {
             ),
             Vec::<String>::new()
         );
+    }
+
+    #[test]
+    fn an_s3_sink_needs_its_bucket_and_a_lease_that_outlasts_a_call() {
+        let s3 = format!("{MINIMAL}[sink]\nkind = \"s3\"\n");
+        assert!(problems(&s3, &[])[0].starts_with("LANDFALL_SINK_BUCKET:"));
+        let bucket = [("LANDFALL_SINK_BUCKET", "the-bucket")];
+        assert_eq!(problems(&s3, &bucket), Vec::<String>::new());
+        let short = format!("{s3}[clocks]\nlease = \"79s\"\n");
+        assert!(problems(&short, &bucket)[0].starts_with("clocks.lease:"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Environment {
     pub secret_key: SecretString,
     /// `LANDFALL_SINK_SECRET`: `whsec_…`, signs deliveries to a partner's service.
     pub sink_secret: Option<SecretString>,
+    /// `LANDFALL_SINK_BUCKET`: where records land when the sink is S3.
+    pub sink_bucket: Option<String>,
 }
 
 impl Environment {
@@ -66,6 +68,7 @@ impl Environment {
             imports_dead_letter_queue_url: optional("LANDFALL_IMPORTS_DEAD_LETTER_QUEUE_URL"),
             secret_key: SecretString::from(required("LANDFALL_SECRET_KEY")),
             sink_secret: optional("LANDFALL_SINK_SECRET").map(SecretString::from),
+            sink_bucket: optional("LANDFALL_SINK_BUCKET"),
         };
         if problems.is_empty() {
             Ok(environment)

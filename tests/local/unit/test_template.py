@@ -98,6 +98,9 @@ def test_every_function_has_a_role_and_a_log_group_of_its_own():
 def statements(role: str):
     for policy in resources("AWS::IAM::Role")[role]["Policies"]:
         yield from policy["PolicyDocument"]["Statement"]
+    for policy in resources("AWS::IAM::Policy").values():
+        if policy["Roles"] == [{"Ref": role}]:
+            yield from policy["PolicyDocument"]["Statement"]
 
 
 @pytest.mark.parametrize("role", ["IntakeRole", "ProcessorRole", "SweeperRole"])
@@ -112,6 +115,17 @@ def test_no_role_grants_a_star(role):
 
 def test_a_chain_of_slices_is_not_stopped_as_a_runaway_loop():
     assert resources("AWS::Serverless::Function")["ProcessorFunction"]["RecursiveLoop"] == "Allow"
+
+
+def test_only_the_processor_may_use_the_sinks_bucket_and_only_if_there_is_one():
+    (name, policy), = ((name, body) for name, body in template()["Resources"].items() if body["Type"] == "AWS::IAM::Policy")
+    assert name == "ProcessorSinkPolicy" and policy["Condition"] == "HasSinkBucket"
+    assert policy["Properties"]["Roles"] == [{"Ref": "ProcessorRole"}]
+    assert default("SinkBucket") == ""
+    objects, bucket = (statement["Resource"]["Fn::Sub"] for statement in policy["Properties"]["PolicyDocument"]["Statement"])
+    assert bucket == "arn:${AWS::Partition}:s3:::${SinkBucket}" and objects == f"{bucket}/*"
+    for role in ("IntakeRole", "SweeperRole"):
+        assert not any("s3:" in str(statement["Action"]) for statement in statements(role))
 
 
 # What the code calls, found by its name in the SDK, and what a role needs for it.
@@ -129,6 +143,12 @@ _CALLS = {
     r"\.receive_message\(\)": "sqs:ReceiveMessage",
     r"\.delete_message\(\)": "sqs:DeleteMessage",
     r"\.change_message_visibility\(\)": "sqs:ChangeMessageVisibility",
+    r"\.put_object\(\)|\.create_multipart_upload\(\)|\.upload_part\(\)|\.complete_multipart_upload\(\)": "s3:PutObject",
+    r"\.get_object\(\)": "s3:GetObject",
+    r"\.list_objects_v2\(\)": "s3:ListBucket",
+    r"\.list_parts\(\)": "s3:ListMultipartUploadParts",
+    r"\.delete_object\(\)": "s3:DeleteObject",
+    r"\.abort_multipart_upload\(\)": "s3:AbortMultipartUpload",
 }
 
 

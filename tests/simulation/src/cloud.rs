@@ -139,6 +139,7 @@ pub fn configuration(extra: &str) -> Arc<Configuration> {
         "LANDFALL_CONFIG"
         | "LANDFALL_APP_BASE_URL"
         | "LANDFALL_SINK_SECRET"
+        | "LANDFALL_SINK_BUCKET"
         | "LAMBDA_TASK_ROOT" => None,
         _ => Some("set".to_owned()),
     })

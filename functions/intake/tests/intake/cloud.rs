@@ -207,7 +207,10 @@ impl Cloud {
         let environment = Environment::read(|name| {
             let value = match name {
                 "LANDFALL_SECRET_KEY" => "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
-                "LANDFALL_CONFIG" | "LANDFALL_APP_BASE_URL" | "LANDFALL_SINK_SECRET" => {
+                "LANDFALL_CONFIG"
+                | "LANDFALL_APP_BASE_URL"
+                | "LANDFALL_SINK_SECRET"
+                | "LANDFALL_SINK_BUCKET" => {
                     return None;
                 }
                 _ => "set",

@@ -12,4 +12,5 @@ mod platform;
 mod races;
 mod reruns;
 mod settling;
+mod sinks;
 mod world;

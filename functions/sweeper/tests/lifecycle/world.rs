@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
 use landfall_embedded::{Queues, RECORDS_TABLE, Sent, store_on, tables};
+use landfall_import::ports::Sink;
 use landfall_lifecycle::Lifecycle;
-use landfall_processor::Processor;
+use landfall_processor::{NoSink, Processor};
 use landfall_runtime::{Clock, Configuration, Environment};
 use landfall_sweeper::{Explanation, Summary, Sweeper};
 use landfall_tracking::{Installed, Message, Store, Task};
@@ -22,14 +23,14 @@ pub(crate) const HOUR: Duration = Duration::from_hours(1);
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 const START: Timestamp = Timestamp::from_millis(1_763_769_600_000);
 
-pub(crate) struct World {
+pub(crate) struct World<K = NoSink> {
     pub(crate) platform: Platform,
     pub(crate) queues: Queues,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     client: aws_sdk_dynamodb::Client,
     configuration: Arc<Configuration>,
-    processor: Arc<Processor>,
+    processor: Arc<Processor<K>>,
     pub(crate) sweeper: Arc<Sweeper>,
 }
 
@@ -46,6 +47,13 @@ pub(crate) fn records(ids: std::ops::Range<u32>) -> String {
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::start_with("", None).await
+    }
+}
+
+impl<K: Sink> World<K> {
+    /// With more in its `landfall.toml`, and a sink that is compiled in.
+    pub(crate) async fn start_with(more: &str, sink: Option<K>) -> Self {
         let platform = Platform::start().await;
         let text = "version = 1\n[app]\nkey = \"app\"\nbase_url = \"https://app.example.com\"\n\
              [connect]\ntenant_hosts = [\"127.0.0.1\"]\n[downloads]\nhosts = [\"127.0.0.1\"]\n\
@@ -58,11 +66,13 @@ impl World {
             "LANDFALL_CONFIG"
             | "LANDFALL_APP_BASE_URL"
             | "LANDFALL_SINK_SECRET"
+            | "LANDFALL_SINK_BUCKET"
             | "LAMBDA_TASK_ROOT" => None,
             _ => Some("set".to_owned()),
         })
         .unwrap();
-        let configuration = Arc::new(Configuration::parse(text, environment).unwrap());
+        let configuration =
+            Arc::new(Configuration::parse(&format!("{text}{more}"), environment).unwrap());
         let client = tables().await;
         let store = store_on(client.clone());
         let queues = Queues::start().await;
@@ -78,7 +88,8 @@ impl World {
             .await
             .unwrap();
         let lifecycle = lifecycle(Actor::Processor, &configuration, &store, &queues, &clock);
-        let processor = Arc::new(Processor::new(lifecycle, queues.queue("events")).unwrap());
+        let processor = Processor::with(lifecycle, queues.queue("events"), None, sink).unwrap();
+        let processor = Arc::new(processor);
         let sweeper = sweeper(
             self::lifecycle(Actor::Sweeper, &configuration, &store, &queues, &clock),
             &queues,

@@ -177,6 +177,7 @@ async fn start(instead: Vec<Instead>) -> (Arc<Service>, HttpSink) {
         kind: SinkKind::Http,
         url: Some(format!("http://{address}/batches")),
         timeout: Some(Duration::from_millis(300)),
+        prefix: None,
     };
     let secret = format!("whsec_{}", STANDARD.encode(SECRET)).into();
     let clock = Clock::manual(Timestamp::from_millis(NOW * 1_000));
@@ -370,6 +371,7 @@ async fn a_service_that_is_not_there_interrupts() {
         kind: SinkKind::Http,
         url: Some("http://127.0.0.1:9/".to_owned()),
         timeout: Some(Duration::from_secs(2)),
+        prefix: None,
     };
     let secret = format!("whsec_{}", STANDARD.encode(SECRET)).into();
     let sink = HttpSink::new(&declared, &secret, Clock::system()).unwrap();

@@ -11,6 +11,7 @@ mod mapped;
 mod raw;
 mod rerun;
 mod rows;
+mod s3_sink;
 mod sinks;
 mod source;
 mod world;

@@ -1,0 +1,94 @@
+//! Which sink outside the tables records go to.
+
+use futures_util::FutureExt as _;
+use landfall_aws::S3;
+use landfall_import::declaration::SinkKind;
+use landfall_import::ports::{Delivery, Finished, Piece, PieceTaken, Sink, SinkError, SinkOutcome};
+use landfall_import::sink::http::HttpSink;
+use landfall_import::sink::s3::S3Sink;
+use landfall_lifecycle::Lifecycle;
+
+use crate::Unfit;
+
+/// The sink of a processor that has none of its own compiled in. There is no value of it.
+#[derive(Debug)]
+pub enum NoSink {}
+
+impl Sink for NoSink {
+    async fn deliver(&self, _: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
+        match *self {}
+    }
+}
+
+/// A target outside the tables.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
+pub(crate) enum Outside<K> {
+    Http(HttpSink),
+    S3(S3Sink<S3>),
+    Custom(K),
+}
+
+impl<K: Sink> Outside<K> {
+    /// The one that is configured; none for the records table.
+    pub(crate) fn configured(
+        lifecycle: &Lifecycle,
+        bucket: Option<S3>,
+        custom: Option<K>,
+    ) -> Result<Option<Self>, Unfit> {
+        let configuration = lifecycle.configuration();
+        let declared = &configuration.import.sink;
+        match (declared.kind, custom) {
+            (SinkKind::Custom, Some(sink)) => Ok(Some(Self::Custom(sink))),
+            (SinkKind::Custom, None) => Err(Unfit::NoSink),
+            (_, Some(_)) => Err(Unfit::AnotherSink),
+            (SinkKind::Dynamodb, None) => Ok(None),
+            (SinkKind::Http, None) => {
+                let secret = configuration.environment.sink_secret.as_ref();
+                let secret = secret.ok_or(Unfit::NoSecret)?;
+                let clock = lifecycle.clock().clone();
+                Ok(Some(Self::Http(HttpSink::new(declared, secret, clock)?)))
+            }
+            (SinkKind::S3, None) => {
+                let prefix = declared.prefix.as_deref().unwrap_or_default();
+                let bucket = bucket.ok_or(Unfit::NoBucket)?;
+                Ok(Some(Self::S3(S3Sink::new(bucket, prefix))))
+            }
+        }
+    }
+}
+
+// Boxed where the futures are large, or nobody knows how large: the compiler has a limit to how deep they nest.
+impl<K: Sink> Sink for Outside<K> {
+    async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
+        match self {
+            Self::Http(sink) => sink.deliver(delivery).await,
+            Self::S3(sink) => sink.deliver(delivery).boxed().await,
+            Self::Custom(sink) => sink.deliver(delivery).boxed().await,
+        }
+    }
+
+    fn piece_bytes(&self) -> usize {
+        match self {
+            Self::Http(sink) => sink.piece_bytes(),
+            Self::S3(sink) => sink.piece_bytes(),
+            Self::Custom(sink) => sink.piece_bytes(),
+        }
+    }
+
+    async fn deliver_piece(&self, piece: &Piece<'_>) -> Result<PieceTaken, SinkError> {
+        match self {
+            Self::Http(sink) => sink.deliver_piece(piece).await,
+            Self::S3(sink) => sink.deliver_piece(piece).boxed().await,
+            Self::Custom(sink) => sink.deliver_piece(piece).boxed().await,
+        }
+    }
+
+    async fn finish(&self, finished: &Finished<'_>) -> Result<(), SinkError> {
+        match self {
+            Self::Http(sink) => sink.finish(finished).await,
+            Self::S3(sink) => sink.finish(finished).boxed().await,
+            Self::Custom(sink) => sink.finish(finished).boxed().await,
+        }
+    }
+}

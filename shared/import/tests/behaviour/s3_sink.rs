@@ -1,0 +1,424 @@
+//! The S3 sink against a bucket in memory whose calls fail on demand, and a consumer that reads the bucket as the README says.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use landfall_import::declaration::Format;
+use landfall_import::sink::s3::{Bucket, BucketError, S3Sink, StoredObject};
+use landfall_import::{
+    Checkpoint, Counts, File, FileProblem, MappingCache, Ports, SliceOutcome, Target, import_slice,
+};
+use serde_json::Value;
+
+use crate::world::{World, applied, lines, must_be_send};
+
+/// What goes wrong at one call of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    NotDone,
+    DoneUnheard,
+}
+
+#[derive(Debug, Default)]
+struct Stored {
+    objects: BTreeMap<String, (Bytes, i64)>,
+    uploads: BTreeMap<String, (String, BTreeMap<u64, Bytes>)>,
+    begun: usize,
+    /// Calls so far, which are its clock.
+    calls: i64,
+    /// By call, from the next one on; `None` lets one pass.
+    faults: VecDeque<Option<Fault>>,
+}
+
+#[derive(Debug, Default)]
+struct MemoryBucket(Mutex<Stored>);
+
+impl MemoryBucket {
+    fn call<T>(
+        &self,
+        act: impl FnOnce(&mut Stored) -> Result<T, BucketError>,
+    ) -> Result<T, BucketError> {
+        let mut stored = self.0.lock().unwrap();
+        stored.calls += 1;
+        let fault = stored.faults.pop_front().flatten();
+        let lost = || BucketError::Unavailable {
+            reason: "a test wants it".to_owned(),
+        };
+        if fault == Some(Fault::NotDone) {
+            return Err(lost());
+        }
+        let done = act(&mut stored)?;
+        if fault == Some(Fault::DoneUnheard) {
+            return Err(lost());
+        }
+        Ok(done)
+    }
+
+    /// Names and contents.
+    fn objects(&self) -> BTreeMap<String, Bytes> {
+        let stored = self.0.lock().unwrap();
+        let entry =
+            |(name, (content, _)): (&String, &(Bytes, i64))| (name.clone(), content.clone());
+        stored.objects.iter().map(entry).collect()
+    }
+
+    /// The indexes of an attempt.
+    fn indexes(&self, transfer: &str) -> Vec<Value> {
+        self.objects()
+            .iter()
+            .filter(|(name, _)| {
+                name.contains(&format!("/{transfer}/")) && name.ends_with("/index.json")
+            })
+            .map(|(_, content)| serde_json::from_slice(content).unwrap())
+            .collect()
+    }
+
+    /// The objects that a list of an index names, each as long as it says.
+    fn named(&self, list: &Value) -> Vec<Bytes> {
+        let objects = self.objects();
+        let named = list.as_array().unwrap().iter();
+        named
+            .map(|object| {
+                let content = objects[object["name"].as_str().unwrap()].clone();
+                assert_eq!(object["bytes"], content.len());
+                content
+            })
+            .collect()
+    }
+
+    /// The records of a label as a consumer has them after an attempt: `earlier` of every index first, and of a key the last line counts.
+    fn records(&self, transfer: &str) -> BTreeMap<String, String> {
+        let indexes = self.indexes(transfer);
+        let mut records = BTreeMap::new();
+        for list in ["earlier", "objects"] {
+            for content in indexes.iter().flat_map(|index| self.named(&index[list])) {
+                for line in std::str::from_utf8(&content).unwrap().lines() {
+                    let line: Value = serde_json::from_str(line).unwrap();
+                    let key = line["key"].as_str().unwrap().to_owned();
+                    records.insert(key, line["record"].to_string());
+                }
+            }
+        }
+        records
+    }
+}
+
+impl Bucket for &MemoryBucket {
+    async fn put(
+        &self,
+        name: &str,
+        content: Bytes,
+        _content_type: &'static str,
+    ) -> Result<(), BucketError> {
+        assert!(name.len() <= 1024);
+        self.call(|stored| {
+            let now = stored.calls;
+            stored.objects.insert(name.to_owned(), (content, now));
+            Ok(())
+        })
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Bytes>, BucketError> {
+        self.call(|stored| Ok(stored.objects.get(name).map(|(content, _)| content.clone())))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, BucketError> {
+        self.call(|stored| {
+            let begins = |(name, _): &(&String, _)| name.starts_with(prefix);
+            let objects = stored.objects.iter().filter(begins);
+            Ok(objects
+                .map(|(name, (content, written_at_ms))| StoredObject {
+                    name: name.clone(),
+                    bytes: content.len() as u64,
+                    written_at_ms: *written_at_ms,
+                })
+                .collect())
+        })
+    }
+
+    async fn begin_upload(&self, name: &str) -> Result<String, BucketError> {
+        self.call(|stored| {
+            stored.begun += 1;
+            let upload = format!("upload-{}", stored.begun);
+            let begun = (name.to_owned(), BTreeMap::new());
+            stored.uploads.insert(upload.clone(), begun);
+            Ok(upload)
+        })
+    }
+
+    async fn put_part(
+        &self,
+        name: &str,
+        upload: &str,
+        number: u64,
+        content: Bytes,
+    ) -> Result<(), BucketError> {
+        self.call(|stored| {
+            let begun = stored.uploads.get_mut(upload);
+            let (begun, parts) = begun.ok_or(BucketError::UploadGone)?;
+            assert_eq!(begun, name);
+            parts.insert(number, content);
+            Ok(())
+        })
+    }
+
+    async fn complete_upload(
+        &self,
+        name: &str,
+        upload: &str,
+        parts: u64,
+    ) -> Result<(), BucketError> {
+        self.call(|stored| {
+            let begun = stored.uploads.remove(upload);
+            let (begun, uploaded) = begun.ok_or(BucketError::UploadGone)?;
+            assert_eq!(begun, name);
+            let numbers: Vec<u64> = uploaded.keys().copied().collect();
+            assert_eq!(numbers, (1..=parts).collect::<Vec<_>>());
+            let (last, others) = numbers.split_last().unwrap();
+            let long_enough = |number: &u64| uploaded[number].len() >= 5 * 1024 * 1024;
+            assert!(others.iter().all(long_enough), "before part {last}");
+            let content = uploaded.into_values().collect::<Vec<Bytes>>().concat();
+            let now = stored.calls;
+            stored
+                .objects
+                .insert(name.to_owned(), (content.into(), now));
+            Ok(())
+        })
+    }
+}
+
+async fn slice(world: &World, transfer: &str, bucket: &MemoryBucket) -> SliceOutcome {
+    let file = File {
+        tenant: "tenant-1",
+        transfer,
+        chain: "transfer-1",
+        label: &world.label,
+        key: "file-1",
+        import: &world.import,
+        rerun: world.rerun,
+    };
+    let sink = S3Sink::new(bucket, "in/");
+    let cache = MappingCache::new(10);
+    let ports = Ports {
+        source: &world.store,
+        ledger: &world.ledger,
+        mappings: &world.mappings,
+        mapping_cache: &cache,
+        target: Target::Sink(&sink),
+    };
+    let stored = world.ledger.stored.lock().unwrap().checkpoint.clone();
+    let checkpoint =
+        stored.map_or_else(Checkpoint::start, |text| Checkpoint::decode(&text).unwrap());
+    let out_of_time = || world.hurried;
+    let slice = import_slice(&file, checkpoint, &ports, &world.limits, &out_of_time);
+    must_be_send(slice).await
+}
+
+async fn finish(
+    world: &World,
+    transfer: &str,
+    bucket: &MemoryBucket,
+) -> (Counts, Option<FileProblem>) {
+    for _ in 0..100 {
+        if let SliceOutcome::Finished { counts, problem } = slice(world, transfer, bucket).await {
+            return (counts, problem);
+        }
+    }
+    panic!("the file doesn't end");
+}
+
+/// The next attempt of the chain exports this.
+fn export_again(world: &mut World, content: impl Into<Bytes>) {
+    world.rerun = true;
+    world.store.bytes = content.into();
+    world.ledger.stored.get_mut().unwrap().checkpoint = None;
+}
+
+/// What a consumer must have of [`lines`].
+fn expected(count: usize) -> BTreeMap<String, String> {
+    lines(count)
+        .lines()
+        .map(|line| {
+            let record: Value = serde_json::from_str(line).unwrap();
+            (record["id"].as_str().unwrap().to_owned(), line.to_owned())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn records_lie_by_chain_and_label_and_the_index_says_which_objects_and_in_which_order() {
+    let bucket = MemoryBucket::default();
+    let world = World::new("pages/1.ndjson", lines(10));
+    assert_eq!(
+        finish(&world, "transfer-1", &bucket).await,
+        (applied(10), None)
+    );
+    assert_eq!(bucket.records("transfer-1"), expected(10));
+    let folder = "in/tenant-1/transfer-1/pages%2F1.ndjson/transfer-1/";
+    let objects = bucket.objects();
+    assert!(objects.keys().all(|name| name.starts_with(folder)));
+    let index = bucket.indexes("transfer-1").remove(0);
+    assert_eq!(
+        (
+            &index["label"],
+            &index["complete"],
+            &index["counts"]["applied"]
+        ),
+        (&"pages/1.ndjson".into(), &true.into(), &10.into())
+    );
+    let listed: Vec<&str> = index["objects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|object| object["name"].as_str().unwrap().rsplit('/').next().unwrap())
+        .collect();
+    let at = |record: usize| format!("{:020}.ndjson", lines(record).len());
+    assert_eq!(listed, [at(0), at(4), at(8)]);
+    assert_eq!(objects.len(), 4, "three batches and the index");
+}
+
+#[tokio::test]
+async fn a_crash_at_any_call_leaves_the_same_objects_as_a_clean_run() {
+    let clean = MemoryBucket::default();
+    finish(&World::new("a.ndjson", lines(10)), "transfer-1", &clean).await;
+    let calls = usize::try_from(clean.0.lock().unwrap().calls).unwrap();
+    for call in 0..calls {
+        for fault in [Fault::NotDone, Fault::DoneUnheard] {
+            let bucket = MemoryBucket::default();
+            let faults = (0..call).map(|_| None).chain([Some(fault)]);
+            bucket.0.lock().unwrap().faults.extend(faults);
+            let world = World::new("a.ndjson", lines(10));
+            let outcome = finish(&world, "transfer-1", &bucket).await;
+            assert_eq!(outcome, (applied(10), None));
+            assert_eq!(bucket.objects(), clean.objects(), "{call} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rerun_counts_what_an_attempt_that_was_stopped_in_the_middle_left() {
+    let bucket = MemoryBucket::default();
+    let mut world = World::new("a.ndjson", lines(10));
+    world.hurried = true;
+    slice(&world, "transfer-1", &bucket).await;
+    assert!(bucket.indexes("transfer-1").is_empty(), "no file has ended");
+
+    world.hurried = false;
+    let changed = lines(12).replace("\"n\":3}", "\"n\":33}");
+    export_again(&mut world, changed);
+    let counts = Counts {
+        read: 12,
+        applied: 9,
+        unchanged: 3,
+        ..Counts::default()
+    };
+    assert_eq!(finish(&world, "transfer-2", &bucket).await, (counts, None));
+    let mut records = expected(12);
+    records.insert("r0003".to_owned(), r#"{"id":"r0003","n":33}"#.to_owned());
+    assert_eq!(bucket.records("transfer-2"), records);
+
+    // A third attempt in which nothing changed delivers nothing, and its index still says all of it.
+    export_again(&mut world, lines(12).replace("\"n\":3}", "\"n\":33}"));
+    assert_eq!(finish(&world, "transfer-3", &bucket).await.0.unchanged, 12);
+    assert_eq!(bucket.records("transfer-3"), records);
+    assert_eq!(
+        bucket.indexes("transfer-3")[0]["objects"],
+        Value::Array(Vec::new())
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_ends_early_says_so_in_its_index() {
+    let bucket = MemoryBucket::default();
+    let world = World::new("a.json", "[{\"id\":1},{\"id\":2}");
+    assert!(finish(&world, "transfer-1", &bucket).await.1.is_some());
+    assert_eq!(bucket.indexes("transfer-1")[0]["complete"], false);
+    assert_eq!(bucket.records("transfer-1").len(), 2);
+}
+
+const PIECE: usize = 8_388_608;
+
+fn raw(content: Bytes) -> World {
+    let mut world = World::new("logo.png", content);
+    world.import.format = Format::Raw;
+    world.store.chunk = 1_000_000;
+    world
+}
+
+fn content(length: usize) -> Bytes {
+    let mut bytes = (0..251).collect::<Vec<u8>>().repeat(length / 251 + 1);
+    bytes.truncate(length);
+    bytes.into()
+}
+
+#[tokio::test]
+async fn a_raw_file_is_one_object_whatever_crashes_on_the_way() {
+    for length in [0, PIECE, PIECE + 1] {
+        let content = content(length);
+        let clean = MemoryBucket::default();
+        let world = raw(content.clone());
+        let outcome = finish(&world, "transfer-1", &clean).await;
+        assert_eq!(outcome, (applied(1), None));
+        let index = clean.indexes("transfer-1").remove(0);
+        assert_eq!(
+            clean.named(&index["objects"]),
+            std::slice::from_ref(&content)
+        );
+        assert_eq!(clean.objects().len(), 2, "the file and its index");
+
+        let calls = usize::try_from(clean.0.lock().unwrap().calls).unwrap();
+        for call in 0..calls {
+            for fault in [Fault::NotDone, Fault::DoneUnheard] {
+                let bucket = MemoryBucket::default();
+                let faults = (0..call).map(|_| None).chain([Some(fault)]);
+                bucket.0.lock().unwrap().faults.extend(faults);
+                let world = raw(content.clone());
+                let outcome = finish(&world, "transfer-1", &bucket).await;
+                assert_eq!(outcome, (applied(1), None), "{length} {call} {fault:?}");
+                assert_eq!(bucket.objects(), clean.objects());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_index_of_a_raw_file_that_did_not_change_names_the_object_of_an_earlier_attempt() {
+    let bucket = MemoryBucket::default();
+    let mut world = raw(content(1000));
+    finish(&world, "transfer-1", &bucket).await;
+    export_again(&mut world, content(1000));
+    assert_eq!(finish(&world, "transfer-2", &bucket).await.0.unchanged, 1);
+    let object = |transfer: &str| bucket.indexes(transfer)[0]["objects"][0]["name"].clone();
+    assert_eq!(object("transfer-2"), object("transfer-1"));
+
+    export_again(&mut world, content(1001));
+    assert_eq!(finish(&world, "transfer-3", &bucket).await.0.applied, 1);
+    export_again(&mut world, content(1001));
+    assert_eq!(finish(&world, "transfer-4", &bucket).await.0.unchanged, 1);
+    assert_ne!(object("transfer-3"), object("transfer-1"));
+    assert_eq!(object("transfer-4"), object("transfer-3"));
+    assert_eq!(
+        bucket.named(&bucket.indexes("transfer-4")[0]["objects"]),
+        [content(1001)]
+    );
+}
+
+#[tokio::test]
+async fn an_upload_that_was_aborted_from_outside_ends_the_file_and_a_rerun_brings_it_again() {
+    let bucket = MemoryBucket::default();
+    let mut world = raw(content(PIECE + 1));
+    world.hurried = true;
+    slice(&world, "transfer-1", &bucket).await;
+    bucket.0.lock().unwrap().uploads.clear();
+    let reason = "the file's upload was aborted from outside".to_owned();
+    assert_eq!(
+        finish(&world, "transfer-1", &bucket).await,
+        (Counts::default(), Some(FileProblem::SinkRefused { reason }))
+    );
+    export_again(&mut world, content(PIECE + 1));
+    assert_eq!(
+        finish(&world, "transfer-2", &bucket).await,
+        (applied(1), None)
+    );
+}
