@@ -7,13 +7,13 @@ MACHETE_VERSION := 0.9.2
 MUTANTS_VERSION := 27.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run demo up down status logs sweep explain twin token check test simulate mutants package
+.PHONY: help prepare run demo up down status logs sweep explain receipt twin token check test simulate mutants package
 
 help: ## This list
 	@echo "make <target> [VARIABLE=value]"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables: CLOUD_PORT=4566 (AWS), TWIN_PORT=9100 and STORE_PORT=9101 (the twin), CONFIG=path of your landfall.toml,"
-	@echo "           PYTHON=python3, TESTS=words that select end-to-end tests (pytest -k), TRANSFER=id and SITE=name (explain),"
+	@echo "           PYTHON=python3, TESTS=words that select end-to-end tests (pytest -k), TRANSFER=id and SITE=name (explain, receipt),"
 	@echo "           SEEDS=1000 and FROM=0 (simulate: how many seeds, and the first one)"
 
 run: prepare ## Deploy locally, show a migration and a failed one that is re-run, stay up until Ctrl-C
@@ -39,6 +39,9 @@ sweep: prepare ## Run the sweeper now and print its answer
 
 explain: prepare ## How one transfer does, in a sentence, and its timeline: TRANSFER=id, SITE=name if two sites have that id
 	@$(LOCAL) explain "$(TRANSFER)" $(if $(SITE),--site "$(SITE)")
+
+receipt: prepare ## What became of a transfer and its records, signed, and its exceptions as files: TRANSFER=id (otherwise the last one), SITE=name
+	@$(LOCAL) receipt "$(TRANSFER)" $(if $(SITE),--site "$(SITE)")
 
 twin: prepare ## Start the twin (the platform's stand-in) until Ctrl-C
 	@$(LOCAL) twin

@@ -13,7 +13,7 @@ impl Sink for Pages {
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
         let mut stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut put = |page: &Landed| {
-            let text = String::from_utf8_lossy(page.record.as_deref().unwrap_or_default());
+            let text = String::from_utf8_lossy(&page.record);
             if text.contains("\"draft\":true") {
                 let reason = "drafts stay on the server".to_owned();
                 return SinkOutcome::Rejected { reason };

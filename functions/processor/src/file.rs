@@ -1,11 +1,10 @@
 use std::time::Duration;
 
-use landfall_import::declaration::SinkKind;
 use landfall_import::ports::Sink;
 use landfall_import::{Checkpoint, Interruption, Ports, SliceOutcome, Target, import_slice};
 use landfall_lifecycle::{Error, Site};
 use landfall_platform::event::bounded_label;
-use landfall_tracking::{Claim, Claimed, Error as Tracking, LandedTarget, pack_manifest};
+use landfall_tracking::{Claim, Claimed, Error as Tracking, pack_manifest};
 use landfall_transfer::clocks::own::INVOCATION_MARGIN;
 use landfall_transfer::{Counts, FileOutcome, Input, Manifest, TenantId, Timestamp, TransferId};
 use serde::Deserialize;
@@ -157,11 +156,7 @@ impl<K: Sink> Processor<K> {
                 );
             }
         };
-        let target = match configuration.import.sink.kind {
-            SinkKind::Dynamodb => LandedTarget::Records,
-            SinkKind::Http | SinkKind::S3 | SinkKind::Custom => LandedTarget::Ledger,
-        };
-        let ledger = FileLedger::new(&self.lifecycle, claimed, label, target);
+        let ledger = FileLedger::new(&self.lifecycle, claimed, label);
         let mappings = SiteMappings::new(site, self.lifecycle.clock(), &file.transfer);
         let cache = self.known_mappings(&file.transfer);
         let ports = Ports {

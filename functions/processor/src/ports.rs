@@ -1,7 +1,7 @@
 //! The import's ports, on the platform and on the tracking table.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,15 +13,16 @@ use landfall_import::ports::{
     Batch, CommitError, Ledger, LedgerUnavailable, MappingPage, Mappings, MappingsError, Opened,
     RejectionKind, RestartPoint, Source, SourceError,
 };
+use landfall_import::segments::{Fingerprint, KeptSegment, Segment, SegmentPage};
 use landfall_lifecycle::{Lifecycle, Site};
 use landfall_platform::connect::client::{CallError, Refusal};
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_runtime::Clock;
 use landfall_tracking::{
-    Claimed, Commit, Error as Tracking, Landed, LandedTarget, Lease, RecordKey, Rejected,
+    Claimed, Commit, Error as Tracking, Exception, ExceptionOutcome, Landed, Lease, RecordKey,
 };
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
-use landfall_transfer::{TenantId, TransferId};
+use landfall_transfer::{TenantId, Timestamp, TransferId};
 
 /// A file behind a signed URL that is asked for again when it dies.
 pub(crate) struct FileSource {
@@ -277,24 +278,32 @@ pub(crate) struct FileLedger<'claim> {
     lifecycle: &'claim Lifecycle,
     lease: &'claim Lease,
     tenant: &'claim TenantId,
+    transfer: &'claim TransferId,
     label: &'claim str,
-    target: LandedTarget,
+    /// Until when the lease holds, as it was written last; in milliseconds.
+    leased_until: AtomicI64,
 }
 
 impl<'claim> FileLedger<'claim> {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         lifecycle: &'claim Lifecycle,
         claimed: &'claim Claimed,
         label: &'claim str,
-        target: LandedTarget,
     ) -> Self {
+        let leased_until = claimed.file.leased_until.unwrap_or_default();
         Self {
             lifecycle,
             lease: &claimed.lease,
             tenant: &claimed.file.tenant,
+            transfer: &claimed.file.transfer,
             label,
-            target,
+            leased_until: AtomicI64::new(leased_until.as_millis()),
         }
+    }
+
+    fn leased(&self, until: Timestamp) {
+        self.leased_until
+            .store(until.as_millis(), Ordering::Relaxed);
     }
 
     fn key(&self, key: &str) -> RecordKey {
@@ -304,7 +313,7 @@ impl<'claim> FileLedger<'claim> {
         }
     }
 
-    fn held_until(&self) -> landfall_transfer::Timestamp {
+    fn held_until(&self) -> Timestamp {
         self.lifecycle.now() + self.lifecycle.configuration().work.lease
     }
 }
@@ -318,11 +327,9 @@ impl Ledger for FileLedger<'_> {
         let known = self
             .lifecycle
             .store()
-            .known_records(self.target, self.tenant, self.lease.chain(), &wanted)
+            .known_records(self.tenant, self.lease.chain(), &wanted)
             .await
-            .map_err(|error| LedgerUnavailable {
-                reason: error.to_string(),
-            })?;
+            .map_err(unavailable)?;
         // A hash that can't be read is one that doesn't match: the record is applied again, which is safe.
         Ok(known
             .into_iter()
@@ -331,39 +338,41 @@ impl Ledger for FileLedger<'_> {
     }
 
     async fn check_fence(&self) -> Result<(), CommitError> {
-        self.lifecycle
-            .store()
-            .renew(self.lease, self.held_until())
-            .await
-            .map_err(commit_error)
+        let (store, now) = (self.lifecycle.store(), self.lifecycle.now());
+        let leased_until = Timestamp::from_millis(self.leased_until.load(Ordering::Relaxed));
+        let configuration = self.lifecycle.configuration();
+        let enough = configuration.import.sink.timeout();
+        // A read costs a fifth of a write; the lease is written anew when half of it is over, or a delivery might outlive it.
+        if leased_until.since(now) > enough.max(configuration.work.lease / 2) {
+            return store.holds(self.lease).await.map_err(commit_error);
+        }
+        let until = self.held_until();
+        store.renew(self.lease, until).await.map_err(commit_error)?;
+        self.leased(until);
+        Ok(())
     }
 
     async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
         let mut landed = Vec::with_capacity(batch.landed.len());
         for record in batch.landed {
             let json =
-                match record.record {
-                    Some(bytes) => Some(String::from_utf8(bytes.into()).map_err(|_| {
-                        CommitError::Unavailable {
-                            reason: "a rewritten record is not UTF-8".to_owned(),
-                        }
-                    })?),
-                    None => None,
-                };
+                String::from_utf8(record.record.into()).map_err(|_| CommitError::Unavailable {
+                    reason: "a rewritten record is not UTF-8".to_owned(),
+                })?;
             landed.push(Landed {
                 key: self.key(&record.key),
                 content_hash: record.content_hash.to_string(),
                 record: json,
             });
         }
-        let rejected = batch
+        let exceptions = batch
             .rejections
             .into_iter()
-            .map(|rejection| Rejected {
-                record_number: rejection.record_number,
+            .map(|rejection| Exception {
+                record: rejection.record_number,
                 outcome: match rejection.kind {
-                    RejectionKind::Rejected => "rejected",
-                    RejectionKind::Held => "held",
+                    RejectionKind::Rejected => ExceptionOutcome::Rejected,
+                    RejectionKind::Held => ExceptionOutcome::Held,
                 },
                 key: rejection.key,
                 namespace: rejection.namespace,
@@ -373,20 +382,80 @@ impl Ledger for FileLedger<'_> {
         let commit = Commit {
             checkpoint: batch.checkpoint.encode(),
             counts: batch.checkpoint.counts,
-            target: self.target,
             landed,
-            rejected,
+            label: self.label.to_owned(),
+            exceptions,
             leased_until: self.held_until(),
         };
-        self.lifecycle
+        let committed = self
+            .lifecycle
             .store()
             .commit(self.lease, &commit, self.lifecycle.now())
             .await
             .or_else(|error| match error {
                 Tracking::Unknown if is_planted(SeededBug::UnknownCommitBelieved) => Ok(()),
                 error => Err(error),
-            })
+            });
+        committed.map_err(commit_error)?;
+        self.leased(commit.leased_until);
+        Ok(())
+    }
+
+    async fn keep_segment(&self, segment: Segment) -> Result<(), CommitError> {
+        let kept = landfall_tracking::Segment {
+            first_record: segment.first_record,
+            last_record: segment.last_record,
+            landed: Fingerprint::pack(&segment.landed),
+        };
+        let (store, now) = (self.lifecycle.store(), self.lifecycle.now());
+        store
+            .keep_segment(self.lease, self.label, &kept, now)
+            .await
             .map_err(commit_error)
+    }
+
+    async fn attempts(&self) -> Result<Vec<String>, LedgerUnavailable> {
+        let store = self.lifecycle.store();
+        let known = store
+            .attempts(self.tenant, self.lease.chain())
+            .await
+            .map_err(unavailable)?;
+        let mut attempts: Vec<String> = known
+            .into_iter()
+            .map(|attempt| attempt.transfer.as_str().to_owned())
+            .take_while(|attempt| attempt != self.transfer.as_str())
+            .collect();
+        attempts.push(self.transfer.as_str().to_owned());
+        Ok(attempts)
+    }
+
+    async fn segments(
+        &self,
+        attempt: &str,
+        after: Option<&str>,
+    ) -> Result<SegmentPage, LedgerUnavailable> {
+        let attempt = TransferId::new(attempt);
+        let store = self.lifecycle.store();
+        let page = store
+            .segments(self.lease, self.label, &attempt, after)
+            .await
+            .map_err(unavailable)?;
+        let mut segments = Vec::with_capacity(page.segments.len());
+        for kept in page.segments {
+            // Never passed over: it may say that what an earlier attempt landed is there no more.
+            let landed = Fingerprint::unpack(&kept.landed).ok_or_else(|| LedgerUnavailable {
+                reason: "a segment is not of this release's form".to_owned(),
+            })?;
+            segments.push(KeptSegment {
+                place: kept.place,
+                own_first_record: kept.own_first_record,
+                landed,
+            });
+        }
+        Ok(SegmentPage {
+            segments,
+            more: page.more,
+        })
     }
 
     async fn restart_point(&self) -> Result<Option<RestartPoint>, LedgerUnavailable> {
@@ -397,9 +466,7 @@ impl Ledger for FileLedger<'_> {
                 state: kept.state,
                 window: kept.window.into(),
             })),
-            Err(error) => Err(LedgerUnavailable {
-                reason: error.to_string(),
-            }),
+            Err(error) => Err(unavailable(error)),
         }
     }
 
@@ -414,6 +481,16 @@ impl Ledger for FileLedger<'_> {
         if let Err(error) = outcome.await {
             tracing::info!(error = %error, "A restart point was not kept; the next slice reads more of the file.");
         }
+    }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "an error that is mapped is given away"
+)]
+fn unavailable(error: Tracking) -> LedgerUnavailable {
+    LedgerUnavailable {
+        reason: error.to_string(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod dead_letters;
 mod explain;
+mod receipt;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use landfall_transfer::{TenantId, Timestamp, TransferId};
 use serde::{Deserialize, Serialize};
 
 pub use explain::{Explanation, Line};
+pub use receipt::{ExceptionLines, Receipt, SignedReceipt};
 
 /// What the schedule and operators send. Its input is explicit, so that nothing else starts a sweep by accident.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,6 +34,23 @@ pub enum Request {
         /// Its id.
         transfer: TransferId,
     },
+    /// Say, signed, what became of a transfer and its records; changes nothing.
+    Receipt {
+        /// Whose it is: the site's client key.
+        tenant: TenantId,
+        /// Its id.
+        transfer: TransferId,
+    },
+    /// List the records of a transfer that did not arrive, some at a time; changes nothing.
+    Exceptions {
+        /// Whose it is: the site's client key.
+        tenant: TenantId,
+        /// Its id.
+        transfer: TransferId,
+        /// `next` of the answer before.
+        #[serde(default)]
+        after: Option<String>,
+    },
 }
 
 /// What the sweeper answers; each request has its own shape.
@@ -42,6 +61,10 @@ pub enum Answer {
     Swept(Summary),
     /// To [`Request::Explain`].
     Explained(Explanation),
+    /// To [`Request::Receipt`]; none of a transfer that was never seen.
+    Receipt(Option<SignedReceipt>),
+    /// To [`Request::Exceptions`].
+    Exceptions(ExceptionLines),
 }
 
 /// What a sweep did.
@@ -114,6 +137,17 @@ impl Sweeper {
                 .explain(&tenant, &transfer)
                 .await
                 .map(Answer::Explained),
+            Request::Receipt { tenant, transfer } => {
+                self.receipt(&tenant, &transfer).await.map(Answer::Receipt)
+            }
+            Request::Exceptions {
+                tenant,
+                transfer,
+                after,
+            } => self
+                .exceptions(&tenant, &transfer, after.as_deref())
+                .await
+                .map(Answer::Exceptions),
         }
     }
 

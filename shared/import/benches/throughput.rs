@@ -18,6 +18,7 @@ use landfall_import::ports::{
     Batch, CommitError, Delivery, Ledger, LedgerUnavailable, MappingPage, Mappings, MappingsError,
     Opened, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
 };
+use landfall_import::segments::{Segment, SegmentPage};
 use landfall_import::{
     Checkpoint, ContentHash, File, Import, Limits, MappingCache, Ports, SliceOutcome, Target,
     import_slice,
@@ -87,6 +88,19 @@ impl Ledger for Nowhere {
     async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
         black_box(batch);
         Ok(())
+    }
+
+    async fn keep_segment(&self, segment: Segment) -> Result<(), CommitError> {
+        black_box(segment);
+        Ok(())
+    }
+
+    async fn attempts(&self) -> Result<Vec<String>, LedgerUnavailable> {
+        Ok(Vec::new())
+    }
+
+    async fn segments(&self, _: &str, _: Option<&str>) -> Result<SegmentPage, LedgerUnavailable> {
+        Ok(SegmentPage::default())
     }
 
     async fn restart_point(&self) -> Result<Option<RestartPoint>, LedgerUnavailable> {

@@ -7,6 +7,7 @@ use crate::format::Compression;
 use crate::identity::RunningHash;
 use crate::problem::FileProblem;
 use crate::records::Place;
+use crate::segments::Base;
 
 /// The newest version that this code reads. It writes the oldest that holds what is to be said, so that a release that was taken back
 /// can go on with as many files as possible.
@@ -27,6 +28,8 @@ pub struct Checkpoint {
     pub raw: Option<RawProgress>,
     /// What became of the records so far.
     pub counts: Counts,
+    /// Where a re-run reads on in the segments of an earlier attempt, when these are too many to be held at once.
+    pub base: Option<Base>,
     /// Set when there is nothing more to read; the file is then finished, with a problem or without.
     pub ended: Option<Ended>,
 }
@@ -102,6 +105,9 @@ struct Stored {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     raw: Option<RawProgress>,
     counts: Counts,
+    // Of no version: a release that doesn't know it applies more than it need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<Base>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
 }
@@ -133,6 +139,7 @@ impl Checkpoint {
             columns: self.columns.clone(),
             raw: self.raw.clone(),
             counts: self.counts,
+            base: self.base.clone(),
             ended: self.ended.clone(),
         };
         serde_json::to_string(&stored).expect("numbers and strings always serialise")
@@ -152,6 +159,7 @@ impl Checkpoint {
             columns: stored.columns,
             raw: stored.raw,
             counts: stored.counts,
+            base: stored.base,
             ended: stored.ended,
         })
     }

@@ -53,6 +53,9 @@ pub struct Import {
     pub label: String,
     /// JSON pointer to what identifies a record within its label; without it the content does.
     pub natural_key: Option<String>,
+    /// What a re-run does with records that an earlier attempt has landed.
+    #[serde(default)]
+    pub on_rerun: OnRerun,
     /// How records are told apart in the file.
     #[serde(default)]
     pub format: Format,
@@ -62,6 +65,19 @@ pub struct Import {
     /// Which ids are replaced.
     #[serde(default)]
     pub mappings: Vec<Mapping>,
+}
+
+/// `on_rerun` of an import.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRerun {
+    /// Only what is missing, failed or changed is applied.
+    #[default]
+    Delta,
+    /// Everything is applied again, as if nothing had been.
+    Replace,
+    /// A file of which an earlier attempt has landed any record ends with a problem.
+    Refuse,
 }
 
 /// `format` of an import.

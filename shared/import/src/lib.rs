@@ -19,6 +19,7 @@ pub mod ports;
 mod problem;
 mod reader;
 pub mod records;
+pub mod segments;
 pub mod sink;
 mod slice;
 

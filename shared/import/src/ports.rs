@@ -11,6 +11,7 @@ use futures_util::Stream;
 
 use crate::checkpoint::Checkpoint;
 use crate::identity::ContentHash;
+use crate::segments::{Segment, SegmentPage};
 use landfall_transfer::Counts;
 
 /// The most keys that one [`Mappings::find`] asks for (PROTOCOL 5: `mapping/find` takes 100).
@@ -27,7 +28,8 @@ pub const LEDGER_RECORD_BYTES: usize = 400_000 - 16_384;
 /// The most bytes of keys, records and reasons in one [`Batch`] (`DynamoDB`: 4 MB a transaction; the rest is room for attribute names).
 pub const COMMIT_BYTES: usize = 3_000_000;
 
-/// The most landed records and rejections together in one [`Batch`] (`DynamoDB`: 100 items a transaction; one is the checkpoint's).
+/// The most landed records in one [`Batch`], or one less beside rejections (`DynamoDB`: 100 items a transaction; one is the checkpoint's, and
+/// rejections share one).
 pub const COMMIT_WRITES: usize = 99;
 
 /// Bytes of a piece of a raw file, unless a sink wants others: `limits.batch_bytes` at its largest, so that a piece is no larger than a batch,
@@ -36,6 +38,9 @@ pub const PIECE_BYTES: usize = 2_097_152;
 
 /// The largest piece. One is held in memory, and twice of it for a moment; an import stays below 96 MB.
 pub const PIECE_BYTES_MAX: usize = 16_777_216;
+
+/// The most bytes of rejections in one [`Batch`]: packed, they fit into one item of 400 KB whatever they say.
+pub const COMMIT_REJECTION_BYTES: usize = 300_000;
 
 /// One stored file of an export.
 pub trait Source: Sync {
@@ -146,7 +151,8 @@ pub enum MappingsError {
 
 /// Where a file's progress is kept: its checkpoint, and what the chain already has. One implementation is bound to one file and one fencing token.
 pub trait Ledger: Sync {
-    /// The content hashes under which the chain has these records already. Asked only for files of a re-run; at most `batch_records` keys.
+    /// The content hashes under which the target has these records already. Asked only with [`crate::Target::Ledger`], for records of a re-run
+    /// that no segment shows; at most `batch_records` keys.
     fn known(
         &self,
         keys: &[String],
@@ -157,6 +163,25 @@ pub trait Ledger: Sync {
 
     /// Writes the batch and its checkpoint, all or nothing, under the fencing token.
     fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// Keeps which records of a stretch are in the target, so that later attempts leave them alone.
+    ///
+    /// With a sink outside it is kept before the commit of its stretch, under the fencing token: what the sink has is then known to every
+    /// later attempt. With [`crate::Target::Ledger`] it is kept after the commits, and one that is lost costs a look-up of its records.
+    fn keep_segment(
+        &self,
+        segment: Segment,
+    ) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// The attempts of the chain up to this one, the oldest first.
+    fn attempts(&self) -> impl Future<Output = Result<Vec<String>, LedgerUnavailable>> + Send;
+
+    /// The segments that an attempt has kept under the file's label, in their order, from the one behind the place `after` on.
+    fn segments(
+        &self,
+        attempt: &str,
+        after: Option<&str>,
+    ) -> impl Future<Output = Result<SegmentPage, LedgerUnavailable>> + Send;
 
     /// The restart point that was kept last. Asked for once by a slice that goes on in a compressed file.
     fn restart_point(
@@ -208,12 +233,13 @@ pub struct RestartPoint {
     pub window: Bytes,
 }
 
-/// What is written together with a checkpoint: at most [`COMMIT_WRITES`] rows and [`COMMIT_BYTES`] bytes.
+/// What is written together with a checkpoint: at most [`COMMIT_WRITES`] records, [`COMMIT_REJECTION_BYTES`] of rejections and
+/// [`COMMIT_BYTES`] bytes in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// Where the file stands once this batch is written. Its counts include this batch.
     pub checkpoint: Checkpoint,
-    /// Records that are in the target with this batch, each key once.
+    /// Records that this commit writes to the target, each key once; none where a sink outside has them.
     pub landed: Vec<Landed>,
     /// Records that are not, in the order of the file.
     pub rejections: Vec<Rejection>,
@@ -221,15 +247,15 @@ pub struct Batch {
     pub counts: Counts,
 }
 
-/// A record that reaches the target.
+/// A record on its way into the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Landed {
     /// The record's identity within chain and label: its natural key, or the hash of its source bytes. At most [`crate::identity::KEY_BYTES`].
     pub key: String,
     /// Hash of the rewritten record.
     pub content_hash: ContentHash,
-    /// The rewritten record, when the commit itself writes it to the target ([`crate::Target::Ledger`]); none after a delivery to a sink.
-    pub record: Option<Bytes>,
+    /// The rewritten record.
+    pub record: Bytes,
 }
 
 /// A record that doesn't reach the target, and why.
@@ -355,7 +381,7 @@ pub struct Delivery<'a> {
     pub file: FileIdentity<'a>,
     /// Bytes of the decompressed file before the first record that was read for it. It tells the deliveries of a file apart, and their order.
     pub position: u64,
-    /// The records, each key once; each has its `record`.
+    /// The records, each key once.
     pub records: &'a [Landed],
 }
 

@@ -98,6 +98,11 @@ pub enum FileProblem {
         /// What the platform said.
         reason: String,
     },
+    /// An earlier attempt has landed records of this label, and `on_rerun = "refuse"` is declared.
+    #[error(
+        "an earlier attempt has imported records of this label already, and on_rerun = \"refuse\" is declared: remove them and declare another policy, or settle it by hand"
+    )]
+    RerunRefused,
     /// The sink refuses the batches of this file for good.
     #[error("the sink refuses the file's records: {reason}")]
     SinkRefused {

@@ -1,4 +1,7 @@
 //! One slice of an import: gather a batch, prepare it, hand it over, commit it, and again until the time is up or the file ends.
+//!
+//! With the ledger as the target each batch is committed by itself: its records are part of the transaction. With a sink outside a commit
+//! follows on a thousand records, because there it only says how far the file is.
 
 mod gather;
 mod hand_over;
@@ -10,7 +13,7 @@ use std::time::Duration;
 use landfall_transfer::Counts;
 
 use crate::checkpoint::{Checkpoint, Ended, Reading};
-use crate::declaration::{Format, Import, Limits};
+use crate::declaration::{Format, Import, Limits, OnRerun};
 use crate::format::Compression;
 use crate::identity::PartsDigest;
 use crate::mapping::{MappingCache, Rewriter};
@@ -21,9 +24,11 @@ use crate::ports::{
 use crate::problem::FileProblem;
 use crate::reader::{ReadStop, Reader, ReaderOptions};
 use crate::records::Cut;
+use crate::segments::{Known, SEGMENT_RECORDS, Segment};
 
 use gather::Gathered;
-use hand_over::HandedOver;
+use hand_over::{Done, Waiting};
+use prepare::Rewritten;
 
 /// The file that is imported, and whose it is.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +77,7 @@ impl File<'_> {
 pub enum Target<'a, K> {
     /// Into the ledger's own transaction, together with the checkpoint.
     Ledger,
-    /// To a sink outside; the ledger then keeps keys and hashes only.
+    /// To a sink outside; the ledger then keeps fingerprints only.
     Sink(&'a K),
 }
 
@@ -288,8 +293,13 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
         job,
         out_of_time,
         reader,
+        position: Position::of(&checkpoint),
         checkpoint,
         carried: None,
+        known: None,
+        waiting: Waiting::default(),
+        done: Done::default(),
+        segment: Segment::default(),
     };
     let stop = match slice.run().await {
         Ok(outcome) => return outcome,
@@ -301,8 +311,37 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
     };
     if matches!(stop, Stop::Later { .. }) {
         slice.keep_restart_point(true).await;
+        if slice.keep_segment().await.is_err() {
+            return SliceOutcome::FenceLost;
+        }
     }
     stop.into_outcome(slice.checkpoint)
+}
+
+/// Learns what earlier attempts have landed, where the file is one of a re-run and that matters.
+async fn look_back<L: Ledger>(
+    file: &File<'_>,
+    ledger: &L,
+    checkpoint: &Checkpoint,
+) -> Result<Option<Known>, Stop> {
+    if !file.rerun {
+        return Ok(None);
+    }
+    match file.import.on_rerun {
+        OnRerun::Delta => Ok(Some(Known::load(ledger, checkpoint).await?)),
+        OnRerun::Replace => Ok(None),
+        OnRerun::Refuse => {
+            let attempts = ledger.attempts().await?;
+            let earlier = attempts.iter().filter(|attempt| *attempt != file.transfer);
+            for attempt in earlier {
+                let page = ledger.segments(attempt, None).await?;
+                if page.segments.iter().any(|kept| !kept.landed.is_empty()) {
+                    return Err(Stop::Problem(FileProblem::RerunRefused));
+                }
+            }
+            Ok(None)
+        }
+    }
 }
 
 /// What stays the same for all batches of a slice.
@@ -331,38 +370,220 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
     }
 }
 
+/// How far a file is read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    offset: u64,
+    record_number: u64,
+    reading: Option<Reading>,
+}
+
+impl Position {
+    const fn of(checkpoint: &Checkpoint) -> Self {
+        Self {
+            offset: checkpoint.offset,
+            record_number: checkpoint.record_number,
+            reading: checkpoint.reading,
+        }
+    }
+}
+
+/// How much of a file is read at most without a commit, in bytes: some seconds of a re-run in which nothing has changed, so that a worker
+/// that dies repeats no more.
+const UNCOMMITTED_BYTES: u64 = 64 * 1024 * 1024;
+
 struct Slice<'a, S: Source, L, M, K, C> {
     job: Job<'a, S, L, M, K>,
     out_of_time: &'a C,
     reader: Reader<'a, S, &'a C>,
     /// The last committed one.
     checkpoint: Checkpoint,
+    /// How far batches are gathered.
+    position: Position,
     /// A record that was cut, but found no room in its batch.
     carried: Option<Cut>,
+    /// What earlier attempts landed, where that matters.
+    known: Option<Known>,
+    waiting: Waiting,
+    done: Done,
+    /// What is committed and no segment shows yet, with the ledger as the target.
+    segment: Segment,
 }
 
 impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'_, S, L, M, K, C> {
     async fn run(&mut self) -> Result<SliceOutcome, Stop> {
+        let (file, ledger) = (self.job.file, self.job.ports.ledger);
+        self.known = look_back(file, ledger, &self.checkpoint).await?;
         loop {
-            let gathered = self.gather().await?;
-            let prepared = self.job.prepare(&gathered).await?;
-            let handed_over = self.job.hand_over(&gathered, prepared).await?;
-            if let Some(Ended { problem }) = &gathered.ended {
-                let counts = self.checkpoint.counts + handed_over.counts;
-                self.job.finish(counts, problem.is_none()).await?;
+            let (gathered, rewritten) = match self.next_batch().await {
+                Ok(batch) => batch,
+                Err(stop) => {
+                    // What was read before is still good.
+                    self.hand_over().await?;
+                    self.commit().await?;
+                    return Err(stop);
+                }
+            };
+            if self.waiting.has_any(&rewritten.records) {
+                self.hand_over().await?;
             }
-            self.commit(gathered, handed_over).await?;
+            let known = self.known.as_mut();
+            let prepared = self.job.prepare(rewritten.records, known).await?;
+            let limits = self.job.limits;
+            if !self
+                .waiting
+                .has_room_for(&prepared, &rewritten.rejections, limits)
+            {
+                self.hand_over().await?;
+            }
+            self.waiting.add(&gathered, prepared, rewritten.rejections);
+            let last = (self.out_of_time)();
+            let ends = last || gathered.ended.is_some();
+            // The batches of a first attempt are full.
+            if ends || self.known.is_none() {
+                self.hand_over().await?;
+            }
+            let uncommitted = self.position.offset - self.checkpoint.offset;
+            if ends || self.done.fingerprints.len() >= SEGMENT_RECORDS {
+                self.commit().await?;
+            } else if uncommitted > UNCOMMITTED_BYTES {
+                self.hand_over().await?;
+                self.commit().await?;
+            }
+            if ends {
+                self.keep_segment().await?;
+            }
             if let Some(Ended { problem }) = &self.checkpoint.ended {
                 return Ok(SliceOutcome::Finished {
                     counts: self.checkpoint.counts,
                     problem: problem.clone(),
                 });
             }
-            let last = (self.out_of_time)();
+            if let Some(known) = &mut self.known {
+                known.move_on(self.job.ports.ledger).await?;
+            }
             self.keep_restart_point(last).await;
             if last {
                 return Ok(SliceOutcome::Continue(self.checkpoint.clone()));
             }
+        }
+    }
+
+    async fn next_batch(&mut self) -> Result<(Gathered, Rewritten), Stop> {
+        let gathered = self.gather().await?;
+        let rewritten = self.job.rewritten(&gathered).await?;
+        self.position = gathered.position();
+        Ok((gathered, rewritten))
+    }
+
+    /// Hands over what is waiting. When that fails, what was handed over before is committed.
+    async fn hand_over(&mut self) -> Result<(), Stop> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        if !self.done.has_room_for(&self.waiting) {
+            self.commit().await?;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let outcomes = match self.job.hand_over(&waiting).await {
+            Ok(outcomes) => outcomes,
+            Err(Stop::FenceLost) => return Err(Stop::FenceLost),
+            Err(stop) => {
+                self.commit().await?;
+                return Err(stop);
+            }
+        };
+        let by_commit = outcomes.is_none();
+        let before = self.done.fingerprints.len();
+        self.done.add(waiting, outcomes);
+        if let Some(known) = &mut self.known {
+            for fingerprint in &self.done.fingerprints[before..] {
+                known.landed(*fingerprint);
+            }
+        }
+        if by_commit {
+            // A transaction holds no more.
+            self.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Commits what has its outcome, if anything has.
+    async fn commit(&mut self) -> Result<(), Stop> {
+        let mut finished = Ok(());
+        if let Some((_, ended @ Some(_))) = &mut self.done.end {
+            let counts = self.checkpoint.counts + self.done.counts;
+            let complete = matches!(ended, Some(Ended { problem: None }));
+            finished = self.job.finish(counts, complete).await;
+            if finished.is_err() {
+                // The records have their outcome nevertheless; that the file ends is said another time.
+                *ended = None;
+            }
+        }
+        if matches!(finished, Err(Stop::FenceLost)) {
+            return finished;
+        }
+        self.commit_done().await?;
+        finished
+    }
+
+    async fn commit_done(&mut self) -> Result<(), Stop> {
+        let done = std::mem::take(&mut self.done);
+        let Some((position, ended)) = done.end else {
+            return Ok(());
+        };
+        let read = position.record_number - self.checkpoint.record_number;
+        assert!(
+            done.counts.balances() && done.counts.read == read,
+            "each of {read} records has one outcome: {}",
+            done.counts
+        );
+        let ledger = self.job.ports.ledger;
+        let checkpoint = Checkpoint {
+            offset: position.offset,
+            record_number: position.record_number,
+            reading: position.reading,
+            columns: self.reader.columns().to_vec(),
+            raw: None,
+            counts: self.checkpoint.counts + done.counts,
+            base: self.known.as_ref().and_then(Known::base),
+            ended,
+        };
+        if self.segment.landed.is_empty() {
+            self.segment.first_record = self.checkpoint.record_number + 1;
+        }
+        self.segment.last_record = position.record_number;
+        self.segment.landed.extend(done.fingerprints);
+        if matches!(self.job.ports.target, Target::Sink(_)) {
+            // First what the sink has, then that it is done with: a crash in between delivers the same again.
+            let segment = std::mem::take(&mut self.segment);
+            if !segment.landed.is_empty() {
+                ledger.keep_segment(segment).await?;
+            }
+        }
+        let batch = Batch {
+            checkpoint: checkpoint.clone(),
+            landed: done.landed,
+            rejections: done.rejections,
+            counts: done.counts,
+        };
+        ledger.commit(batch).await?;
+        self.checkpoint = checkpoint;
+        if self.segment.landed.len() >= SEGMENT_RECORDS {
+            self.keep_segment().await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what the ledger's commits have landed since the last segment. What can't be kept is looked up by a later attempt.
+    async fn keep_segment(&mut self) -> Result<(), Stop> {
+        let segment = std::mem::take(&mut self.segment);
+        if segment.landed.is_empty() {
+            return Ok(());
+        }
+        match self.job.ports.ledger.keep_segment(segment).await {
+            Err(CommitError::FenceLost) if self.checkpoint.ended.is_none() => Err(Stop::FenceLost),
+            _ => Ok(()),
         }
     }
 
@@ -372,37 +593,6 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
         if let Some(point) = point {
             self.job.ports.ledger.keep_restart_point(point).await;
         }
-    }
-
-    async fn commit(&mut self, gathered: Gathered, handed_over: HandedOver) -> Result<(), Stop> {
-        let HandedOver {
-            landed,
-            rejections,
-            counts,
-        } = handed_over;
-        let read = gathered.cuts.len() as u64;
-        assert!(
-            counts.balances() && counts.read == read,
-            "each of {read} records has one outcome: {counts}"
-        );
-        let checkpoint = Checkpoint {
-            offset: gathered.offset,
-            record_number: gathered.records_before + read,
-            reading: gathered.reading,
-            columns: self.reader.columns().to_vec(),
-            raw: None,
-            counts: self.checkpoint.counts + counts,
-            ended: gathered.ended,
-        };
-        let batch = Batch {
-            checkpoint: checkpoint.clone(),
-            landed,
-            rejections,
-            counts,
-        };
-        self.job.ports.ledger.commit(batch).await?;
-        self.checkpoint = checkpoint;
-        Ok(())
     }
 
     /// Ends the file after the last committed batch. What was read since is not counted: nothing became of it.
@@ -424,6 +614,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             counts: Counts::default(),
         };
         self.job.ports.ledger.commit(batch).await?;
+        self.keep_segment().await?;
         Ok(SliceOutcome::Finished {
             counts,
             problem: Some(problem),

@@ -17,9 +17,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::events::Recorded;
+use crate::exceptions::{Exception, put_exceptions};
 use crate::item::{Item, Reader, Value, instant, number, text};
 use crate::keys;
-use crate::records::{Landed, LandedTarget, Rejected, put_landed, put_rejected};
+use crate::records::{Landed, put_landed};
 use crate::store::{Store, dedupe_expires};
 use crate::table::{Returning, Write, WriteError};
 use crate::timeline::{Told, alone};
@@ -125,12 +126,12 @@ pub struct File {
 /// The right to write for a file, until it is taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    tenant: TenantId,
-    transfer: TransferId,
-    chain: ChainId,
-    s3_key: String,
+    pub(crate) tenant: TenantId,
+    pub(crate) transfer: TransferId,
+    pub(crate) chain: ChainId,
+    pub(crate) s3_key: String,
     owner: String,
-    fence: u64,
+    pub(crate) fence: u64,
 }
 
 impl Lease {
@@ -178,12 +179,12 @@ pub struct Commit {
     pub checkpoint: String,
     /// The file's records up to there.
     pub counts: Counts,
-    /// Where records land.
-    pub target: LandedTarget,
-    /// Records that arrived.
+    /// Records that land in the records table with it.
     pub landed: Vec<Landed>,
-    /// Records that did not.
-    pub rejected: Vec<Rejected>,
+    /// The file's label; empty when the server app gave none.
+    pub label: String,
+    /// Records that don't arrive, in the order of the file.
+    pub exceptions: Vec<Exception>,
     /// Until when the lease now holds.
     pub leased_until: Timestamp,
 }
@@ -235,7 +236,7 @@ fn unpack_manifest(packed: &[u8]) -> Result<Manifest, Error> {
 }
 
 /// Times that a write is repeated when another was faster, before the message is left to its next delivery.
-const RACES_MAX: u32 = 12;
+pub(crate) const RACES_MAX: u32 = 12;
 
 /// Updates under way at once when a transfer's files are fenced off.
 const FENCED_AT_ONCE: usize = 25;
@@ -436,22 +437,17 @@ impl Store {
             .set("leased_until", instant(commit.leased_until));
         let mut writes = vec![checkpointed];
         for landed in &commit.landed {
-            writes.push(put_landed(
-                commit.target,
-                &lease.tenant,
-                &lease.chain,
-                landed,
-                now,
-            ));
+            writes.push(put_landed(&lease.tenant, &lease.chain, landed));
         }
-        for rejected in &commit.rejected {
-            writes.push(put_rejected(
-                &lease.tenant,
-                &lease.transfer,
-                &lease.s3_key,
-                rejected,
-                now,
-            ));
+        writes.extend(put_exceptions(
+            lease,
+            &commit.label,
+            &commit.exceptions,
+            now,
+        )?);
+        if writes.len() == 1 {
+            // Outside of a transaction it costs half as much.
+            return self.write(writes.remove(0)).await;
         }
         if is_planted(SeededBug::CheckpointBeforeRecords) {
             self.write(writes.remove(0)).await?;
@@ -501,6 +497,17 @@ impl Store {
             state: reader.text("state")?.to_owned(),
             window: reader.bytes("window").unwrap_or_default().to_vec(),
         }))
+    }
+
+    /// Whether the lease's fencing token is still the newest, as a read tells. [`Error::Conflict`] as for [`Store::commit`].
+    pub async fn holds(&self, lease: &Lease) -> Result<(), Error> {
+        let file = self
+            .file(&lease.tenant, &lease.transfer, &lease.s3_key)
+            .await?;
+        match file {
+            Some(file) if file.state == FileState::Open && file.fence == lease.fence => Ok(()),
+            _ => Err(Error::Conflict),
+        }
     }
 
     /// Writes that the lease holds longer. [`Error::Conflict`] as for [`Store::commit`].

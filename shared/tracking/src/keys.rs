@@ -8,6 +8,7 @@ pub(crate) const FILE: &str = "FILE#";
 pub(crate) const EVENT: &str = "EVENT#";
 pub(crate) const ATTEMPT: &str = "ATTEMPT#";
 pub(crate) const LOG: &str = "LOG#";
+pub(crate) const EXCEPTION: &str = "EXCEPTION#";
 const RESTART: &str = "RESTART#";
 
 /// Number of partitions of the sparse index. A sweep asks each; what is due spreads over them.

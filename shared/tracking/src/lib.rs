@@ -10,12 +10,14 @@
 mod due;
 mod error;
 mod events;
+mod exceptions;
 mod files;
 mod item;
 mod keys;
 mod queue;
 mod records;
 mod secrets;
+mod segments;
 mod store;
 mod table;
 mod tenants;
@@ -25,14 +27,16 @@ mod transfers;
 pub use due::{Due, DueItem, DuePage};
 pub use error::Error;
 pub use events::{EventRow, Recorded};
+pub use exceptions::{Exception, ExceptionOutcome, ExceptionPage, ExceptionRow};
 pub use files::{
     Claim, Claimed, Commit, File, FileState, Lease, NewFile, PACKED_MANIFEST_MAX, RestartPoint,
     pack_manifest,
 };
 pub use item::{Item, Name, Value};
 pub use queue::{DeadLetter, Message, Messages, Queue, Received, Task};
-pub use records::{Landed, LandedTarget, RecordKey, Rejected};
+pub use records::{Landed, RecordKey};
 pub use secrets::{SealError, SecretKey};
+pub use segments::{KeptSegment, Segment, SegmentPage};
 pub use store::Store;
 pub use table::{
     Assignment, Change, Condition, DueEntries, DueEntry, Key, Many, Page, Returning, Table, Which,

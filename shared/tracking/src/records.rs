@@ -1,12 +1,12 @@
 use std::collections::HashMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use landfall_transfer::{ChainId, TenantId, Timestamp, TransferId};
+use landfall_transfer::{ChainId, TenantId};
 
 use crate::error::Error;
-use crate::item::{Item, Reader, instant, number, text};
+use crate::item::{Item, Reader, text};
 use crate::keys;
-use crate::store::{Store, history_expires};
+use crate::store::Store;
 use crate::table::{Key, Which, Write};
 
 /// A record's identity within its chain.
@@ -25,32 +25,8 @@ pub struct Landed {
     pub key: RecordKey,
     /// Hash of the rewritten record, in hexadecimal.
     pub content_hash: String,
-    /// The rewritten record as JSON, when DynamoDB is where it lands.
-    pub record: Option<String>,
-}
-
-/// A record that did not arrive. Its content is not kept.
-#[derive(Clone, Debug)]
-pub struct Rejected {
-    /// Its number within the file, from 1.
-    pub record_number: u64,
-    /// `rejected` or `held`.
-    pub outcome: &'static str,
-    /// Its natural key, when it was read as far as that.
-    pub key: Option<String>,
-    /// The namespace of the mapping that missed.
-    pub namespace: Option<String>,
-    /// Why.
-    pub reason: String,
-}
-
-/// Which table a chain's records land in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LandedTarget {
-    /// The records table: DynamoDB is the sink, and the record is its own ledger entry.
-    Records,
-    /// The tracking table: the partner's service has the record, and only its hash is kept.
-    Ledger,
+    /// The rewritten record as JSON.
+    pub record: String,
 }
 
 /// A chain's records are spread over this many partitions, so that one large chain is not bound to the throughput of one
@@ -78,19 +54,15 @@ impl RecordKey {
     }
 }
 
-fn record_row(target: LandedTarget, tenant: &TenantId, chain: &ChainId, record: &RecordKey) -> Key {
+fn record_row(tenant: &TenantId, chain: &ChainId, record: &RecordKey) -> Key {
     let sort = record.sort_key();
     let first = digest(&SHA256, sort.as_bytes())
         .as_ref()
         .first()
         .copied()
         .unwrap_or_default();
-    let kind = match target {
-        LandedTarget::Records => "RECORD",
-        LandedTarget::Ledger => "LEDGER",
-    };
     let partition = format!(
-        "{kind}#{}#{}#{:02}",
+        "RECORD#{}#{}#{:02}",
         keys::part(tenant.as_str()),
         keys::part(chain.as_str()),
         first % RECORD_SHARDS
@@ -98,20 +70,10 @@ fn record_row(target: LandedTarget, tenant: &TenantId, chain: &ChainId, record: 
     Key::new(partition, sort)
 }
 
-impl LandedTarget {
-    const fn table(self) -> Which {
-        match self {
-            Self::Records => Which::Records,
-            Self::Ledger => Which::Tracking,
-        }
-    }
-}
-
 impl Store {
-    /// The content hashes under which the chain has already applied these records; what it doesn't know is left out.
+    /// The content hashes under which the records table has these records of the chain; those that aren't there are left out.
     pub async fn known_records(
         &self,
-        target: LandedTarget,
         tenant: &TenantId,
         chain: &ChainId,
         records: &[RecordKey],
@@ -120,14 +82,14 @@ impl Store {
         for some in records.chunks(BATCH_GET_MAX) {
             let by_key: HashMap<Key, &RecordKey> = some
                 .iter()
-                .map(|record| (record_row(target, tenant, chain, record), record))
+                .map(|record| (record_row(tenant, chain, record), record))
                 .collect();
             let mut wanted: Vec<Key> = by_key.keys().cloned().collect();
             wanted.sort_unstable();
             while !wanted.is_empty() {
                 let (found, unprocessed) = self
                     .table
-                    .get_many(target.table(), wanted, &["content_hash"])
+                    .get_many(Which::Records, wanted, &["content_hash"])
                     .await?;
                 for (key, item) in found {
                     let hash = Reader::new(&item, "a record's row").text("content_hash")?;
@@ -144,55 +106,15 @@ impl Store {
 }
 
 /// The write of a record that arrived.
-pub(crate) fn put_landed(
-    target: LandedTarget,
-    tenant: &TenantId,
-    chain: &ChainId,
-    landed: &Landed,
-    now: Timestamp,
-) -> Write {
-    let mut item = Item::new();
-    let mut set = |name: &'static str, value| item.insert(name.into(), value);
-    set("content_hash", text(&landed.content_hash));
-    if let Some(record) = &landed.record {
-        // Nothing of the attempt goes in: after any number of re-runs the target is as after one clean run.
-        set("tenant", text(tenant.as_str()));
-        set("chain", text(chain.as_str()));
-        set("label", text(&landed.key.label));
-        set("key", text(&landed.key.key));
-        set("record", text(record));
-    } else {
-        set("expires_at", history_expires(now));
-    }
-    Write::put(record_row(target, tenant, chain, &landed.key), item).within(target.table())
-}
-
-/// The write of a record that did not arrive.
-pub(crate) fn put_rejected(
-    tenant: &TenantId,
-    transfer: &TransferId,
-    s3_key: &str,
-    rejected: &Rejected,
-    now: Timestamp,
-) -> Write {
-    let sort = format!(
-        "EXCEPTION#{}#{:012}",
-        keys::part(s3_key),
-        rejected.record_number
-    );
-    let mut item = Item::new();
-    let mut set = |name: &'static str, value| item.insert(name.into(), value);
-    set("kind", text("exception"));
-    set("outcome", text(rejected.outcome));
-    set("record_number", number(rejected.record_number));
-    if let Some(key) = &rejected.key {
-        set("key", text(key));
-    }
-    if let Some(namespace) = &rejected.namespace {
-        set("namespace", text(namespace));
-    }
-    set("reason", text(&rejected.reason));
-    set("at", instant(now));
-    set("expires_at", history_expires(now));
-    Write::put(Key::new(keys::transfer(tenant, transfer), sort), item)
+pub(crate) fn put_landed(tenant: &TenantId, chain: &ChainId, landed: &Landed) -> Write {
+    // Nothing of the attempt goes in: after any number of re-runs the target is as after one clean run.
+    let item = Item::from([
+        ("content_hash".into(), text(&landed.content_hash)),
+        ("tenant".into(), text(tenant.as_str())),
+        ("chain".into(), text(chain.as_str())),
+        ("label".into(), text(&landed.key.label)),
+        ("key".into(), text(&landed.key.key)),
+        ("record".into(), text(&landed.record)),
+    ]);
+    Write::put(record_row(tenant, chain, &landed.key), item).within(Which::Records)
 }

@@ -42,9 +42,10 @@ def test_rejected_and_held_records_are_counted_and_the_verdict_is_incomplete(app
     assert platform["state"] == "INCOMPLETE", app.story(plan["transfer_id"])
     transfer = app.closed(plan["transfer_id"])
     assert transfer.counts == {"read": 400, "applied": 392, "unchanged": 0, "held": 5, "rejected": 3}
-    exceptions = app.tracking.rows(app.tracking.partition(app.tenant, plan["transfer_id"]), "EXCEPTION#")
-    assert len(exceptions) == 8
-    assert all(row["reason"] for row in exceptions)
+    rows = app.tracking.rows(app.tracking.partition(app.tenant, plan["transfer_id"]), "EXCEPTION#")
+    assert sum(int(row["count"]) for row in rows) == 8
+    # Packed by commit, and not an item a record.
+    assert len(rows) <= 5
 
 
 @pytest.mark.parametrize("order", ["shuffled", "data_first"])

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.parse
 
-from . import build, demo, explain, logs, processes, release, verify
+from . import build, demo, explain, logs, processes, receipt, release, verify
 from .cloud import Cloud, Instance
 from .settings import CLOUD_PORT, STATE, STORE_PORT, TWIN_PORT, Problem, config_path, config_text
 from .stack import Stack
@@ -33,6 +33,9 @@ def main() -> int:
     explained = commands.add_parser("explain")
     explained.add_argument("transfer")
     explained.add_argument("--site")
+    receipted = commands.add_parser("receipt")
+    receipted.add_argument("transfer")
+    receipted.add_argument("--site")
     commands.add_parser("test").add_argument("--select")
     commands.add_parser("package").add_argument("--architecture", choices=sorted(release.TRIPLES), default="arm64")
     arguments = parser.parse_args()
@@ -77,6 +80,8 @@ def _run(arguments: argparse.Namespace) -> int:
             return 0
         case "explain":
             return explain_transfer(arguments.transfer, arguments.site)
+        case "receipt":
+            return give_receipt(arguments.transfer, arguments.site)
         case "twin":
             return twin()
         case "token":
@@ -212,6 +217,29 @@ def explain_transfer(wanted: str, site: str | None) -> int:
     tenant = _installation(site)["client_key"] if site else None
     transfer = explain.find(Tracking(stack), wanted, tenant)
     print(explain.words(stack.explain(transfer.tenant, transfer.identifier)))
+    return 0
+
+
+def give_receipt(wanted: str, site: str | None) -> int:
+    """Shows what became of a transfer and its records, and writes it down; without an id, of the one that was seen last."""
+    stack = attach()
+    tenant = _installation(site)["client_key"] if site else None
+    tracking = Tracking(stack)
+    if wanted:
+        transfer = explain.find(tracking, wanted, tenant)
+    else:
+        seen = [transfer for transfer in tracking.transfers() if tenant in (None, transfer.tenant)]
+        if not seen:
+            raise Problem("no transfer was ever seen here; make run shows some")
+        transfer = seen[-1]
+    signed = stack.receipt(transfer.tenant, transfer.identifier)
+    directory = STATE / "receipts" / transfer.identifier
+    found = receipt.write(directory, signed, stack.exceptions(transfer.tenant, transfer.identifier))
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+    _receipt, key = receipt.read(signed)
+    where = os.path.relpath(directory)
+    print(f"\nThe signature holds (Ed25519, public key {key}).")
+    print(f"{where}/receipt.json is the signed receipt; exceptions.jsonl and exceptions.csv beside it are all records that did not arrive.")
     return 0
 
 

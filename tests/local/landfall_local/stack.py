@@ -8,6 +8,7 @@ import json
 import platform
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from .cloud import Cloud, new_secret_key
@@ -142,6 +143,20 @@ class Stack:
     def explain(self, tenant: str, transfer: str) -> dict:
         """How a transfer does and what happened to it: `verdict`, `health` and `timeline`."""
         return self._ask_sweeper({"kind": "explain", "tenant": tenant, "transfer": transfer})
+
+    def receipt(self, tenant: str, transfer: str) -> dict | None:
+        """What became of a transfer, as flattened JWS; none of one that was never seen."""
+        return self._ask_sweeper({"kind": "receipt", "tenant": tenant, "transfer": transfer})
+
+    def exceptions(self, tenant: str, transfer: str) -> Iterator[str]:
+        """The records of a transfer that did not arrive, all of them, a JSON object each."""
+        request = {"kind": "exceptions", "tenant": tenant, "transfer": transfer}
+        while True:
+            page = self._ask_sweeper(request)
+            yield from page["lines"]
+            if page["next"] is None:
+                return
+            request["after"] = page["next"]
 
     def _ask_sweeper(self, request: dict) -> dict:
         answer = self.cloud.client("lambda").invoke(

@@ -251,7 +251,7 @@ fn body(delivery: &Delivery<'_>) -> Result<Vec<u8>, SinkError> {
             Ok(BodyRecord {
                 key: &landed.key,
                 content_hash: landed.content_hash.to_string(),
-                record: serde_json::from_slice(landed.record.as_deref().unwrap_or(b"null"))?,
+                record: serde_json::from_slice(&landed.record)?,
             })
         })
         .collect::<Result<_, serde_json::Error>>();

@@ -429,12 +429,10 @@ fn label_in_names(label: &str) -> String {
 
 /// A line for each record. A line break inside a record is white space of its JSON, and another white space says the same.
 fn lines(delivery: &Delivery<'_>) -> Result<Bytes, SinkError> {
-    let room = |record: &Landed| {
-        record.record.as_ref().map_or(0, Bytes::len) + record.key.len() + LINE_BYTES
-    };
+    let room = |record: &Landed| record.record.len() + record.key.len() + LINE_BYTES;
     let mut lines = Vec::with_capacity(delivery.records.iter().map(room).sum());
     for landed in delivery.records {
-        let record = landed.record.as_deref().unwrap_or(b"null");
+        let record = &landed.record;
         lines.extend_from_slice(b"{\"key\":");
         serde_json::to_writer(&mut lines, &landed.key).map_err(|error| SinkError::Refused {
             reason: format!("a key can't be written as JSON: {error}"),
@@ -472,7 +470,7 @@ mod tests {
         let landed = Landed {
             key: "k\n\"1\"".to_owned(),
             content_hash: ContentHash::of(&record),
-            record: Some(record),
+            record,
         };
         let hash = landed.content_hash;
         let delivery = Delivery {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Slice, Stop};
+use super::{Position, Slice, Stop};
 use crate::checkpoint::{Ended, Reading};
 use crate::declaration::Limits;
 use crate::ports::{Ledger, Mappings, Sink, Source};
@@ -34,6 +34,15 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Where reading goes on after this batch.
+    pub(super) fn position(&self) -> Position {
+        Position {
+            offset: self.offset,
+            record_number: self.records_before + self.cuts.len() as u64,
+            reading: self.reading,
+        }
+    }
+
     fn has_room_for(&self, cut: &Cut, limits: &Limits) -> bool {
         let (length, span) = match cut {
             Cut::Record { bytes, span } => (bytes.len(), span),
@@ -58,9 +67,9 @@ impl Gathered {
 impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'_, S, L, M, K, C> {
     pub(super) async fn gather(&mut self) -> Result<Gathered, Stop> {
         let mut gathered = Gathered {
-            records_before: self.checkpoint.record_number,
-            offset: self.checkpoint.offset,
-            reading: self.checkpoint.reading,
+            records_before: self.position.record_number,
+            offset: self.position.offset,
+            reading: self.position.reading,
             ..Gathered::default()
         };
         loop {
@@ -136,7 +145,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
         if !gathered.cuts.is_empty() {
             return offset - gathered.start > STRETCH_BYTES;
         }
-        let rests = offset - self.checkpoint.offset > STRETCH_BYTES && (self.out_of_time)();
+        let rests = offset - self.position.offset > STRETCH_BYTES && (self.out_of_time)();
         if rests {
             (gathered.reading, gathered.offset) = (Some(reading), offset);
         }

@@ -15,20 +15,28 @@ use crate::ports::{
     COMMIT_BYTES, COMMIT_WRITES, LEDGER_RECORD_BYTES, Landed, Ledger, Mappings, Rejection,
     RejectionKind, Sink, Source,
 };
+use crate::segments::{Fingerprint, Known};
 
 const _: () = assert!(
     BATCH_BYTES_MAX + COMMIT_WRITES * (GROWTH_BYTES + KEY_BYTES + REASON_BYTES) <= COMMIT_BYTES,
     "the largest batch, grown as far as records may, fits into one commit"
 );
 
-/// A batch before it is handed over.
+/// A batch whose ids are replaced.
+#[derive(Debug, Default)]
+pub(super) struct Rewritten {
+    /// Each record that is one, with its number.
+    pub(super) records: Vec<(u64, Landed)>,
+    /// What is none, or misses a mapping.
+    pub(super) rejections: Vec<Rejection>,
+}
+
+/// A batch's records that are to be handed over.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
     /// What must reach the target, each key once.
     pub(super) records: Vec<PreparedRecord>,
-    /// What can't.
-    pub(super) rejections: Vec<Rejection>,
-    /// Records that the chain has already.
+    /// How many records the target has already.
     pub(super) known: u64,
 }
 
@@ -59,15 +67,42 @@ struct Parsed<'batch> {
 }
 
 impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
-    pub(super) async fn prepare(&self, gathered: &Gathered) -> Result<Prepared, Stop> {
+    pub(super) async fn rewritten(&self, gathered: &Gathered) -> Result<Rewritten, Stop> {
         let mut rejections = Vec::new();
         let (parsed, ids) = self.parse(gathered, &mut rejections);
-        let rewritten = self.rewrite(parsed, &ids, &mut rejections).await?;
-        let known = self.known(&rewritten).await?;
-        Ok(Prepared {
+        let records = self.rewrite(parsed, &ids, &mut rejections).await?;
+        Ok(Rewritten {
+            records,
             rejections,
-            ..without_repetitions(rewritten, &known)
         })
+    }
+
+    /// Leaves out what the target has already, as far as segments tell, or the target's own rows where it is the ledger's.
+    pub(super) async fn prepare(
+        &self,
+        records: Vec<(u64, Landed)>,
+        known: Option<&mut Known>,
+    ) -> Result<Prepared, Stop> {
+        let Some(known) = known else {
+            return Ok(without_repetitions(records, |_| false));
+        };
+        let mut there: HashSet<(String, ContentHash)> = HashSet::new();
+        let mut asked = Vec::new();
+        for (_, landed) in &records {
+            if known.has(landed.fingerprint()) {
+                there.insert((landed.key.clone(), landed.content_hash));
+            } else {
+                asked.push(landed.key.clone());
+            }
+        }
+        if matches!(self.ports.target, Target::Ledger) && !asked.is_empty() {
+            asked.sort_unstable();
+            asked.dedup();
+            there.extend(self.ports.ledger.known(&asked).await?);
+        }
+        Ok(without_repetitions(records, |landed| {
+            there.contains(&(landed.key.clone(), landed.content_hash))
+        }))
     }
 
     fn parse<'batch>(
@@ -151,7 +186,6 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
                 continue;
             }
             let content_hash = ContentHash::of(&record);
-            let record = Some(record);
             rewritten.push((
                 number,
                 Landed {
@@ -176,20 +210,6 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
             ));
         }
         Ok(())
-    }
-
-    /// What the chain has already of these records.
-    async fn known(&self, records: &[(u64, Landed)]) -> Result<HashMap<String, ContentHash>, Stop> {
-        if !self.file.rerun || records.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let mut keys: Vec<String> = records
-            .iter()
-            .map(|(_, landed)| landed.key.clone())
-            .collect();
-        keys.sort_unstable();
-        keys.dedup();
-        Ok(self.ports.ledger.known(&keys).await?)
     }
 }
 
@@ -222,23 +242,28 @@ fn rejected(record_number: u64, key: Option<String>, reason: String) -> Rejectio
 /// Leaves each key once, with its last content, as if the records had been applied one after the other.
 fn without_repetitions(
     records: Vec<(u64, Landed)>,
-    known: &HashMap<String, ContentHash>,
+    is_there: impl Fn(&Landed) -> bool,
 ) -> Prepared {
     let mut prepared = Prepared {
         records: Vec::with_capacity(records.len()),
         ..Prepared::default()
     };
     let mut seen = HashSet::with_capacity(records.len());
-    if known.is_empty() && records.iter().all(|(_, landed)| seen.insert(&*landed.key)) {
-        let alone = |(number, landed)| PreparedRecord::new(number, landed);
-        prepared.records.extend(records.into_iter().map(alone));
+    if records.iter().all(|(_, landed)| seen.insert(&*landed.key)) {
+        for (number, landed) in records {
+            if is_there(&landed) {
+                prepared.known += 1;
+            } else {
+                prepared.records.push(PreparedRecord::new(number, landed));
+            }
+        }
         return prepared;
     }
     let mut places: HashMap<String, usize> = HashMap::with_capacity(records.len());
     for (number, landed) in records {
         match places.get(&landed.key) {
             Some(&place) => prepared.records[place].take_over(number, landed),
-            None if known.get(&landed.key) == Some(&landed.content_hash) => prepared.known += 1,
+            None if is_there(&landed) => prepared.known += 1,
             None => {
                 places.insert(landed.key.clone(), prepared.records.len());
                 prepared.records.push(PreparedRecord::new(number, landed));
@@ -246,6 +271,12 @@ fn without_repetitions(
         }
     }
     prepared
+}
+
+impl Landed {
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.key, &self.content_hash)
+    }
 }
 
 impl PreparedRecord {
@@ -289,7 +320,7 @@ mod tests {
             Landed {
                 key: key.to_owned(),
                 content_hash: ContentHash::of(&record),
-                record: Some(record),
+                record,
             },
         )
     }
@@ -310,8 +341,7 @@ mod tests {
                         )
                     })
                     .collect();
-                let content =
-                    String::from_utf8_lossy(record.landed.record.as_ref().unwrap()).into_owned();
+                let content = String::from_utf8_lossy(&record.landed.record).into_owned();
                 format!(
                     "{}#{}:{content} {}",
                     record.landed.key,
@@ -333,20 +363,20 @@ mod tests {
             record(4, "a", "y"),
             record(5, "b", "x"),
         ];
-        let prepared = without_repetitions(records, &HashMap::new());
+        let prepared = without_repetitions(records, |_| false);
         assert_eq!(shown(&prepared), ["a#4:y 3< 1<", "b#2:x 5="]);
     }
 
     #[test]
     fn a_record_that_the_chain_has_is_not_handed_over_unless_it_changes() {
-        let known = HashMap::from([("a".to_owned(), ContentHash::of(b"x"))]);
+        let there = |landed: &Landed| landed.key == "a" && &*landed.record == b"x";
         let records = vec![
             record(1, "a", "x"),
             record(2, "b", "x"),
             record(3, "a", "y"),
             record(4, "a", "x"),
         ];
-        let prepared = without_repetitions(records, &known);
+        let prepared = without_repetitions(records, there);
         assert_eq!(prepared.known, 1);
         assert_eq!(shown(&prepared), ["b#2:x", "a#4:x 3<"]);
     }

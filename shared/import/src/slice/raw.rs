@@ -7,16 +7,17 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use landfall_transfer::Counts;
 
-use super::{File, Ports, SliceOutcome, Stop, Target};
+use super::{File, Ports, SliceOutcome, Stop, Target, look_back};
 use crate::checkpoint::{Checkpoint, Ended, RawProgress};
 use crate::declaration::Limits;
 use crate::identity::{ContentHash, RunningHash, bounded_reason};
 use crate::ports::{
-    Batch, Finished, Landed, Ledger, Mappings, PIECE_BYTES, PIECE_BYTES_MAX, Piece, Rejection,
+    Batch, Finished, Ledger, Mappings, PIECE_BYTES, PIECE_BYTES_MAX, Piece, Rejection,
     RejectionKind, Sink, SinkError, SinkOutcome, Source,
 };
 use crate::problem::FileProblem;
 use crate::reader::StoredBytes;
+use crate::segments::{Fingerprint, Known, Segment};
 
 /// The key of a raw file's one record. The empty text would say the same, but no store takes it for a key.
 const KEY: &str = "file";
@@ -57,8 +58,10 @@ struct RawSlice<'a, S: Source, L, K, C> {
     limits: &'a Limits,
     out_of_time: &'a C,
     pieces: Pieces<'a, S, &'a C>,
-    /// What the chain has under this label.
-    known: Option<ContentHash>,
+    /// What the chain has under this label, if anything.
+    known: Option<Known>,
+    /// Why nothing of the file is taken.
+    refused: Option<FileProblem>,
     /// The last committed one.
     checkpoint: Checkpoint,
     /// How far this slice is.
@@ -88,13 +91,10 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
             // Refused at start-up, so the configuration is another one than when the file was begun.
             Target::Ledger => None,
         };
-        let known = if file.rerun {
-            match ports.ledger.known(&[KEY.to_owned()]).await {
-                Ok(known) => known.get(KEY).copied(),
-                Err(error) => return Err(Stop::from(error).into_outcome(checkpoint)),
-            }
-        } else {
-            None
+        let (known, refused) = match look_back(file, ports.ledger, &checkpoint).await {
+            Ok(known) => (known.filter(|known| known.has_key(KEY)), None),
+            Err(Stop::Problem(problem)) => (None, Some(problem)),
+            Err(stop) => return Err(stop.into_outcome(checkpoint)),
         };
         let progress = match &checkpoint.raw {
             // What it was compared with is not there any more.
@@ -120,12 +120,16 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
             out_of_time,
             pieces: Pieces::at(from, size, ports.source, limits, out_of_time),
             known,
+            refused,
             checkpoint,
             progress,
         })
     }
 
     async fn run(&mut self) -> Result<SliceOutcome, Stop> {
+        if let Some(problem) = self.refused.take() {
+            return Err(Stop::Problem(problem));
+        }
         loop {
             let (bytes, last) = self.next().await?;
             self.progress.hash.update(&bytes);
@@ -166,7 +170,8 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
             return Ok(false);
         }
         let hash = self.progress.hash.clone().finish();
-        if self.known == Some(hash) {
+        let same = Fingerprint::of(KEY, &hash);
+        if self.known.as_mut().is_some_and(|known| known.has(same)) {
             let counts = Counts {
                 read: 1,
                 unchanged: 1,
@@ -256,11 +261,19 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
         content_hash: Option<ContentHash>,
     ) -> Result<bool, Stop> {
         self.finish(counts, true, content_hash).await?;
-        let landed = content_hash.map(|content_hash| Landed {
-            key: KEY.to_owned(),
-            content_hash,
-            record: None,
-        });
+        if let Some(hash) = content_hash {
+            let landed = Fingerprint::of(KEY, &hash);
+            let is_shown = |known: &mut Known| known.has(landed);
+            if !self.known.as_mut().is_some_and(is_shown) {
+                // First what the sink has, then that it is done with.
+                let segment = Segment {
+                    first_record: 1,
+                    last_record: 1,
+                    landed: vec![landed],
+                };
+                self.ledger.keep_segment(segment).await?;
+            }
+        }
         let checkpoint = Checkpoint {
             offset,
             record_number: 1,
@@ -270,7 +283,7 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
         };
         self.write(Batch {
             checkpoint,
-            landed: landed.into_iter().collect(),
+            landed: Vec::new(),
             rejections,
             counts,
         })

@@ -1,5 +1,7 @@
 //! Files that are passed through as they are.
 
+use std::collections::BTreeMap;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,6 +118,13 @@ async fn a_cut_connection_an_expired_url_and_a_store_without_ranges_are_no_matte
     }
 }
 
+/// The file begins again, in the next attempt of its chain.
+fn begin_next_attempt(world: &World) {
+    let mut stored = world.ledger.stored.lock().unwrap();
+    stored.checkpoint = None;
+    stored.attempts.push(BTreeMap::new());
+}
+
 #[tokio::test]
 async fn a_rerun_hands_over_only_what_the_chain_does_not_have_so() {
     let mut world = raw(content(3 * PIECE + 1));
@@ -128,7 +137,7 @@ async fn a_rerun_hands_over_only_what_the_chain_does_not_have_so() {
     world.rerun = true;
     for hurried in [false, true] {
         world.hurried = hurried;
-        world.ledger.stored.lock().unwrap().checkpoint = None;
+        begin_next_attempt(&world);
         sink(&world).pieces.lock().unwrap().clear();
         assert_eq!(world.finish().await, (unchanged, None));
         assert_eq!(offsets(&world), [0; 0], "nothing is handed over");
@@ -136,7 +145,7 @@ async fn a_rerun_hands_over_only_what_the_chain_does_not_have_so() {
     let mut changed = content(3 * PIECE + 1).to_vec();
     *changed.last_mut().unwrap() ^= 1;
     world.store.bytes = changed.clone().into();
-    world.ledger.stored.lock().unwrap().checkpoint = None;
+    begin_next_attempt(&world);
     assert_eq!(world.finish().await, (applied(1), None));
     assert_eq!(arrived(&world).unwrap(), changed);
 }
@@ -147,7 +156,7 @@ async fn a_comparison_goes_on_where_a_crash_left_it() {
     let mut world = raw(bytes.clone());
     world.finish().await;
     (world.rerun, world.hurried) = (true, true);
-    world.ledger.stored.lock().unwrap().checkpoint = None;
+    begin_next_attempt(&world);
     sink(&world).pieces.lock().unwrap().clear();
     world.commit_fault(7, CommitFault::KillAfter);
     world.commit_fault(8, CommitFault::UnknownNotWritten);
@@ -169,12 +178,12 @@ async fn what_the_chain_knew_may_be_gone_in_the_middle_of_a_comparison() {
     let mut world = raw(bytes.clone());
     world.finish().await;
     (world.rerun, world.hurried) = (true, true);
-    world.ledger.stored.lock().unwrap().checkpoint = None;
+    begin_next_attempt(&world);
     assert!(matches!(
         world.slice().await,
         Some(SliceOutcome::Continue(_))
     ));
-    world.ledger.stored.lock().unwrap().target.clear();
+    world.ledger.stored.lock().unwrap().attempts[0].clear();
     assert_eq!(world.finish().await, (applied(1), None));
     assert_eq!(arrived(&world).unwrap(), bytes);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use landfall_import::ports::{SinkError, SinkOutcome};
+use landfall_import::segments::Fingerprint;
 use landfall_import::{Counts, FileProblem};
 
 use crate::world::{MemorySink, World, applied, interruption, keys, lines};
@@ -14,13 +15,15 @@ fn world(sink: MemorySink) -> World {
 }
 
 #[tokio::test]
-async fn the_ledger_keeps_keys_and_hashes_of_what_a_sink_took() {
+async fn the_ledger_keeps_nine_bytes_of_what_a_sink_took_and_no_record() {
     let world = world(MemorySink::default());
     assert_eq!(world.finish().await, (applied(10), None));
     let stored = world.ledger.stored.lock().unwrap();
-    assert!(
-        stored.target.len() == 10 && stored.target.values().all(|(_, record)| record.is_none())
-    );
+    assert!(stored.target.is_empty());
+    let segments: Vec<_> = stored.attempts[0].values().collect();
+    assert_eq!(segments.len(), 1);
+    assert_eq!((segments[0].first_record, segments[0].last_record), (1, 10));
+    assert_eq!(Fingerprint::pack(&segments[0].landed).len(), 90);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use landfall_import::ports::{
     MAPPING_KEYS, MAPPING_PAGE, MappingPage, Mappings, MappingsError, Opened, Piece, PieceTaken,
     Rejection, RejectionKind, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
 };
+use landfall_import::segments::{KeptSegment, Segment, SegmentPage};
 use landfall_import::{
     Checkpoint, ContentHash, Counts, File, FileProblem, Import, Limits, MappingCache, Ports,
     SliceOutcome, Target, import_slice,
@@ -111,13 +112,17 @@ pub(crate) enum CommitFault {
 pub(crate) struct Stored {
     pub(crate) checkpoint: Option<String>,
     /// What the chain has: content hash and record.
-    pub(crate) target: BTreeMap<String, (ContentHash, Option<Bytes>)>,
+    pub(crate) target: BTreeMap<String, (ContentHash, Bytes)>,
     /// Every landed key, in order.
     pub(crate) landed: Vec<String>,
     pub(crate) rejections: Vec<Rejection>,
     /// Counts and offset of each commit.
     pub(crate) commits: Vec<(Counts, u64)>,
     pub(crate) known_asked: Vec<usize>,
+    /// Segments of the chain's attempts, this one last, by the first record of each.
+    pub(crate) attempts: Vec<BTreeMap<u64, Segment>>,
+    /// Pages of segments that were read.
+    pub(crate) pages_read: usize,
     /// The restart point that was kept last.
     pub(crate) restart: Option<RestartPoint>,
 }
@@ -131,6 +136,8 @@ pub(crate) struct MemoryLedger {
     pub(crate) attempted: AtomicUsize,
     pub(crate) overtaken: AtomicBool,
     pub(crate) killed: Notify,
+    /// Whether segments can't be kept.
+    pub(crate) keeps_no_segments: bool,
 }
 
 impl MemoryLedger {
@@ -148,10 +155,9 @@ impl MemoryLedger {
         );
         assert!(batch.checkpoint.offset >= before.offset);
         assert!(batch.counts.balances());
-        assert!(batch.landed.len() + batch.rejections.len() <= COMMIT_WRITES);
-        let landed_bytes = |landed: &landfall_import::ports::Landed| {
-            landed.key.len() + landed.record.as_ref().map_or(0, Bytes::len)
-        };
+        assert!(batch.landed.len() + batch.rejections.len().min(1) <= COMMIT_WRITES);
+        let landed_bytes =
+            |landed: &landfall_import::ports::Landed| landed.key.len() + landed.record.len();
         let bytes: usize = batch.landed.iter().map(landed_bytes).sum();
         assert!(bytes <= COMMIT_BYTES, "{bytes}");
         let keys: HashSet<&str> = batch
@@ -224,6 +230,53 @@ impl Ledger for MemoryLedger {
             Some(CommitFault::Unavailable) => Err(CommitError::Unavailable { reason }),
             Some(CommitFault::FenceLost) => Err(CommitError::FenceLost),
         }
+    }
+
+    async fn keep_segment(&self, segment: Segment) -> Result<(), CommitError> {
+        if self.keeps_no_segments {
+            let reason = "a test wants it".to_owned();
+            return Err(CommitError::Unavailable { reason });
+        }
+        assert!(segment.landed.len() as u64 <= segment.last_record + 1 - segment.first_record);
+        assert!(!segment.landed.is_empty());
+        let mut stored = self.stored.lock().unwrap();
+        if stored.attempts.is_empty() {
+            stored.attempts.push(BTreeMap::new());
+        }
+        let own = stored.attempts.last_mut().unwrap();
+        own.insert(segment.first_record, segment);
+        Ok(())
+    }
+
+    async fn attempts(&self) -> Result<Vec<String>, LedgerUnavailable> {
+        let attempts = self.stored.lock().unwrap().attempts.len();
+        Ok((0..attempts).map(|number| number.to_string()).collect())
+    }
+
+    async fn segments(
+        &self,
+        attempt: &str,
+        after: Option<&str>,
+    ) -> Result<SegmentPage, LedgerUnavailable> {
+        let mut stored = self.stored.lock().unwrap();
+        stored.pages_read += 1;
+        let first = after.map_or(0, |after| after.parse::<u64>().unwrap() + 1);
+        let attempt = attempt.parse::<usize>().unwrap();
+        let is_own = attempt + 1 == stored.attempts.len();
+        let mut segments = stored.attempts[attempt].range(first..);
+        let page = segments
+            .by_ref()
+            .take(100)
+            .map(|(first, segment)| KeptSegment {
+                place: first.to_string(),
+                own_first_record: is_own.then_some(*first),
+                landed: segment.landed.clone(),
+            })
+            .collect();
+        Ok(SegmentPage {
+            segments: page,
+            more: segments.next().is_some(),
+        })
     }
 
     async fn restart_point(&self) -> Result<Option<RestartPoint>, LedgerUnavailable> {
@@ -313,8 +366,12 @@ pub(crate) struct MemorySink {
     pub(crate) errors: Mutex<VecDeque<SinkError>>,
     /// Idempotency key and record keys of every delivery.
     pub(crate) deliveries: Mutex<Vec<(String, Vec<String>)>>,
+    /// Idempotency keys of the deliveries that it took.
+    pub(crate) answered: Mutex<HashSet<String>>,
     /// How often each record was applied, deliveries with a known idempotency key left out.
     pub(crate) applied: Mutex<BTreeMap<String, usize>>,
+    /// Keys of what it has, in the order of their coming.
+    pub(crate) taken: Mutex<Vec<String>>,
     pub(crate) answer: Option<Answer>,
     pub(crate) drops_one_outcome: bool,
     /// Offset and bytes of every piece of a raw file that was delivered.
@@ -336,20 +393,13 @@ impl Sink for MemorySink {
             .map(|record| record.key.clone())
             .collect();
         assert!(!keys.is_empty());
-        assert!(
-            delivery
-                .records
-                .iter()
-                .all(|record| record.record.is_some())
-        );
+        let identity = delivery.idempotency_key.clone();
         let mut deliveries = self.deliveries.lock().unwrap();
-        let repeated = deliveries
-            .iter()
-            .any(|(identity, _)| *identity == delivery.idempotency_key);
-        deliveries.push((delivery.idempotency_key.clone(), keys.clone()));
+        deliveries.push((identity.clone(), keys.clone()));
         if let Some(error) = self.errors.lock().unwrap().pop_front() {
             return Err(error);
         }
+        let repeated = !self.answered.lock().unwrap().insert(identity);
         let mut outcomes: Vec<SinkOutcome> = keys
             .iter()
             .map(|key| {
@@ -359,12 +409,13 @@ impl Sink for MemorySink {
             .collect();
         if !repeated {
             let mut applied = self.applied.lock().unwrap();
-            for (key, _) in keys
-                .iter()
-                .zip(&outcomes)
-                .filter(|(_, outcome)| **outcome == SinkOutcome::Applied)
-            {
-                *applied.entry(key.clone()).or_default() += 1;
+            for (key, outcome) in keys.iter().zip(&outcomes) {
+                if *outcome == SinkOutcome::Applied {
+                    *applied.entry(key.clone()).or_default() += 1;
+                }
+                if matches!(outcome, SinkOutcome::Applied | SinkOutcome::Unchanged) {
+                    self.taken.lock().unwrap().push(key.clone());
+                }
             }
         }
         if self.drops_one_outcome {
@@ -399,10 +450,16 @@ impl Sink for MemorySink {
             self.files.lock().unwrap().insert(label, whole);
         }
         let number = (piece.offset / PIECE as u64).to_string();
+        let outcome = self
+            .answer
+            .map_or(SinkOutcome::Applied, |answer| answer(&number));
+        let has_it = matches!(outcome, SinkOutcome::Applied | SinkOutcome::Unchanged);
+        let identity = piece.file.id.to_owned();
+        if piece.last.is_some() && has_it && self.answered.lock().unwrap().insert(identity) {
+            self.taken.lock().unwrap().push("file".to_owned());
+        }
         Ok(PieceTaken {
-            outcome: self
-                .answer
-                .map_or(SinkOutcome::Applied, |answer| answer(&number)),
+            outcome,
             upload: Some(format!("up to {}", piece.offset + PIECE as u64)),
         })
     }
@@ -544,14 +601,17 @@ impl World {
             .target
             .values()
             .map(|(hash, record)| {
-                let record = record.as_ref().unwrap();
                 assert_eq!(*hash, ContentHash::of(record));
                 String::from_utf8(record.to_vec()).unwrap()
             })
             .collect()
     }
 
+    /// Keys of what landed, in the order of their landing.
     pub(crate) fn landed(&self) -> Vec<String> {
+        if let Some(sink) = &self.sink {
+            return sink.taken.lock().unwrap().clone();
+        }
         self.ledger.stored.lock().unwrap().landed.clone()
     }
 

@@ -3,8 +3,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{join, join_all};
 use landfall_tracking::{
-    Claim, Claimed, Commit, Error, FileState, Item, Key, Landed, LandedTarget, Lease, NewFile,
-    RecordKey, Recorded, Rejected, RestartPoint, Returning, Store, Value, Write,
+    Claim, Claimed, Commit, Error, Exception, ExceptionOutcome, FileState, Item, Key, Landed,
+    Lease, NewFile, RecordKey, Recorded, RestartPoint, Returning, Store, Value, Write,
 };
 use landfall_transfer::timeline::{Taken, What};
 use landfall_transfer::{
@@ -62,7 +62,7 @@ impl Subject {
     async fn arrived(&self, lease: &Lease, keys: &[&str]) -> usize {
         let keys: Vec<RecordKey> = keys.iter().copied().map(record).collect();
         self.store
-            .known_records(LandedTarget::Records, &tenant(), lease.chain(), &keys)
+            .known_records(&tenant(), lease.chain(), &keys)
             .await
             .unwrap()
             .len()
@@ -116,16 +116,16 @@ fn batch(records: u64, keys: &[&str]) -> Commit {
     Commit {
         checkpoint: format!("{{\"records\":{records}}}"),
         counts: applied(records),
-        target: LandedTarget::Records,
         landed: keys
             .iter()
             .map(|key| Landed {
                 key: record(key),
                 content_hash: format!("hash of {key}"),
-                record: Some("{}".to_owned()),
+                record: "{}".to_owned(),
             })
             .collect(),
-        rejected: Vec::new(),
+        label: "issues.ndjson".to_owned(),
+        exceptions: Vec::new(),
         leased_until: later(120),
     }
 }
@@ -402,13 +402,7 @@ pub(super) async fn a_batch_moves_records_exceptions_and_checkpoint_together(sub
     let taken = subject.claimed("k", "a", NOW).await;
     let mut commit = batch(2, &["x", "y"]);
     commit.counts.rejected = 1;
-    commit.rejected.push(Rejected {
-        record_number: 3,
-        outcome: "rejected",
-        key: Some("z".to_owned()),
-        namespace: Some("identity:user".to_owned()),
-        reason: "no mapping".to_owned(),
-    });
+    commit.exceptions.push(exception(3));
     subject
         .store
         .commit(&taken.lease, &commit, later(3))
@@ -425,23 +419,126 @@ pub(super) async fn a_batch_moves_records_exceptions_and_checkpoint_together(sub
     let exceptions = subject
         .rows("TRANSFER#tenant#transfer-1", "EXCEPTION#")
         .await;
-    let [(key, exception)] = exceptions.as_slice() else {
+    let [(key, row)] = exceptions.as_slice() else {
         panic!("{exceptions:?}")
     };
     assert_eq!(key.sort, "EXCEPTION#k#000000000003");
+    let mut row = row.clone();
+    let Some(Value::Bytes(packed)) = row.remove("packed") else {
+        panic!("{row:?}")
+    };
+    assert_eq!(packed[..2], [0x1f, 0x8b], "gzip, which anybody can read");
     assert_eq!(
-        *exception,
+        row,
         Item::from([
-            ("kind".into(), text("exception")),
-            ("outcome".into(), text("rejected")),
-            ("record_number".into(), Value::Number(3)),
-            ("key".into(), text("z")),
-            ("namespace".into(), text("identity:user")),
-            ("reason".into(), text("no mapping")),
+            ("kind".into(), text("exceptions")),
+            ("v".into(), Value::Number(1)),
+            ("s3_key".into(), text("k")),
+            ("label".into(), text("issues.ndjson")),
+            ("first_record".into(), Value::Number(3)),
+            ("count".into(), Value::Number(1)),
             ("at".into(), instant(later(3))),
             ("expires_at".into(), expires(later(3), 400)),
         ])
     );
+    let page = subject.store.exceptions(&tenant(), &id(), None).await;
+    let rows = page.unwrap().rows;
+    assert_eq!(rows.len(), 1);
+    assert_eq!((&*rows[0].s3_key, &*rows[0].label), ("k", "issues.ndjson"));
+    assert_eq!(rows[0].exceptions, [exception(3)]);
+}
+
+fn exception(record: u64) -> Exception {
+    Exception {
+        record,
+        outcome: ExceptionOutcome::Rejected,
+        key: Some(format!("key {record}")),
+        namespace: Some("identity:user".to_owned()),
+        reason: "no mapping".to_owned(),
+    }
+}
+
+/// Texts that don't pack well.
+fn noise(seed: u64, length: usize) -> String {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'!' + u8::try_from(state % 90).unwrap())
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+pub(super) async fn exceptions_of_any_number_and_size_are_kept_and_read_back_in_their_order(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let exceptions: Vec<Exception> = (1..=600)
+        .map(|record| Exception {
+            reason: noise(record, 900),
+            outcome: if record % 2 == 0 {
+                ExceptionOutcome::Held
+            } else {
+                ExceptionOutcome::Rejected
+            },
+            ..exception(record)
+        })
+        .collect();
+    for some in exceptions.chunks(500) {
+        let commit = Commit {
+            exceptions: some.to_vec(),
+            ..batch(0, &[])
+        };
+        let committed = subject.store.commit(&taken.lease, &commit, NOW).await;
+        committed.unwrap();
+    }
+    let rows = subject
+        .rows("TRANSFER#tenant#transfer-1", "EXCEPTION#")
+        .await;
+    assert_eq!(rows.len(), 3, "the first 500 fill more than an item");
+    let (mut read, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let page = subject
+            .store
+            .exceptions(&tenant(), &id(), after.as_deref())
+            .await
+            .unwrap();
+        after = page.rows.last().map(|row| row.place.clone());
+        read.extend(page.rows.into_iter().flat_map(|row| row.exceptions));
+        if !page.more {
+            break;
+        }
+    }
+    assert!(read == exceptions, "all, and in order");
+}
+
+pub(super) async fn a_lease_holds_until_the_file_is_taken_over_or_its_transfer_stopped(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let first = subject.claimed("k", "a", NOW).await.lease;
+    subject.store.holds(&first).await.unwrap();
+    let second = subject.claimed("k", "b", later(90)).await.lease;
+    assert_conflict(subject.store.holds(&first).await);
+    subject.store.holds(&second).await.unwrap();
+    subject.stop().await;
+    subject.fence(later(91)).await;
+    assert_conflict(subject.store.holds(&second).await);
+}
+
+pub(super) async fn a_worker_that_was_taken_over_keeps_no_exceptions(subject: &Subject) {
+    subject.prepare().await;
+    let old = subject.claimed("k", "a", NOW).await;
+    subject.claimed("k", "b", later(90)).await;
+    let commit = Commit {
+        exceptions: vec![exception(1)],
+        ..batch(0, &[])
+    };
+    assert_conflict(subject.store.commit(&old.lease, &commit, later(91)).await);
+    let page = subject.store.exceptions(&tenant(), &id(), None).await;
+    assert!(page.unwrap().rows.is_empty());
 }
 
 pub(super) async fn a_batch_that_is_committed_again_after_its_answer_was_lost_is_the_same_batch(

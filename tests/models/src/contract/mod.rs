@@ -20,6 +20,7 @@ mod due;
 mod files;
 mod meddling;
 mod records;
+mod segments;
 mod tenants;
 mod transfers;
 
@@ -36,6 +37,7 @@ use due::*;
 use files::*;
 use meddling::Meddled;
 use records::*;
+use segments::*;
 use tenants::*;
 use transfers::*;
 
@@ -58,6 +60,9 @@ checks! {
     a_file_is_not_taken_up_when_its_transfer_is_stopped_meanwhile,
     a_file_is_not_taken_over_when_its_transfer_is_stopped_meanwhile,
     a_batch_moves_records_exceptions_and_checkpoint_together,
+    exceptions_of_any_number_and_size_are_kept_and_read_back_in_their_order,
+    a_worker_that_was_taken_over_keeps_no_exceptions,
+    a_lease_holds_until_the_file_is_taken_over_or_its_transfer_stopped,
     a_batch_that_is_committed_again_after_its_answer_was_lost_is_the_same_batch,
     the_place_where_a_file_can_be_entered_again_is_kept_for_14_days_until_a_later_one_replaces_it,
     a_worker_that_was_taken_over_commits_nothing,
@@ -130,11 +135,16 @@ checks! {
     a_transfer_listed_without_an_event_is_noted_once,
     counters_count,
     // Records.
-    records_land_in_the_table_of_their_target,
+    records_land_in_the_records_table_and_say_nothing_of_the_attempt,
     records_of_other_labels_chains_and_tenants_are_others,
     a_record_with_a_long_key_is_found_again,
     any_number_of_records_is_looked_up,
     a_record_that_arrives_again_replaces_itself,
+    // Segments.
+    segments_are_read_back_by_attempt_and_label_in_the_order_of_the_file,
+    a_segment_that_is_kept_again_replaces_itself,
+    a_worker_that_was_taken_over_does_not_replace_its_successors_segment,
+    a_segment_of_a_newer_release_is_not_passed_over,
 }
 
 /// A store, and the tables below it.
