@@ -10,7 +10,7 @@ use landfall_transfer::{Counts, FileOutcome, Input, Manifest, TenantId, Timestam
 use serde::Deserialize;
 
 use crate::Processor;
-use crate::ports::{FileLedger, FileSource, SiteMappings};
+use crate::ports::{FileLedger, FileSource, SiteMappings, SiteOperations};
 
 /// Largest manifest, in bytes. 10,000 files with labels of 300 characters fit.
 const MANIFEST_BYTES: usize = 4 * 1024 * 1024;
@@ -132,14 +132,7 @@ impl<K: Sink> Processor<K> {
         let label = file.label.as_deref().unwrap_or_default();
         let import = match self.imports.of(label) {
             Ok(import) => import,
-            Err(error) => {
-                return Sliced::Ended(
-                    FileOutcome::Unreadable {
-                        reason: error.to_string(),
-                    },
-                    file.counts,
-                );
-            }
+            Err(error) => return Sliced::unreadable(&error, file.counts),
         };
         let checkpoint = match file
             .checkpoint
@@ -147,24 +140,27 @@ impl<K: Sink> Processor<K> {
             .map_or_else(|| Ok(Checkpoint::start()), Checkpoint::decode)
         {
             Ok(checkpoint) => checkpoint,
-            Err(error) => {
-                return Sliced::Ended(
-                    FileOutcome::Unreadable {
-                        reason: error.to_string(),
-                    },
-                    file.counts,
-                );
-            }
+            Err(error) => return Sliced::unreadable(&error, file.counts),
         };
         let ledger = FileLedger::new(&self.lifecycle, claimed, label);
         let mappings = SiteMappings::new(site, self.lifecycle.clock(), &file.transfer);
         let cache = self.known_mappings(&file.transfer);
+        let operations = SiteOperations {
+            site,
+            clock: self.lifecycle.clock(),
+            transfer: &file.transfer,
+            source,
+        };
+        let sink = self
+            .sink
+            .as_ref()
+            .map(|outside| outside.of(import, operations));
         let ports = Ports {
             source,
             ledger: &ledger,
             mappings: &mappings,
             mapping_cache: &cache,
-            target: self.sink.as_ref().map_or(Target::Ledger, Target::Sink),
+            target: sink.as_ref().map_or(Target::Ledger, Target::Sink),
         };
         let chain = claimed.transfer.chain();
         let described = landfall_import::File {
@@ -414,6 +410,13 @@ enum Sliced {
         checkpoint: Checkpoint,
     },
     FenceLost,
+}
+
+impl Sliced {
+    fn unreadable(error: &impl ToString, counts: Counts) -> Self {
+        let reason = error.to_string();
+        Self::Ended(FileOutcome::Unreadable { reason }, counts)
+    }
 }
 
 /// The manifest as the exporter writes it; further fields are the exporter's own.

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use landfall_import::ContentHash;
+use landfall_import::declaration::JiraType;
 use landfall_import::ports::{
     Batch, CommitError, Ledger, LedgerUnavailable, MappingPage, Mappings, MappingsError, Opened,
     RejectionKind, RestartPoint, Source, SourceError,
 };
 use landfall_import::segments::{Fingerprint, KeptSegment, Segment, SegmentPage};
+use landfall_import::sink::jira::{JiraError, Operations};
 use landfall_lifecycle::{Lifecycle, Site};
 use landfall_platform::connect::client::{CallError, Refusal};
 use landfall_platform::downloads::{DownloadError, SignedUrl};
@@ -23,6 +25,7 @@ use landfall_tracking::{
 };
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::{TenantId, Timestamp, TransferId};
+use serde_json::{Value, json};
 
 /// A file behind a signed URL that is asked for again when it dies.
 pub(crate) struct FileSource {
@@ -104,10 +107,15 @@ impl FileSource {
         *self.url.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn refusal(&self, error: CallError) -> SourceError {
-        // Whether the transfer is over is not this call's to say (PROTOCOL.md 2.5): the slice ends and the list is asked.
+    /// Notes that the platform answered as if the transfer were over. Whether it is, is not a single call's to say (PROTOCOL.md 2.5): the
+    /// slice ends and the list is asked.
+    fn note(&self, error: &CallError) {
         self.refused
             .fetch_or(error.may_be_over(), Ordering::Relaxed);
+    }
+
+    fn refusal(&self, error: CallError) -> SourceError {
+        self.note(&error);
         match error {
             CallError::Throttled { retry_after } => SourceError::Throttled { retry_after },
             error => SourceError::Failed {
@@ -270,6 +278,44 @@ fn mappings_error(error: CallError) -> MappingsError {
         error => MappingsError::Unavailable {
             reason: error.to_string(),
         },
+    }
+}
+
+/// Jira's operations for the transfer of a file.
+pub(crate) struct SiteOperations<'site> {
+    pub(crate) site: &'site Site,
+    pub(crate) clock: &'site Clock,
+    pub(crate) transfer: &'site TransferId,
+    pub(crate) source: &'site FileSource,
+}
+
+impl Operations for SiteOperations<'_> {
+    async fn set(&self, kind: JiraType, values: &[Value]) -> Result<(), JiraError> {
+        let name = kind.name();
+        let (operation, body): (&[&str], _) = if kind.is_field() {
+            (&["field"], json!({ "updateValueList": values }))
+        } else {
+            (&["properties", &name], json!(values))
+        };
+        let set = patiently(self.clock, || {
+            self.site.write_to_jira(self.transfer, operation, &body)
+        })
+        .await;
+        set.map_err(|error| match error {
+            CallError::Refused {
+                kind: Refusal::BadRequest | Refusal::TooLarge,
+                ..
+            } => JiraError::Refused {
+                reason: error.to_string(),
+            },
+            error => {
+                self.source.note(&error);
+                JiraError::Unavailable {
+                    reason: error.to_string(),
+                    retry_after: error.retry_after(),
+                }
+            }
+        })
     }
 }
 

@@ -2,13 +2,16 @@
 
 use futures_util::FutureExt as _;
 use landfall_aws::S3;
+use landfall_import::Import;
 use landfall_import::declaration::SinkKind;
 use landfall_import::ports::{Delivery, Finished, Piece, PieceTaken, Sink, SinkError, SinkOutcome};
 use landfall_import::sink::http::HttpSink;
+use landfall_import::sink::jira::JiraSink;
 use landfall_import::sink::s3::S3Sink;
 use landfall_lifecycle::Lifecycle;
 
 use crate::Unfit;
+use crate::ports::SiteOperations;
 
 /// The sink of a processor that has none of its own compiled in. There is no value of it.
 #[derive(Debug)]
@@ -26,6 +29,7 @@ impl Sink for NoSink {
 pub(crate) enum Outside<K> {
     Http(HttpSink),
     S3(S3Sink<S3>),
+    Jira,
     Custom(K),
 }
 
@@ -49,6 +53,7 @@ impl<K: Sink> Outside<K> {
                 let clock = lifecycle.clock().clone();
                 Ok(Some(Self::Http(HttpSink::new(declared, secret, clock)?)))
             }
+            (SinkKind::Jira, None) => Ok(Some(Self::Jira)),
             (SinkKind::S3, None) => {
                 let prefix = declared.prefix.as_deref().unwrap_or_default();
                 let bucket = bucket.ok_or(Unfit::NoBucket)?;
@@ -56,14 +61,42 @@ impl<K: Sink> Outside<K> {
             }
         }
     }
+
+    /// The sink of a file.
+    pub(crate) fn of<'a>(
+        &'a self,
+        import: &'a Import,
+        operations: SiteOperations<'a>,
+    ) -> FileSink<'a, K> {
+        match self {
+            Self::Http(sink) => FileSink::Http(sink),
+            Self::S3(sink) => FileSink::S3(sink),
+            Self::Jira => {
+                let declared = import.jira.as_ref();
+                let declared = declared
+                    .unwrap_or_else(|| unreachable!("an import without it is refused at start-up"));
+                FileSink::Jira(JiraSink::new(declared, operations))
+            }
+            Self::Custom(sink) => FileSink::Custom(sink),
+        }
+    }
+}
+
+/// The sink of one file.
+pub(crate) enum FileSink<'a, K> {
+    Http(&'a HttpSink),
+    S3(&'a S3Sink<S3>),
+    Jira(JiraSink<'a, SiteOperations<'a>>),
+    Custom(&'a K),
 }
 
 // Boxed where the futures are large, or nobody knows how large: the compiler has a limit to how deep they nest.
-impl<K: Sink> Sink for Outside<K> {
+impl<K: Sink> Sink for FileSink<'_, K> {
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
         match self {
             Self::Http(sink) => sink.deliver(delivery).await,
             Self::S3(sink) => sink.deliver(delivery).boxed().await,
+            Self::Jira(sink) => sink.deliver(delivery).boxed().await,
             Self::Custom(sink) => sink.deliver(delivery).boxed().await,
         }
     }
@@ -72,6 +105,7 @@ impl<K: Sink> Sink for Outside<K> {
         match self {
             Self::Http(sink) => sink.piece_bytes(),
             Self::S3(sink) => sink.piece_bytes(),
+            Self::Jira(sink) => sink.piece_bytes(),
             Self::Custom(sink) => sink.piece_bytes(),
         }
     }
@@ -80,6 +114,7 @@ impl<K: Sink> Sink for Outside<K> {
         match self {
             Self::Http(sink) => sink.deliver_piece(piece).await,
             Self::S3(sink) => sink.deliver_piece(piece).boxed().await,
+            Self::Jira(sink) => sink.deliver_piece(piece).await,
             Self::Custom(sink) => sink.deliver_piece(piece).boxed().await,
         }
     }
@@ -88,6 +123,7 @@ impl<K: Sink> Sink for Outside<K> {
         match self {
             Self::Http(sink) => sink.finish(finished).await,
             Self::S3(sink) => sink.finish(finished).boxed().await,
+            Self::Jira(sink) => sink.finish(finished).await,
             Self::Custom(sink) => sink.finish(finished).boxed().await,
         }
     }

@@ -13,6 +13,7 @@ use crate::format::without_compression_suffix;
 use crate::mapping::{Rewriter, Uncompilable, key_problem, pattern};
 use crate::pointers::WILDCARD;
 use crate::ports::{COMMIT_WRITES, MAPPING_KEYS};
+use crate::sink::jira::{PROPERTY_KEY_CHARACTERS, Takes};
 use crate::sink::s3::PREFIX_BYTES;
 
 /// Default of `[sink] timeout`.
@@ -62,6 +63,8 @@ pub struct Import {
     /// How rows become records, with `format = "csv"`.
     #[serde(default)]
     pub csv: Csv,
+    /// What records write, with the Jira sink.
+    pub jira: Option<Jira>,
     /// Which ids are replaced.
     #[serde(default)]
     pub mappings: Vec<Mapping>,
@@ -118,6 +121,114 @@ impl Csv {
             .delimiter
             .and_then(|delimiter| u8::try_from(delimiter).ok());
         declared.unwrap_or(b',')
+    }
+}
+
+/// `[imports.jira]`: what each record of an import writes in Jira. Pointers lead into the record after its ids were replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jira {
+    /// Which kind of value.
+    #[serde(rename = "type")]
+    pub kind: JiraType,
+    /// Pointer to the id of the issue or other entity.
+    pub id: String,
+    /// Pointer to the id of the custom field; for types of fields only.
+    pub field: Option<String>,
+    /// The property's key, or, where it begins with `/`, a pointer to it; for types of properties only.
+    pub key: Option<String>,
+    /// Pointer to the value.
+    pub value: String,
+}
+
+/// The types of values that Jira takes from migrating apps, in its own words (PROTOCOL.md 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the platform's own names say what they are")]
+pub enum JiraType {
+    StringIssueField,
+    NumberIssueField,
+    RichTextIssueField,
+    TextIssueField,
+    SingleSelectIssueField,
+    MultiSelectIssueField,
+    IssueProperty,
+    CommentProperty,
+    DashboardItemProperty,
+    IssueTypeProperty,
+    ProjectProperty,
+    UserProperty,
+    WorklogProperty,
+    BoardProperty,
+    SprintProperty,
+}
+
+impl JiraType {
+    /// The platform's name for it.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// Whether it is a value of a custom field; otherwise it is a property.
+    pub fn is_field(self) -> bool {
+        self.field().is_some()
+    }
+
+    /// Of a field: which member holds its value, and what that must be.
+    pub(crate) fn field(self) -> Option<(&'static str, Takes)> {
+        match self {
+            Self::StringIssueField => Some(("string", Takes::Text)),
+            Self::NumberIssueField => Some(("number", Takes::Number)),
+            Self::RichTextIssueField => Some(("richText", Takes::Text)),
+            Self::TextIssueField => Some(("text", Takes::Text)),
+            Self::SingleSelectIssueField | Self::MultiSelectIssueField => {
+                Some(("optionID", Takes::Option))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Jira {
+    fn validate(&self, at: &str, problems: &mut Problems) {
+        let mut pointer = |name: &str, pointer: &str| {
+            let key = format!("{at}.{name}");
+            if let Some(message) = pointer_problem(pointer) {
+                problems.add(key, message);
+            } else if has_wildcard(pointer) {
+                problems.add(key, "must lead to one value; \"*\" leads to many");
+            }
+        };
+        pointer("id", &self.id);
+        pointer("value", &self.value);
+        if let Some(field) = &self.field {
+            pointer("field", field);
+        }
+        if let Some(key) = self.key.as_deref().filter(|key| key.starts_with('/')) {
+            pointer("key", key);
+        }
+        let (needed, other) = if self.kind.is_field() {
+            (("field", &self.field), ("key", &self.key))
+        } else {
+            (("key", &self.key), ("field", &self.field))
+        };
+        let kind = self.kind.name();
+        problems.add_if(
+            needed.1.is_none(),
+            format!("{at}.{}", needed.0),
+            format!("is needed with type = \"{kind}\""),
+        );
+        problems.add_if(
+            other.1.is_some(),
+            format!("{at}.{}", other.0),
+            format!("has no meaning with type = \"{kind}\""),
+        );
+        problems.add_if(
+            self.key
+                .as_ref()
+                .is_some_and(|key| !(1..=PROPERTY_KEY_CHARACTERS).contains(&key.chars().count())),
+            format!("{at}.key"),
+            format!("must have from 1 to {PROPERTY_KEY_CHARACTERS} characters"),
+        );
     }
 }
 
@@ -197,6 +308,8 @@ pub enum SinkKind {
     Http,
     /// A bucket.
     S3,
+    /// Jira's own fields and properties.
+    Jira,
     /// The one that the processor has compiled in.
     Custom,
 }
@@ -288,10 +401,27 @@ impl Declaration {
         for (index, import) in self.imports.iter().enumerate() {
             import.validate(&format!("imports[{index}]"), &mut problems);
             problems.add_if(
-                import.format == Format::Raw && self.sink.kind == SinkKind::Dynamodb,
+                import.format == Format::Raw
+                    && matches!(self.sink.kind, SinkKind::Dynamodb | SinkKind::Jira),
                 format!("imports[{index}].format"),
-                "\"raw\" needs a sink that takes whole files, kind = \"http\" or \"s3\"; an item of the records table can't hold one",
+                "\"raw\" needs a sink that takes whole files, kind = \"http\" or \"s3\"; neither an item of the records table nor a field can hold one",
             );
+            let at = format!("imports[{index}].jira");
+            match &import.jira {
+                Some(jira) => {
+                    problems.add_if(
+                        self.sink.kind != SinkKind::Jira,
+                        &at,
+                        "has a meaning only with sink.kind = \"jira\"",
+                    );
+                    jira.validate(&at, &mut problems);
+                }
+                None => problems.add_if(
+                    self.sink.kind == SinkKind::Jira && import.format != Format::Raw,
+                    &at,
+                    "is needed with sink.kind = \"jira\": it says what a record writes",
+                ),
+            }
         }
         self.sink.validate(&mut problems);
         self.limits.validate(&mut problems);
@@ -729,6 +859,43 @@ mod tests {
     }
 
     #[test]
+    fn with_the_jira_sink_every_import_says_what_a_record_writes() {
+        let of = |jira: &str| {
+            problems(&format!(
+                "[[imports]]\nlabel = \"*\"\n{jira}\n[sink]\nkind = \"jira\"\n"
+            ))
+        };
+        let at = "[imports.jira]\nid = \"/issue\"\nvalue = \"/value\"\n";
+        for rest in [
+            "type = \"NumberIssueField\"\nfield = \"/field\"",
+            "type = \"SprintProperty\"\nkey = \"color\"",
+            "type = \"IssueProperty\"\nkey = \"/key\"",
+        ] {
+            assert_eq!(of(&format!("{at}{rest}")), [""; 0]);
+        }
+        assert_eq!(
+            of(""),
+            ["imports[0].jira: is needed with sink.kind = \"jira\": it says what a record writes"]
+        );
+        assert_eq!(
+            of(&format!("{at}type = \"TextIssueField\"\nkey = \"/a/*\"")),
+            [
+                "imports[0].jira.key: must lead to one value; \"*\" leads to many",
+                "imports[0].jira.field: is needed with type = \"TextIssueField\"",
+                "imports[0].jira.key: has no meaning with type = \"TextIssueField\"",
+            ]
+        );
+        assert_eq!(
+            problems(&format!(
+                "[[imports]]\nlabel = \"*\"\n{at}type = \"IssueProperty\"\nkey = \"k\""
+            )),
+            ["imports[0].jira: has a meaning only with sink.kind = \"jira\""]
+        );
+        let unknown = toml::from_str::<Jira>("type = \"VersionProperty\"\nid = \"\"\nvalue = \"\"");
+        assert!(unknown.is_err_and(|error| error.to_string().contains("VersionProperty")));
+    }
+
+    #[test]
     fn a_prefix_is_for_a_bucket_and_goes_into_names_as_it_is() {
         let of = |rest: &str| problems(&format!("[[imports]]\nlabel = \"*\"\n[sink]\n{rest}"));
         assert_eq!(of("kind = \"s3\""), [""; 0]);
@@ -833,7 +1000,7 @@ mod tests {
         assert_eq!(
             problems(raw),
             [
-                "imports[0].format: \"raw\" needs a sink that takes whole files, kind = \"http\" or \"s3\"; an item of the records table can't hold one"
+                "imports[0].format: \"raw\" needs a sink that takes whole files, kind = \"http\" or \"s3\"; neither an item of the records table nor a field can hold one"
             ]
         );
         let parsed = "natural_key = \"/id\"\n[imports.csv]\nnull = \"\"\n[[imports.mappings]]\npointer = \"/a\"\nnamespace = \"n\"\n";

@@ -108,6 +108,18 @@ impl Site {
             .await
     }
 
+    /// Writes values of fields or properties in Jira (PROTOCOL 6); may be repeated.
+    pub async fn write_to_jira(
+        &self,
+        id: &TransferId,
+        operation: &[&str],
+        body: &serde_json::Value,
+    ) -> Result<(), CallError> {
+        self.api
+            .write_to_jira(&self.tenant, id, operation, body)
+            .await
+    }
+
     /// Whether an answer means that nobody will ever speak to this site again: it accepts no token and the app is not
     /// installed there any more.
     pub(crate) fn is_lost(&self, error: &CallError) -> bool {

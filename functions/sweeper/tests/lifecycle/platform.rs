@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
 use landfall_embedded::serve;
 use serde_json::{Value, json};
 
@@ -72,6 +72,10 @@ pub(crate) struct Knobs {
     pub(crate) exception: Option<String>,
     /// Every progress call so far.
     pub(crate) calls: Vec<Call>,
+    /// Statuses with which the next calls to Jira's operations are answered; they take no effect.
+    pub(crate) next_writes: VecDeque<u16>,
+    /// Every call to Jira's operations so far: its path, its transfer and its values.
+    pub(crate) writes: Vec<(String, String, Value)>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +95,8 @@ impl Platform {
             .route(&format!("{api}/data/{{key}}"), get(signed_url))
             .route(&format!("{api}/mapping/{{id}}/find"), post(mappings))
             .route(&format!("{api}/error/{{id}}"), get(listener_error))
+            .route(&format!("{api}/field"), put(write_to_jira))
+            .route(&format!("{api}/properties/{{kind}}"), put(write_to_jira))
             .route("/store/{key}", get(content))
             .with_state(Arc::clone(&knobs));
         Self {
@@ -123,6 +129,28 @@ impl Platform {
         assert_eq!(accepted.len(), 1, "{accepted:#?}");
         accepted[0].clone()
     }
+}
+
+async fn write_to_jira(
+    State(knobs): Shared,
+    uri: Uri,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Response {
+    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let mut knobs = knobs.lock().unwrap();
+    assert!(header("authorization").starts_with("JWT "));
+    let transfer = header("atlassian-transfer-id");
+    if !knobs.active.contains_key(&transfer) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    if let Some(status) = knobs.next_writes.pop_front() {
+        let status = StatusCode::from_u16(status).unwrap();
+        return (status, [("retry-after", "30")]).into_response();
+    }
+    let (_, operation) = uri.path().rsplit_once("/migration/").unwrap();
+    knobs.writes.push((operation.to_owned(), transfer, body));
+    StatusCode::OK.into_response()
 }
 
 type Shared = State<Arc<Mutex<Knobs>>>;

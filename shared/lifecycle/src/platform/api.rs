@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use landfall_platform::connect::client::{
@@ -9,6 +10,7 @@ use landfall_platform::connect::client::{
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_transfer::TransferId;
+use serde_json::Value;
 
 /// What the work on transfers asks of the platform, and nothing more: the calls of its REST API, each for a tenant, and the store
 /// of exported files. Object-safe, so that the platform is chosen where the function is wired.
@@ -67,6 +69,19 @@ pub trait Api: fmt::Debug + Send + Sync {
         tenant: &'call Tenant,
         transfer: &'call TransferId,
     ) -> BoxFuture<'call, Result<Option<ServerError>, CallError>>;
+
+    /// Writes values of fields or properties in Jira: an operation for migrating apps, by its path, and its body (PROTOCOL 6). A platform
+    /// without such operations says so.
+    fn write_to_jira<'call>(
+        &'call self,
+        _tenant: &'call Tenant,
+        _transfer: &'call TransferId,
+        _operation: &'call [&'call str],
+        _body: &'call Value,
+    ) -> BoxFuture<'call, Result<(), CallError>> {
+        let reason = "this platform has no operations of Jira's".to_owned();
+        std::future::ready(Err(CallError::NotSent { reason })).boxed()
+    }
 
     /// Opens an exported file, from byte `from` on where the store can do that.
     fn open<'call>(

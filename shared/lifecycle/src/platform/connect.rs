@@ -9,6 +9,7 @@ use landfall_platform::connect::client::{
 use landfall_platform::downloads::{Download, DownloadError, Downloads, SignedUrl};
 use landfall_runtime::{Clock, Configuration};
 use landfall_transfer::TransferId;
+use serde_json::Value;
 
 use super::api::{Api, Opened};
 use crate::error::Error;
@@ -118,6 +119,18 @@ impl Api for Connect {
         transfer: &'call TransferId,
     ) -> BoxFuture<'call, Result<Option<ServerError>, CallError>> {
         self.client.server_error(tenant, transfer.as_str()).boxed()
+    }
+
+    fn write_to_jira<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        operation: &'call [&'call str],
+        body: &'call Value,
+    ) -> BoxFuture<'call, Result<(), CallError>> {
+        self.client
+            .write_to_jira(tenant, transfer.as_str(), operation, body)
+            .boxed()
     }
 
     fn open<'call>(

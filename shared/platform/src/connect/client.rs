@@ -458,6 +458,26 @@ impl Client {
         }
     }
 
+    /// Jira's operations for migrating apps (PROTOCOL 6): `["field"]` sets values of custom fields, `["properties", entity type]` sets
+    /// properties. Both set what is said, so both may be repeated.
+    pub async fn write_to_jira(
+        &self,
+        tenant: &Tenant,
+        transfer_id: &str,
+        operation: &[&str],
+        body: &Value,
+    ) -> Result<(), CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::NotSent {
+            reason: error.to_string(),
+        })?;
+        let request = self
+            .request(tenant, Method::PUT, operation, &[])?
+            .header("Atlassian-Transfer-Id", transfer_id)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body);
+        self.send(request).await.map(drop)
+    }
+
     async fn get(
         &self,
         tenant: &Tenant,
