@@ -4,23 +4,25 @@ import hashlib
 import json
 
 from harness import Declaration
+from landfall_local.settings import REGION
 
 BUCKET = "landfall-target"
 IMPORTS = """
-[[imports]]
-label = "*.ndjson"
-natural_key = "/id"
-
+# The first label that matches counts, and `*` matches what is below attachments/, too.
 [[imports]]
 label = "attachments/*"
 format = "raw"
+
+[[imports]]
+label = "*.ndjson"
+natural_key = "/id"
 """
 S3_SINK = Declaration(sink='kind = "s3"\ntimeout = "3s"\nprefix = "in/"', imports=IMPORTS)
 
 
 def test_records_and_attachments_lie_in_the_bucket_with_an_index_each(make_app, world):
     storage = world.cloud.client("s3")
-    storage.create_bucket(Bucket=BUCKET)
+    storage.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     app = make_app(S3_SINK, {"SinkBucket": BUCKET})
     plan = app.migrate(
         {"label": "a.ndjson", "records": 400},
