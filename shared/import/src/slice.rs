@@ -443,6 +443,12 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             if ends || self.known.is_none() {
                 self.hand_over().await?;
             }
+            // A commit takes its time.
+            let last = last || (self.out_of_time)();
+            let ends = last || ends;
+            if ends {
+                self.hand_over().await?;
+            }
             let uncommitted = self.position.offset - self.checkpoint.offset;
             if ends || self.done.fingerprints.len() >= SEGMENT_RECORDS {
                 self.commit().await?;
