@@ -437,15 +437,14 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
                 self.hand_over().await?;
             }
             self.waiting.add(&gathered, prepared, rewritten.rejections);
-            let last = (self.out_of_time)();
-            let ends = last || gathered.ended.is_some();
+            let ended = gathered.ended.is_some();
             // The batches of a first attempt are full.
-            if ends || self.known.is_none() {
+            if ended || self.known.is_none() {
                 self.hand_over().await?;
             }
-            // A commit takes its time.
-            let last = last || (self.out_of_time)();
-            let ends = last || ends;
+            // Asked only now: handing over takes its time.
+            let last = (self.out_of_time)();
+            let ends = last || ended;
             if ends {
                 self.hand_over().await?;
             }
