@@ -7,27 +7,37 @@ use landfall_tracking::{
     DueEntries, DueEntry, Error, Item, Key, Many, Page, Returning, Table, Which, Write, WriteError,
 };
 
-/// A table on which somebody else acts right before the first write.
+/// A table on which somebody else acts right before one write.
 pub(super) struct Meddled {
     table: Arc<dyn Table>,
-    meddling: Mutex<Option<BoxFuture<'static, ()>>>,
+    /// How many writes come before that one, and what is done then.
+    meddling: Mutex<(usize, Option<BoxFuture<'static, ()>>)>,
 }
 
 impl Meddled {
-    pub(super) fn new(table: Arc<dyn Table>, meddling: BoxFuture<'static, ()>) -> Self {
+    pub(super) fn new(
+        table: Arc<dyn Table>,
+        writes_before: usize,
+        meddling: BoxFuture<'static, ()>,
+    ) -> Self {
         Self {
             table,
-            meddling: Mutex::new(Some(meddling)),
+            meddling: Mutex::new((writes_before, Some(meddling))),
         }
     }
 
+    /// What is to be done before the next write.
+    fn next(&self) -> Option<BoxFuture<'static, ()>> {
+        let mut meddling = self.meddling.lock().unwrap_or_else(PoisonError::into_inner);
+        if meddling.0 == 0 {
+            return meddling.1.take();
+        }
+        meddling.0 -= 1;
+        None
+    }
+
     async fn meddle(&self) {
-        let meddling = self
-            .meddling
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(meddling) = meddling {
+        if let Some(meddling) = self.next() {
             meddling.await;
         }
     }

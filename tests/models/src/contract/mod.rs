@@ -145,6 +145,7 @@ checks! {
     segments_are_read_back_by_attempt_and_label_in_the_order_of_the_file,
     a_segment_that_is_kept_again_replaces_itself,
     a_worker_that_was_taken_over_does_not_replace_its_successors_segment,
+    a_worker_that_is_taken_over_while_it_replaces_a_segment_replaces_nothing,
     a_segment_of_a_newer_release_is_not_passed_over,
 }
 
@@ -174,8 +175,17 @@ impl Subject {
         &self,
         meddle: impl FnOnce(Self) -> BoxFuture<'static, ()> + Send + 'static,
     ) -> Store {
+        self.meddled_after(0, meddle)
+    }
+
+    /// Likewise right before the write that comes after so many.
+    fn meddled_after(
+        &self,
+        writes: usize,
+        meddle: impl FnOnce(Self) -> BoxFuture<'static, ()> + Send + 'static,
+    ) -> Store {
         let meddling = meddle(self.clone());
-        let table = Meddled::new(Arc::clone(&self.table), meddling);
+        let table = Meddled::new(Arc::clone(&self.table), writes, meddling);
         Store::new(Arc::new(table), Clock::system())
     }
 

@@ -1,3 +1,4 @@
+use futures_util::FutureExt as _;
 use landfall_tracking::{Error, Item, Key, Lease, Segment, Value, Write};
 use landfall_transfer::TransferId;
 
@@ -92,6 +93,30 @@ pub(super) async fn a_worker_that_was_taken_over_does_not_replace_its_successors
     let kept = segment(1, b"successor's");
     subject.keep(&after, "issues", &kept).await.unwrap();
     let outcome = subject.keep(&late, "issues", &segment(1, b"late")).await;
+    assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
+    assert_eq!(
+        subject.segments(&late, "issues", "transfer-1").await,
+        [b"successor's"]
+    );
+}
+
+pub(super) async fn a_worker_that_is_taken_over_while_it_replaces_a_segment_replaces_nothing(
+    subject: &Subject,
+) {
+    let late = subject.lease().await;
+    let kept = segment(1, b"half");
+    subject.keep(&late, "issues", &kept).await.unwrap();
+    // The first write finds the segment; before the second one a successor keeps its own.
+    let slower = subject.meddled_after(1, |subject| {
+        async move {
+            let after = subject.claimed("k", "b", later(90)).await.lease;
+            let kept = segment(1, b"successor's");
+            subject.keep(&after, "issues", &kept).await.unwrap();
+        }
+        .boxed()
+    });
+    let kept = segment(1, b"late");
+    let outcome = slower.keep_segment(&late, "issues", &kept, NOW).await;
     assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
     assert_eq!(
         subject.segments(&late, "issues", "transfer-1").await,
