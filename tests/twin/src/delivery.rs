@@ -103,6 +103,7 @@ async fn attempt(
     first_token: &mut Option<SignedRequest>,
     duplicate: bool,
 ) -> Option<Next> {
+    let _turn = shared.deliveries.acquire().await.ok()?;
     let ready = prepare(shared, outgoing, first_token, duplicate)?;
     let answer = if ready.cut {
         AppAnswer {

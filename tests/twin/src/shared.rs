@@ -2,12 +2,17 @@
 
 use aws_lc_rs::hmac;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
 
 use crate::clock::wall_ms;
 use crate::plan::Compressed;
 use crate::platform::Platform;
 use crate::switches::TokenClock;
 use crate::token::InstallKey;
+
+/// Requests to apps that are on their way at once. The platform's own number is not known; here each of them may start a
+/// function, and hundreds that start in the same second are more than a small machine answers within five.
+const DELIVERIES_AT_ONCE: usize = 24;
 
 pub(crate) struct Shared {
     pub(crate) app_key: String,
@@ -17,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) store_key: hmac::Key,
     pub(crate) http: reqwest::Client,
     pub(crate) compressed: Compressed,
+    pub(crate) deliveries: Semaphore,
     platform: Mutex<Platform>,
     install_keys: Mutex<Vec<Arc<InstallKey>>>,
 }
@@ -41,6 +47,7 @@ impl Shared {
             store_key,
             http,
             compressed: Compressed::default(),
+            deliveries: Semaphore::new(DELIVERIES_AT_ONCE),
             platform: Mutex::new(platform),
             install_keys: Mutex::new(vec![install_key]),
         }
