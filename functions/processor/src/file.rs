@@ -143,8 +143,8 @@ impl<K: Sink> Processor<K> {
             Err(error) => return Sliced::unreadable(&error, file.counts),
         };
         let ledger = FileLedger::new(&self.lifecycle, claimed, label);
-        let mappings = SiteMappings::new(site, self.lifecycle.clock(), &file.transfer);
-        let cache = self.known_mappings(&file.transfer);
+        let (cache, earlier) = self.known_mappings(&file.transfer);
+        let mappings = SiteMappings::new(site, &self.lifecycle, &claimed.transfer, &earlier);
         let operations = SiteOperations {
             site,
             clock: self.lifecycle.clock(),

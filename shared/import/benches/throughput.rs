@@ -15,8 +15,8 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, Iter};
 use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
-    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, MappingPage, Mappings, MappingsError,
-    Opened, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
+    Batch, CommitError, Delivery, KeptMappings, Ledger, LedgerUnavailable, MappingPage, Mappings,
+    MappingsError, Opened, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
 };
 use landfall_import::segments::{Segment, SegmentPage};
 use landfall_import::{
@@ -108,6 +108,8 @@ impl Ledger for Nowhere {
     }
 
     async fn keep_restart_point(&self, _: RestartPoint) {}
+
+    async fn keep_mappings(&self, _: KeptMappings) {}
 }
 
 impl Sink for Nowhere {

@@ -4,6 +4,7 @@
 mod cache;
 mod keys;
 mod look_up;
+mod used;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -19,6 +20,7 @@ use crate::pointers::{Found, Pointers, TooManyCases};
 
 pub use self::cache::MappingCache;
 pub(crate) use self::keys::problem as key_problem;
+pub use self::used::{UnreadableMappings, UsedMappings};
 
 /// The longest id, in bytes; with its prefix it is a key of the platform's.
 pub const ID_BYTES: usize = 1024;
@@ -41,6 +43,15 @@ const PATTERN_BYTES: usize = 1_048_576;
 pub(crate) enum Answer {
     CloudId(Arc<CloudId>),
     Missing,
+}
+
+impl Answer {
+    fn cloud_id(&self) -> Option<&str> {
+        match self {
+            Self::CloudId(cloud_id) => Some(&cloud_id.text),
+            Self::Missing => None,
+        }
+    }
 }
 
 /// A cloud id, as text and ready to be written.

@@ -65,6 +65,7 @@ checks! {
     a_lease_holds_until_the_file_is_taken_over_or_its_transfer_stopped,
     a_batch_that_is_committed_again_after_its_answer_was_lost_is_the_same_batch,
     the_place_where_a_file_can_be_entered_again_is_kept_for_14_days_until_a_later_one_replaces_it,
+    the_mappings_that_a_transfer_used_are_kept_with_its_history_and_read_in_order,
     a_worker_that_was_taken_over_commits_nothing,
     a_worker_commits_nothing_for_a_file_that_has_ended,
     a_lease_that_is_renewed_holds_longer,
