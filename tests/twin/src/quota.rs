@@ -240,11 +240,10 @@ mod tests {
     fn a_refusal_may_keep_its_pause_to_itself() {
         let named = |retry_after| {
             let mut quotas = quotas(retry_after);
-            let all: Vec<bool> = (0..8)
-                .filter_map(|at| quotas.take("acme", "rest.progress", at).err())
+            let refused = (0..8).filter_map(|at| quotas.take("acme", "rest.progress", at).err());
+            refused
                 .map(|Beyond(seconds)| seconds.is_some())
-                .collect();
-            all
+                .collect::<Vec<bool>>()
         };
         assert_eq!(named("never"), [false; 6]);
         assert_eq!(named("sometimes"), [true, true, false, true, true, false]);
