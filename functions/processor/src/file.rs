@@ -77,8 +77,9 @@ impl<K: Sink> Processor<K> {
                 .end(claimed, FileOutcome::Poisoned { reason }, file.counts, None)
                 .await;
         }
+        let end = (start + configuration.work.slice).min(deadline - INVOCATION_MARGIN);
         let site = match self.lifecycle.site(&file.tenant).await {
-            Ok(site) => site,
+            Ok(site) => site.patient_until(end),
             Err(error) => {
                 // Not the file's fault, so no delivery of its message is used up.
                 tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %error, "The file's site can't be called; it is tried again later.");
@@ -96,7 +97,7 @@ impl<K: Sink> Processor<K> {
         let outcome = if file.label.as_deref() == Some(&configuration.completeness.manifest_label) {
             return self.manifest(claimed, &source).await;
         } else {
-            self.slice(claimed, &site, &source, start, deadline).await
+            self.slice(claimed, &site, &source, end).await
         };
         match outcome {
             Sliced::Ended(outcome, counts) => self.end(claimed, outcome, counts, None).await,
@@ -118,14 +119,13 @@ impl<K: Sink> Processor<K> {
         }
     }
 
-    /// Imports until the slice's time is up.
+    /// Imports until the slice's time is up, which is at `end`.
     async fn slice(
         &self,
         claimed: &Claimed,
         site: &Site,
         source: &FileSource,
-        start: Timestamp,
-        deadline: Timestamp,
+        end: Timestamp,
     ) -> Sliced {
         let configuration = self.lifecycle.configuration();
         let file = &claimed.file;
@@ -172,7 +172,6 @@ impl<K: Sink> Processor<K> {
             import,
             rerun: claimed.transfer.is_rerun(),
         };
-        let end = (start + configuration.work.slice).min(deadline - INVOCATION_MARGIN);
         let out_of_time = || self.lifecycle.now() >= end;
         match import_slice(
             &described,

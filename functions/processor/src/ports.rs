@@ -98,7 +98,8 @@ impl FileSource {
         if let Some(url) = known {
             return Ok(url);
         }
-        let url = patiently(&self.clock, || self.site.signed_url(&self.s3_key))
+        let patience = || self.site.patience();
+        let url = patiently(&self.clock, patience, || self.site.signed_url(&self.s3_key))
             .await
             .map_err(|error| self.refusal(error))?;
         *self.url.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.clone());
@@ -191,12 +192,14 @@ const ATTEMPTS: u32 = 3;
 /// Pause after the first of them; doubles from there.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Longest pause that is waited for within a slice; a longer one that the platform asks for ends the slice.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
-
 /// Makes a call of the import again when the platform stumbles: a single 503 is not worth giving the file back. Each of
-/// these calls only reads, so an unknown outcome may be repeated.
-async fn patiently<T, Call>(clock: &Clock, call: impl Fn() -> Call) -> Result<T, CallError>
+/// these calls only reads, so an unknown outcome may be repeated. A pause that is longer than `patience`, or a turn that is further away, ends
+/// the slice.
+async fn patiently<T, Call>(
+    clock: &Clock,
+    patience: impl Fn() -> Duration,
+    call: impl Fn() -> Call,
+) -> Result<T, CallError>
 where
     Call: Future<Output = Result<T, CallError>>,
 {
@@ -205,7 +208,7 @@ where
         match call().await {
             Err(error) if error.is_transient() => {
                 let asked = error.retry_after().unwrap_or_default();
-                if asked > PAUSE_MAX {
+                if asked > patience() {
                     return Err(error);
                 }
                 clock.sleep(asked.max(pause)).await;
@@ -261,7 +264,8 @@ impl Mappings for SiteMappings<'_> {
         namespace: &str,
         keys: &[String],
     ) -> Result<HashMap<String, String>, MappingsError> {
-        let found = patiently(self.lifecycle.clock(), || {
+        let patience = || self.site.patience();
+        let found = patiently(self.lifecycle.clock(), patience, || {
             self.site.find_mappings(&self.transfer.id, namespace, keys)
         })
         .await;
@@ -285,7 +289,8 @@ impl Mappings for SiteMappings<'_> {
         namespace: &str,
         after: Option<&str>,
     ) -> Result<MappingPage, MappingsError> {
-        let page = patiently(self.lifecycle.clock(), || {
+        let patience = || self.site.patience();
+        let page = patiently(self.lifecycle.clock(), patience, || {
             self.site.mapping_page(&self.transfer.id, namespace, after)
         })
         .await;
@@ -332,7 +337,8 @@ impl Operations for SiteOperations<'_> {
         } else {
             (&["properties", &name], json!(values))
         };
-        let set = patiently(self.clock, || {
+        let patience = || self.site.patience();
+        let set = patiently(self.clock, patience, || {
             self.site.write_to_jira(self.transfer, operation, &body)
         })
         .await;
@@ -606,15 +612,19 @@ mod tests {
 
     async fn calls_until(clock: &Clock, succeeds_at: u32, error: CallError) -> (u32, bool) {
         let calls = Cell::new(0);
-        let outcome = patiently(clock, || {
-            calls.set(calls.get() + 1);
-            let answer = if calls.get() >= succeeds_at {
-                Ok(())
-            } else {
-                Err(error.clone())
-            };
-            async move { answer }
-        })
+        let outcome = patiently(
+            clock,
+            || Duration::from_secs(2),
+            || {
+                calls.set(calls.get() + 1);
+                let answer = if calls.get() >= succeeds_at {
+                    Ok(())
+                } else {
+                    Err(error.clone())
+                };
+                async move { answer }
+            },
+        )
         .await;
         (calls.get(), outcome.is_ok())
     }

@@ -42,6 +42,11 @@ pub(crate) fn tenant_state(id: &TenantId) -> Key {
     Key::new(tenant(id), STATE)
 }
 
+/// The row of the pace at which a tenant's site is called. Not the tenant's own row: it is written often, and whoever writes it needs no secret.
+pub(crate) fn pace(id: &TenantId) -> Key {
+    Key::new(tenant(id), "PACE")
+}
+
 /// The row of a file.
 pub(crate) fn file(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
     Key::new(transfer(tenant, id), format!("{FILE}{}", part(s3_key)))

@@ -15,6 +15,7 @@ mod files;
 mod item;
 mod keys;
 mod mappings;
+mod pace;
 mod queue;
 mod records;
 mod secrets;
@@ -35,6 +36,7 @@ pub use files::{
 };
 pub use item::{Item, Name, Value};
 pub use mappings::KeptMappings;
+pub use pace::KeptPace;
 pub use queue::{DeadLetter, Message, Messages, Queue, Received, Task};
 pub use records::{Landed, RecordKey};
 pub use secrets::{SealError, SecretKey};
