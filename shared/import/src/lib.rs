@@ -13,10 +13,13 @@ pub mod declaration;
 mod decoder;
 pub mod format;
 pub mod identity;
+mod json;
 pub mod mapping;
 mod pointers;
 pub mod ports;
 mod problem;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod reader;
 pub mod records;
 pub mod segments;
