@@ -449,6 +449,12 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             if ends || self.known.is_none() {
                 self.hand_over().await?;
             }
+            // A commit takes its time.
+            let last = last || (self.out_of_time)();
+            let ends = last || ends;
+            if ends {
+                self.hand_over().await?;
+            }
             let uncommitted = self.position.offset - self.checkpoint.offset;
             if ends || self.done.fingerprints.len() >= SEGMENT_RECORDS {
                 self.commit().await?;
@@ -553,7 +559,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
     }
 
     async fn commit_done(&mut self) -> Result<(), Stop> {
-        let done = std::mem::take(&mut self.done);
+        let mut done = std::mem::take(&mut self.done);
         let Some((position, ended)) = done.end else {
             return Ok(());
         };
@@ -574,17 +580,16 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             base: self.known.as_ref().and_then(Known::base),
             ended,
         };
-        if self.segment.landed.is_empty() {
-            self.segment.first_record = self.checkpoint.record_number + 1;
-        }
-        self.segment.last_record = position.record_number;
-        self.segment.landed.extend(done.fingerprints);
-        if matches!(self.job.ports.target, Target::Sink(_)) {
+        let first_record = self.checkpoint.record_number + 1;
+        let by_commit = matches!(self.job.ports.target, Target::Ledger);
+        if !by_commit && !done.fingerprints.is_empty() {
             // First what the sink has, then that it is done with: a crash in between delivers the same again.
-            let segment = std::mem::take(&mut self.segment);
-            if !segment.landed.is_empty() {
-                ledger.keep_segment(segment).await?;
-            }
+            let segment = Segment {
+                first_record,
+                last_record: position.record_number,
+                landed: std::mem::take(&mut done.fingerprints),
+            };
+            ledger.keep_segment(segment).await?;
         }
         let batch = Batch {
             checkpoint: checkpoint.clone(),
@@ -594,6 +599,14 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
         };
         ledger.commit(batch).await?;
         self.checkpoint = checkpoint;
+        if by_commit {
+            // Only now: a segment never says more than what is committed.
+            if self.segment.landed.is_empty() {
+                self.segment.first_record = first_record;
+            }
+            self.segment.last_record = position.record_number;
+            self.segment.landed.extend(done.fingerprints);
+        }
         if self.segment.landed.len() >= SEGMENT_RECORDS {
             self.keep_segment().await?;
         }

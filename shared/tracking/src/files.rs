@@ -356,7 +356,13 @@ impl Store {
         let shard = keys::due_shard(&key);
         let taken = Write::update(key)
             .only_if("state", text(file.state.as_str()))
-            .only_if("fence", number(file.fence))
+            .only_if("fence", number(file.fence));
+        // A worker whose lease has run out may still commit until the token moves on: whoever takes over goes on from there.
+        let taken = match &file.checkpoint {
+            Some(checkpoint) => taken.only_if("checkpoint", text(checkpoint)),
+            None => taken.only_if("attempts", number(file.attempts)),
+        };
+        let taken = taken
             .set("state", text(FileState::Open.as_str()))
             .set("fence", number(file.fence + 1))
             .set("lease_owner", text(owner))

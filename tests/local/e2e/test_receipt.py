@@ -48,7 +48,7 @@ def test_a_re_run_is_receipted_with_what_it_left_alone(app):
     first = app.migrate({"label": "a.ndjson", "records": 300, "missing_mappings": 2}, manifest=True)
     app.settled(first["transfer_id"])
     app.closed(first["transfer_id"])
-    second = app.rerun(first["transfer_id"])
+    second = app.twin.rerun(first["transfer_id"])
     app.settled(second["transfer_id"])
     app.closed(second["transfer_id"])
     found, _key = receipt.read(app.stack.receipt(app.tenant, second["transfer_id"]))

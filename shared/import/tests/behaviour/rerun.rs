@@ -330,3 +330,20 @@ async fn a_crash_at_any_commit_of_a_re_run_applies_nothing_twice_and_leaves_noth
         }
     }
 }
+
+#[tokio::test]
+async fn a_batch_that_is_not_committed_is_in_no_segment() {
+    for fault in [CommitFault::Unavailable, CommitFault::UnknownNotWritten] {
+        let first = World::new("a.ndjson", lines(8));
+        first.commit_fault(1, fault);
+        first.slice().await;
+        let second = next_attempt(first, &lines(8));
+        let counts = Counts {
+            read: 8,
+            applied: 4,
+            unchanged: 4,
+            ..Counts::default()
+        };
+        assert_eq!(second.finish().await, (counts, None), "{fault:?}");
+    }
+}

@@ -232,7 +232,10 @@ async fn finish(
 fn export_again(world: &mut World, content: impl Into<Bytes>) {
     world.rerun = true;
     world.store.bytes = content.into();
-    world.ledger.stored.get_mut().unwrap().checkpoint = None;
+    let stored = world.ledger.stored.get_mut().unwrap();
+    stored.checkpoint = None;
+    // The next attempt of the chain.
+    stored.attempts.push(BTreeMap::new());
 }
 
 /// What a consumer must have of [`lines`].

@@ -383,6 +383,43 @@ pub(super) async fn a_file_is_not_taken_up_when_its_transfer_is_stopped_meanwhil
     assert_eq!(subject.file_row("k").await, before);
 }
 
+pub(super) async fn a_batch_that_is_committed_while_its_file_is_taken_over_is_gone_on_from(
+    subject: &Subject,
+) {
+    for before in 0..3 {
+        let s3_key = format!("k{before}");
+        if before == 0 {
+            subject.open_transfer().await;
+        }
+        subject.announce(&s3_key).await;
+        let late = subject.claimed(&s3_key, "a", NOW).await.lease;
+        for batches in 1..=before {
+            let commit = Commit {
+                leased_until: later(90),
+                ..batch(batches, &[])
+            };
+            subject.store.commit(&late, &commit, NOW).await.unwrap();
+        }
+        let slower = subject.meddled(move |subject| {
+            async move {
+                let last = batch(before + 1, &["x"]);
+                subject.store.commit(&late, &last, later(90)).await.unwrap();
+            }
+            .boxed()
+        });
+        // What was committed meanwhile has renewed the lease, too.
+        let claim = claim(&slower, &s3_key, "b", later(90)).await;
+        assert!(matches!(claim, Claim::Held(_)), "{claim:?}");
+        let taken = claimed(claim_later(&slower, &s3_key).await);
+        let checkpoint = format!("{{\"records\":{}}}", before + 1);
+        assert_eq!(taken.file.checkpoint, Some(checkpoint));
+    }
+}
+
+async fn claim_later(store: &Store, s3_key: &str) -> Claim {
+    claim(store, s3_key, "b", later(200)).await
+}
+
 pub(super) async fn a_file_is_not_taken_over_when_its_transfer_is_stopped_meanwhile(
     subject: &Subject,
 ) {

@@ -61,6 +61,7 @@ checks! {
     a_transfer_that_changes_while_a_file_is_taken_up_keeps_its_change,
     a_file_is_not_taken_up_when_its_transfer_is_stopped_meanwhile,
     a_file_is_not_taken_over_when_its_transfer_is_stopped_meanwhile,
+    a_batch_that_is_committed_while_its_file_is_taken_over_is_gone_on_from,
     a_batch_moves_records_exceptions_and_checkpoint_together,
     exceptions_of_any_number_and_size_are_kept_and_read_back_in_their_order,
     a_worker_that_was_taken_over_keeps_no_exceptions,
