@@ -5,16 +5,19 @@ LOCAL := PYTHONPATH=tests/local .local/venv/bin/python -m landfall_local
 MACHETE_VERSION := 0.9.2
 # Tests the tests; pinned, because another release makes other mutants.
 MUTANTS_VERSION := 27.1.0
+# Searches for inputs that break a parser.
+FUZZ_VERSION := 0.13.2
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run demo up down status logs sweep explain receipt twin token check test simulate mutants package
+.PHONY: help prepare run demo up down status logs sweep explain receipt twin token check test simulate fuzz mutants package
 
 help: ## This list
 	@echo "make <target> [VARIABLE=value]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables: CLOUD_PORT=4566 (AWS), TWIN_PORT=9100 and STORE_PORT=9101 (the twin), CONFIG=path of your landfall.toml,"
 	@echo "           PYTHON=python3, TESTS=words that select end-to-end tests (pytest -k), TRANSFER=id and SITE=name (explain, receipt),"
-	@echo "           SEEDS=1000 and FROM=0 (simulate: how many seeds, and the first one)"
+	@echo "           SEEDS=1000 and FROM=0 (simulate: how many seeds, and the first one),"
+	@echo "           TARGET=name (fuzz: one target instead of all), SECONDS=60 (for all together), KEEP=1 (keep what was found)"
 
 run: prepare ## Deploy locally, show a migration and a failed one that is re-run, stay up until Ctrl-C
 	@$(LOCAL) run
@@ -51,6 +54,7 @@ token: prepare ## Print an Authorization header for an event of your own: SITE=n
 
 check: prepare .local/tools/bin/cargo-machete ## Formatting, clippy, docs, template, unused dependencies
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	.local/venv/bin/cfn-lint infra/template.yaml
@@ -61,6 +65,9 @@ test: prepare ## All tests: unit, protocol, contract, end-to-end on the local cl
 
 simulate: ## Landfall in virtual time, everything going wrong: SEEDS=1000 of them, FROM=0; shows and keeps a failing one
 	@cargo run --locked --profile local -p landfall-simulation -- seeds --seeds $(or $(SEEDS),1000) --from $(or $(FROM),0)
+
+fuzz: .local/tools/bin/cargo-fuzz ## Search for bytes that break a parser: SECONDS=60, TARGET=name of one (default: all share the time)
+	@PATH="$(CURDIR)/.local/tools/bin:$$PATH" $(PYTHON) fuzz/run.py $(TARGET) --seconds $(or $(SECONDS),60) $(if $(KEEP),--keep)
 
 mutants: .local/tools/bin/cargo-mutants ## Whether the tests notice changed code: the core and the store's conditions; takes hours
 	PATH="$(CURDIR)/.local/tools/bin:$$PATH" cargo mutants --package landfall-transfer --package landfall-tracking --output .local
@@ -77,4 +84,8 @@ prepare:
 
 .local/tools/bin/cargo-mutants: Makefile
 	cargo install --locked --root .local/tools --version $(MUTANTS_VERSION) cargo-mutants
+	@touch $@
+
+.local/tools/bin/cargo-fuzz: Makefile
+	cargo install --locked --root .local/tools --version $(FUZZ_VERSION) cargo-fuzz
 	@touch $@

@@ -2,12 +2,10 @@ use std::time::Duration;
 
 use landfall_import::ports::Sink;
 use landfall_import::{Checkpoint, Interruption, Ports, SliceOutcome, Target, import_slice};
-use landfall_lifecycle::{Error, Site};
-use landfall_platform::event::bounded_label;
-use landfall_tracking::{Claim, Claimed, Error as Tracking, pack_manifest};
+use landfall_lifecycle::{Error, Site, manifest};
+use landfall_tracking::{Claim, Claimed, Error as Tracking};
 use landfall_transfer::clocks::own::INVOCATION_MARGIN;
 use landfall_transfer::{Counts, FileOutcome, Input, Manifest, TenantId, Timestamp, TransferId};
-use serde::Deserialize;
 
 use crate::Processor;
 use crate::ports::{FileLedger, FileSource, SiteMappings, SiteOperations};
@@ -77,8 +75,9 @@ impl<K: Sink> Processor<K> {
                 .end(claimed, FileOutcome::Poisoned { reason }, file.counts, None)
                 .await;
         }
+        let end = (start + configuration.work.slice).min(deadline - INVOCATION_MARGIN);
         let site = match self.lifecycle.site(&file.tenant).await {
-            Ok(site) => site,
+            Ok(site) => site.patient_until(end),
             Err(error) => {
                 // Not the file's fault, so no delivery of its message is used up.
                 tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %error, "The file's site can't be called; it is tried again later.");
@@ -96,7 +95,7 @@ impl<K: Sink> Processor<K> {
         let outcome = if file.label.as_deref() == Some(&configuration.completeness.manifest_label) {
             return self.manifest(claimed, &source).await;
         } else {
-            self.slice(claimed, &site, &source, start, deadline).await
+            self.slice(claimed, &site, &source, end).await
         };
         match outcome {
             Sliced::Ended(outcome, counts) => self.end(claimed, outcome, counts, None).await,
@@ -118,14 +117,13 @@ impl<K: Sink> Processor<K> {
         }
     }
 
-    /// Imports until the slice's time is up.
+    /// Imports until the slice's time is up, which is at `end`.
     async fn slice(
         &self,
         claimed: &Claimed,
         site: &Site,
         source: &FileSource,
-        start: Timestamp,
-        deadline: Timestamp,
+        end: Timestamp,
     ) -> Sliced {
         let configuration = self.lifecycle.configuration();
         let file = &claimed.file;
@@ -143,8 +141,8 @@ impl<K: Sink> Processor<K> {
             Err(error) => return Sliced::unreadable(&error, file.counts),
         };
         let ledger = FileLedger::new(&self.lifecycle, claimed, label);
-        let mappings = SiteMappings::new(site, self.lifecycle.clock(), &file.transfer);
-        let cache = self.known_mappings(&file.transfer);
+        let (cache, earlier) = self.known_mappings(&file.transfer);
+        let mappings = SiteMappings::new(site, &self.lifecycle, &claimed.transfer, &earlier);
         let operations = SiteOperations {
             site,
             clock: self.lifecycle.clock(),
@@ -172,7 +170,6 @@ impl<K: Sink> Processor<K> {
             import,
             rerun: claimed.transfer.is_rerun(),
         };
-        let end = (start + configuration.work.slice).min(deadline - INVOCATION_MARGIN);
         let out_of_time = || self.lifecycle.now() >= end;
         match import_slice(
             &described,
@@ -377,7 +374,7 @@ impl<K: Sink> Processor<K> {
                 return self.give_back(claimed, self.retry_pause()).await;
             }
         };
-        match parse_manifest(&bytes) {
+        match manifest::read(&bytes) {
             Ok(manifest) => {
                 self.end(
                     claimed,
@@ -416,97 +413,5 @@ impl Sliced {
     fn unreadable(error: &impl ToString, counts: Counts) -> Self {
         let reason = error.to_string();
         Self::Ended(FileOutcome::Unreadable { reason }, counts)
-    }
-}
-
-/// The manifest as the exporter writes it; further fields are the exporter's own.
-#[derive(Deserialize)]
-struct WrittenManifest {
-    version: u64,
-    files: Vec<WrittenFile>,
-}
-
-#[derive(Deserialize)]
-struct WrittenFile {
-    label: String,
-    records: Option<u64>,
-}
-
-fn parse_manifest(bytes: &[u8]) -> Result<Manifest, String> {
-    // A struct would be read from an array, too.
-    if !bytes.trim_ascii_start().starts_with(b"{") {
-        return Err("the manifest is not a JSON object".to_owned());
-    }
-    let written: WrittenManifest = serde_json::from_slice(bytes).map_err(|error| {
-        format!(
-            "the manifest is not of the documented form (line {}, column {})",
-            error.line(),
-            error.column()
-        )
-    })?;
-    // Bounded as the labels of events and lists are, so that a very long one is still the same.
-    let files = written
-        .files
-        .into_iter()
-        .map(|file| (bounded_label(&file.label).into_owned(), file.records));
-    let manifest =
-        Manifest::new(written.version, files).map_err(|error| format!("failed to {error}"))?;
-    pack_manifest(&manifest)
-        .map_err(|_| "the manifest's labels are too long to be kept".to_owned())?;
-    Ok(manifest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_manifest_names_files_and_their_records() {
-        let manifest = parse_manifest(
-            br#"{"version":1,"exporter":"2.1","files":[{"label":"a","records":3},{"label":"b"}]}"#,
-        );
-        assert_eq!(manifest.map(|manifest| manifest.len()), Ok(2));
-    }
-
-    /// Those of the examples of `contracts/manifest` that this release takes.
-    fn taken(kind: &str) -> Vec<String> {
-        let folder = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../contracts/manifest/examples/"
-        );
-        let mut taken: Vec<String> = std::fs::read_dir(format!("{folder}{kind}"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| parse_manifest(&std::fs::read(path).unwrap()).is_ok())
-            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
-            .collect();
-        taken.sort();
-        taken
-    }
-
-    #[test]
-    fn a_manifest_is_read_as_its_specification_says() {
-        assert_eq!(taken("good").len(), 9);
-        // Only of use to whoever validates: neither is waited for, and lengths and digests are passed over.
-        let of_no_harm = |name: &str| {
-            ["bytes-", "sha256-"]
-                .iter()
-                .any(|field| name.starts_with(field))
-                || ["label-empty", "names-itself"].contains(&name)
-        };
-        let wrongly: Vec<String> = taken("bad")
-            .into_iter()
-            .filter(|name| !of_no_harm(name))
-            .collect();
-        assert_eq!(wrongly, [""; 0]);
-    }
-
-    #[test]
-    fn a_manifest_of_another_form_is_refused_without_quoting_it() {
-        assert!(parse_manifest(b"{\"secret\":1}").is_err_and(|reason| !reason.contains("secret")));
-        assert!(
-            parse_manifest(br#"{"version":2,"files":[]}"#)
-                .is_err_and(|reason| reason.contains("version 2"))
-        );
     }
 }

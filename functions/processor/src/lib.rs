@@ -13,6 +13,7 @@
 )]
 
 mod batch;
+mod earlier;
 mod file;
 mod ports;
 mod run;
@@ -28,6 +29,7 @@ use landfall_lifecycle::{Error, Lifecycle, Taken};
 use landfall_tracking::{Message, Queue, Task};
 use landfall_transfer::{Timestamp, TransferId};
 
+use earlier::EarlierMappings;
 pub use run::run;
 pub use sink::NoSink;
 use sink::Outside;
@@ -48,6 +50,7 @@ pub struct Processor<K = NoSink> {
 struct KnownMappings {
     transfer: TransferId,
     cache: Arc<MappingCache>,
+    earlier: Arc<EarlierMappings>,
 }
 
 /// Why the processor can't work with its configuration.
@@ -166,24 +169,28 @@ impl<K: Sink> Processor<K> {
     }
 
     /// The mappings that are known of a transfer, and believed now.
-    fn known_mappings(&self, transfer: &TransferId) -> Arc<MappingCache> {
+    fn known_mappings(&self, transfer: &TransferId) -> (Arc<MappingCache>, Arc<EarlierMappings>) {
         let mut known = self
             .mappings
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let cache = match &*known {
-            Some(known) if known.transfer == *transfer => Arc::clone(&known.cache),
+        let (cache, earlier) = match &*known {
+            Some(known) if known.transfer == *transfer => {
+                (Arc::clone(&known.cache), Arc::clone(&known.earlier))
+            }
             _ => {
                 let limits = &self.lifecycle.configuration().import.limits;
                 let cache = Arc::new(MappingCache::new(limits.mapping_cache_entries));
+                let earlier = Arc::<EarlierMappings>::default();
                 *known = Some(KnownMappings {
                     transfer: transfer.clone(),
                     cache: Arc::clone(&cache),
+                    earlier: Arc::clone(&earlier),
                 });
-                cache
+                (cache, earlier)
             }
         };
         cache.now_is(self.lifecycle.now());
-        cache
+        (cache, earlier)
     }
 }

@@ -11,21 +11,23 @@ use futures_util::stream::BoxStream;
 use landfall_import::ContentHash;
 use landfall_import::declaration::JiraType;
 use landfall_import::ports::{
-    Batch, CommitError, Ledger, LedgerUnavailable, MappingPage, Mappings, MappingsError, Opened,
-    RejectionKind, RestartPoint, Source, SourceError,
+    Batch, CommitError, KeptMappings, Ledger, LedgerUnavailable, MappingPage, Mappings,
+    MappingsError, Opened, RejectionKind, RestartPoint, Source, SourceError,
 };
 use landfall_import::segments::{Fingerprint, KeptSegment, Segment, SegmentPage};
 use landfall_import::sink::jira::{JiraError, Operations};
 use landfall_lifecycle::{Lifecycle, Site};
-use landfall_platform::connect::client::{CallError, Refusal};
+use landfall_platform::connect::client::{CallError, Page, Refusal};
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_runtime::Clock;
 use landfall_tracking::{
-    Claimed, Commit, Error as Tracking, Exception, ExceptionOutcome, Landed, Lease, RecordKey,
+    Claimed, Commit, Error as Tracking, Exception, ExceptionOutcome, File, Landed, Lease, RecordKey,
 };
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
-use landfall_transfer::{TenantId, Timestamp, TransferId};
+use landfall_transfer::{TenantId, Timestamp, Transfer, TransferId};
 use serde_json::{Value, json};
+
+use crate::earlier::EarlierMappings;
 
 /// A file behind a signed URL that is asked for again when it dies.
 pub(crate) struct FileSource {
@@ -96,7 +98,8 @@ impl FileSource {
         if let Some(url) = known {
             return Ok(url);
         }
-        let url = patiently(&self.clock, || self.site.signed_url(&self.s3_key))
+        let patience = || self.site.patience();
+        let url = patiently(&self.clock, patience, || self.site.signed_url(&self.s3_key))
             .await
             .map_err(|error| self.refusal(error))?;
         *self.url.lock().unwrap_or_else(PoisonError::into_inner) = Some(url.clone());
@@ -189,12 +192,14 @@ const ATTEMPTS: u32 = 3;
 /// Pause after the first of them; doubles from there.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Longest pause that is waited for within a slice; a longer one that the platform asks for ends the slice.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
-
 /// Makes a call of the import again when the platform stumbles: a single 503 is not worth giving the file back. Each of
-/// these calls only reads, so an unknown outcome may be repeated.
-async fn patiently<T, Call>(clock: &Clock, call: impl Fn() -> Call) -> Result<T, CallError>
+/// these calls only reads, so an unknown outcome may be repeated. A pause that is longer than `patience`, or a turn that is further away, ends
+/// the slice.
+async fn patiently<T, Call>(
+    clock: &Clock,
+    patience: impl Fn() -> Duration,
+    call: impl Fn() -> Call,
+) -> Result<T, CallError>
 where
     Call: Future<Output = Result<T, CallError>>,
 {
@@ -203,7 +208,7 @@ where
         match call().await {
             Err(error) if error.is_transient() => {
                 let asked = error.retry_after().unwrap_or_default();
-                if asked > PAUSE_MAX {
+                if asked > patience() {
                     return Err(error);
                 }
                 clock.sleep(asked.max(pause)).await;
@@ -215,24 +220,41 @@ where
     call().await
 }
 
-/// A transfer's mappings.
+/// A transfer's mappings: the platform's, and where it has forgotten those of users and groups, the ones that earlier attempts used.
 pub(crate) struct SiteMappings<'site> {
     site: &'site Site,
-    clock: &'site Clock,
-    transfer: &'site TransferId,
+    lifecycle: &'site Lifecycle,
+    transfer: &'site Transfer,
+    earlier: &'site EarlierMappings,
 }
 
 impl<'site> SiteMappings<'site> {
     pub(crate) const fn new(
         site: &'site Site,
-        clock: &'site Clock,
-        transfer: &'site TransferId,
+        lifecycle: &'site Lifecycle,
+        transfer: &'site Transfer,
+        earlier: &'site EarlierMappings,
     ) -> Self {
         Self {
             site,
-            clock,
+            lifecycle,
             transfer,
+            earlier,
         }
+    }
+
+    /// What earlier attempts knew of a namespace that the platform forgets.
+    async fn earlier(
+        &self,
+        namespace: &str,
+    ) -> Result<Option<&HashMap<String, String>>, MappingsError> {
+        if !EarlierMappings::is_of(namespace, self.transfer) {
+            return Ok(None);
+        }
+        let earlier = self.earlier.of(namespace, self.lifecycle, self.transfer);
+        earlier.await.map_err(|error| MappingsError::Unavailable {
+            reason: format!("what earlier attempts used: {error}"),
+        })
     }
 }
 
@@ -242,11 +264,24 @@ impl Mappings for SiteMappings<'_> {
         namespace: &str,
         keys: &[String],
     ) -> Result<HashMap<String, String>, MappingsError> {
-        let found = patiently(self.clock, || {
-            self.site.find_mappings(self.transfer, namespace, keys)
+        let patience = || self.site.patience();
+        let found = patiently(self.lifecycle.clock(), patience, || {
+            self.site.find_mappings(&self.transfer.id, namespace, keys)
         })
         .await;
-        found.map_err(mappings_error)
+        let mut found = found.map_err(mappings_error)?;
+        if keys.iter().all(|key| found.contains_key(key)) {
+            return Ok(found);
+        }
+        if let Some(earlier) = self.earlier(namespace).await? {
+            for key in keys {
+                if let Some(cloud_id) = earlier.get(key) {
+                    let found = found.entry(key.clone());
+                    found.or_insert_with(|| cloud_id.clone());
+                }
+            }
+        }
+        Ok(found)
     }
 
     async fn page(
@@ -254,15 +289,20 @@ impl Mappings for SiteMappings<'_> {
         namespace: &str,
         after: Option<&str>,
     ) -> Result<MappingPage, MappingsError> {
-        let page = patiently(self.clock, || {
-            self.site.mapping_page(self.transfer, namespace, after)
+        let patience = || self.site.patience();
+        let page = patiently(self.lifecycle.clock(), patience, || {
+            self.site.mapping_page(&self.transfer.id, namespace, after)
         })
         .await;
-        let page = page.map_err(mappings_error)?;
-        Ok(MappingPage {
-            items: page.items,
-            next: page.next,
-        })
+        let Page { mut items, next } = page.map_err(mappings_error)?;
+        // Behind the platform's last one, as of a key the first counts.
+        if next.is_none()
+            && let Some(earlier) = self.earlier(namespace).await?
+        {
+            let owned = |(key, id): (&String, &String)| (key.clone(), id.clone());
+            items.extend(earlier.iter().map(owned));
+        }
+        Ok(MappingPage { items, next })
     }
 }
 
@@ -297,7 +337,8 @@ impl Operations for SiteOperations<'_> {
         } else {
             (&["properties", &name], json!(values))
         };
-        let set = patiently(self.clock, || {
+        let patience = || self.site.patience();
+        let set = patiently(self.clock, patience, || {
             self.site.write_to_jira(self.transfer, operation, &body)
         })
         .await;
@@ -323,6 +364,7 @@ impl Operations for SiteOperations<'_> {
 pub(crate) struct FileLedger<'claim> {
     lifecycle: &'claim Lifecycle,
     lease: &'claim Lease,
+    file: &'claim File,
     tenant: &'claim TenantId,
     transfer: &'claim TransferId,
     label: &'claim str,
@@ -340,6 +382,7 @@ impl<'claim> FileLedger<'claim> {
         Self {
             lifecycle,
             lease: &claimed.lease,
+            file: &claimed.file,
             tenant: &claimed.file.tenant,
             transfer: &claimed.file.transfer,
             label,
@@ -528,6 +571,15 @@ impl Ledger for FileLedger<'_> {
             tracing::info!(error = %error, "A restart point was not kept; the next slice reads more of the file.");
         }
     }
+
+    async fn keep_mappings(&self, piece: KeptMappings) {
+        let place = format!("{:020}.{:04}", piece.offset, piece.number);
+        let (store, now) = (self.lifecycle.store(), self.lifecycle.now());
+        let outcome = store.keep_mappings(self.file, &place, piece.packed.into(), now);
+        if let Err(error) = outcome.await {
+            tracing::info!(transfer.id = %self.file.transfer, error = %error, "Used mappings were not kept; only a re-run after 14 days could miss them.");
+        }
+    }
 }
 
 #[expect(
@@ -560,15 +612,19 @@ mod tests {
 
     async fn calls_until(clock: &Clock, succeeds_at: u32, error: CallError) -> (u32, bool) {
         let calls = Cell::new(0);
-        let outcome = patiently(clock, || {
-            calls.set(calls.get() + 1);
-            let answer = if calls.get() >= succeeds_at {
-                Ok(())
-            } else {
-                Err(error.clone())
-            };
-            async move { answer }
-        })
+        let outcome = patiently(
+            clock,
+            || Duration::from_secs(2),
+            || {
+                calls.set(calls.get() + 1);
+                let answer = if calls.get() >= succeeds_at {
+                    Ok(())
+                } else {
+                    Err(error.clone())
+                };
+                async move { answer }
+            },
+        )
         .await;
         (calls.get(), outcome.is_ok())
     }

@@ -28,6 +28,9 @@ pub(crate) const BATCH_BYTES_MAX: usize = 2_097_152;
 /// Default of `limits.file_bytes`: ten times the platform's largest file (PROTOCOL.md 9), for what compression makes of it.
 const FILE_BYTES: u64 = 250_000_000_000;
 
+/// Share of failing records that ends a file early where none is declared: more than nine of ten fail only where something is declared wrongly.
+pub(crate) const FAIL_ABOVE: Share = Share(9_000);
+
 /// The most mappings one import may declare; each is a lookup for every record.
 const MAPPINGS_MAX: usize = 32;
 
@@ -68,6 +71,47 @@ pub struct Import {
     /// Which ids are replaced.
     #[serde(default)]
     pub mappings: Vec<Mapping>,
+    /// Share of rejected and held records above which a file ends with a problem, such as `5%`.
+    pub fail_above: Option<String>,
+}
+
+/// A share of a whole, in hundredths of a percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share(u32);
+
+impl Share {
+    /// Parts of the whole.
+    pub(crate) const WHOLE: u32 = 10_000;
+
+    /// Reads `5%` or `0.25%`, from 0 to 100.
+    fn parse(text: &str) -> Option<Self> {
+        let percent = text.strip_suffix('%')?;
+        let (whole, fraction) = percent.split_once('.').unwrap_or((percent, "0"));
+        let is_number = |digits: &str, most: usize| {
+            (1..=most).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit())
+        };
+        if !is_number(whole, 3) || !is_number(fraction, 2) {
+            return None;
+        }
+        let parts =
+            whole.parse::<u32>().ok()? * 100 + format!("{fraction:0<2}").parse::<u32>().ok()?;
+        (parts <= Self::WHOLE).then_some(Self(parts))
+    }
+
+    pub(crate) const fn parts(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, fraction) = (self.0 / 100, self.0 % 100);
+        match (fraction, fraction % 10) {
+            (0, _) => write!(formatter, "{whole} %"),
+            (_, 0) => write!(formatter, "{whole}.{} %", fraction / 10),
+            _ => write!(formatter, "{whole}.{fraction:02} %"),
+        }
+    }
 }
 
 /// `on_rerun` of an import.
@@ -430,6 +474,11 @@ impl Declaration {
 }
 
 impl Import {
+    /// The declared share of failing records above which a file ends.
+    pub(crate) fn fail_above(&self) -> Option<Share> {
+        self.fail_above.as_deref().and_then(Share::parse)
+    }
+
     fn validate(&self, at: &str, problems: &mut Problems) {
         if self.label.is_empty() {
             problems.add(
@@ -477,11 +526,21 @@ impl Import {
                 nothing_to_read,
             );
             problems.add_if(
+                self.fail_above.is_some(),
+                format!("{at}.fail_above"),
+                nothing_to_read,
+            );
+            problems.add_if(
                 !self.mappings.is_empty(),
                 format!("{at}.mappings"),
                 nothing_to_read,
             );
         }
+        problems.add_if(
+            self.fail_above.is_some() && self.fail_above().is_none(),
+            format!("{at}.fail_above"),
+            "must be a percentage from \"0%\" to \"100%\", with at most two decimals",
+        );
         if let Err(Uncompilable::Pointers(problem)) = Rewriter::new(self) {
             problems.add(format!("{at}.mappings"), problem.to_string());
         }
@@ -1031,6 +1090,37 @@ mod tests {
         assert_eq!(
             of("natural_key = \"/a/*\""),
             ["imports[0].natural_key: must lead to one value; \"*\" leads to many"]
+        );
+    }
+
+    #[test]
+    fn a_share_is_a_percentage_of_at_most_two_decimals() {
+        for (text, shown) in [
+            ("5%", "5 %"),
+            ("0.25%", "0.25 %"),
+            ("0.5%", "0.5 %"),
+            ("0.05%", "0.05 %"),
+            ("100.00%", "100 %"),
+            ("0%", "0 %"),
+        ] {
+            let share = Share::parse(text).unwrap();
+            assert_eq!(share.to_string(), shown);
+        }
+        for wrong in [
+            "5", "", "%", "100.01%", "101%", "-1%", "0.001%", "5 %", ".5%", "5.%",
+        ] {
+            let text = format!("[[imports]]\nlabel = \"*\"\nfail_above = \"{wrong}\"");
+            assert_eq!(
+                problems(&text),
+                [
+                    "imports[0].fail_above: must be a percentage from \"0%\" to \"100%\", with at most two decimals"
+                ],
+                "{wrong}"
+            );
+        }
+        assert_eq!(
+            problems("[[imports]]\nlabel = \"*\"\nfail_above = \"5%\""),
+            [""; 0]
         );
     }
 

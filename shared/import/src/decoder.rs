@@ -85,6 +85,17 @@ impl Decoder {
         decoder
     }
 
+    /// With a place to enter the file at behind each block or frame that comes so many decompressed bytes after the one before.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn remembering_every(mut self, bytes: u64) -> Self {
+        match &mut self.codec {
+            Codec::Plain(_) => {}
+            Codec::Gzip(gzip) => gzip.spacing = bytes,
+            Codec::Zstd(zstd) => zstd.spacing = bytes,
+        }
+        self
+    }
+
     /// Stored bytes that are taken in.
     pub(crate) const fn stored(&self) -> u64 {
         match &self.codec {

@@ -4,21 +4,23 @@
 mod cache;
 mod keys;
 mod look_up;
+mod used;
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use memchr::memchr2_iter;
 use regex::Regex;
 use serde_json::{Number, Value};
 
 use crate::declaration::{Import, Mapping, OnMiss};
+use crate::json;
 use crate::pointers::{Found, Pointers, TooManyCases};
 
 pub use self::cache::MappingCache;
 pub(crate) use self::keys::problem as key_problem;
+pub use self::used::{UnreadableMappings, UsedMappings};
 
 /// The longest id, in bytes; with its prefix it is a key of the platform's.
 pub const ID_BYTES: usize = 1024;
@@ -30,9 +32,6 @@ pub const GROWTH_BYTES: usize = 4096;
 /// a look-up.
 const IDS_MAX: usize = 1000;
 
-/// The deepest nesting of objects and arrays in a record: what the parsers of most receivers take.
-const NESTING_MAX: usize = 127;
-
 /// The most memory that a compiled pattern may take, in bytes.
 const PATTERN_BYTES: usize = 1_048_576;
 
@@ -41,6 +40,15 @@ const PATTERN_BYTES: usize = 1_048_576;
 pub(crate) enum Answer {
     CloudId(Arc<CloudId>),
     Missing,
+}
+
+impl Answer {
+    fn cloud_id(&self) -> Option<&str> {
+        match self {
+            Self::CloudId(cloud_id) => Some(&cloud_id.text),
+            Self::Missing => None,
+        }
+    }
 }
 
 /// A cloud id, as text and ready to be written.
@@ -122,6 +130,12 @@ enum Content<'record> {
 }
 
 impl Id<'_> {
+    /// Where its JSON value stands in the record.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn place(&self) -> Range<usize> {
+        self.at.clone()
+    }
+
     pub(crate) fn count(&self) -> usize {
         match &self.content {
             Content::Text(_) | Content::Number(_) => 1,
@@ -201,13 +215,10 @@ impl<'a> Rewriter<'a> {
                 error.valid_up_to() + 1
             )
         })?;
-        if is_too_deep(record) {
-            return Err(format!("the record is nested deeper than {NESTING_MAX}"));
-        }
         found.clear();
         self.pointers
             .find(text, found)
-            .map_err(|error| format!("the record is not JSON: {error}"))?;
+            .map_err(|problem| problem.reason(text))?;
         let first = ids.len();
         let mut natural_key = None;
         for &Found {
@@ -371,8 +382,8 @@ fn content<'record>(
     let content = match value.as_bytes().first() {
         Some(b'n') => return Ok(None),
         Some(b'"') => {
-            let text =
-                text(value).ok_or("is no text: half of a surrogate pair stands alone in it")?;
+            let text = json::text(value)
+                .ok_or("is no text: half of a surrogate pair stands alone in it")?;
             match pattern {
                 None => Content::Text(text),
                 Some(pattern) => {
@@ -401,37 +412,6 @@ fn content<'record>(
     Ok(Some(content))
 }
 
-/// Whether a record is nested deeper than [`NESTING_MAX`], if it is JSON at all.
-fn is_too_deep(record: &[u8]) -> bool {
-    // Most records don't even have so many brackets.
-    if memchr2_iter(b'{', b'[', record).nth(NESTING_MAX).is_none() {
-        return false;
-    }
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in record {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => depth += 1,
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(depth);
-    }
-    deepest > NESTING_MAX
-}
-
-/// What a JSON string says; none where it says nothing that UTF-8 can write.
-pub(crate) fn text(json: &str) -> Option<Cow<'_, str>> {
-    let plain = json.strip_prefix('"')?.strip_suffix('"')?;
-    if plain.contains('\\') {
-        serde_json::from_str(json).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(plain))
-    }
-}
-
 fn miss(mapping: &Mapping, id: &str, held: bool) -> Unmapped {
     let Mapping {
         pointer, namespace, ..
@@ -455,6 +435,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::json::NESTING_MAX;
     use crate::ports::{MappingPage, Mappings, MappingsError};
 
     /// Knows some keys of every namespace, and writes down what it is asked for.
@@ -690,13 +671,17 @@ mod tests {
 
     #[test]
     fn nesting_is_counted_outside_of_strings_only() {
+        let of = |record: &str| rewritten(record, &[], &Known::default());
         let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(!is_too_deep(nested(NESTING_MAX).as_bytes()));
-        assert!(is_too_deep(nested(NESTING_MAX + 1).as_bytes()));
-        let flat = format!("[{}]", "{},".repeat(NESTING_MAX + 1));
-        assert!(!is_too_deep(flat.as_bytes()));
+        assert!(of(&nested(NESTING_MAX)).is_ok());
+        assert_eq!(
+            of(&nested(NESTING_MAX + 1)).unwrap_err().reason,
+            "the record is nested deeper than 127"
+        );
+        let flat = format!("[{}{{}}]", "{},".repeat(NESTING_MAX + 1));
+        assert!(of(&flat).is_ok());
         let text = format!(r#"["\"{}"]"#, "[".repeat(NESTING_MAX + 1));
-        assert!(!is_too_deep(text.as_bytes()));
+        assert!(of(&text).is_ok());
     }
 
     #[test]

@@ -1,22 +1,14 @@
 //! Where in a record the declared pointers lead, found in one pass over its text: nothing is built of what no pointer leads to.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 
-use serde::Deserialize as _;
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
-use serde_json::value::RawValue;
+use crate::json::{NotARecord, Scan, text};
 
 /// Stands for every member of an object and every element of an array, in place of a name or an index.
 pub(crate) const WILDCARD: &str = "*";
 
 /// The most states that pointers may compile to; wildcards beside names multiply them.
 const STATES_MAX: usize = 4096;
-
-/// What `serde_json` calls the only member of a number that keeps its digits. It is no member of a record.
-const NUMBER: &str = "$serde_json::private::Number";
 
 /// JSON pointers (RFC 6901), ready to be followed all at once.
 #[derive(Clone, Debug)]
@@ -86,20 +78,19 @@ impl Pointers {
         Ok(Self { states })
     }
 
-    /// Appends what the pointers lead to, in the record's order. An error says why the record is not JSON.
+    /// Appends what the pointers lead to, in the record's order. An error says why the record can't be one.
     pub(crate) fn find<'record>(
         &self,
         record: &'record str,
         found: &mut Vec<Found<'record>>,
-    ) -> Result<(), serde_json::Error> {
-        let mut deserializer = serde_json::Deserializer::from_str(record);
-        let walk = Walk {
-            pointers: self,
-            state: 0,
+    ) -> Result<(), NotARecord> {
+        let mut walk = Walk {
+            states: &self.states,
+            scan: Scan::new(record),
             found,
         };
-        walk.deserialize(&mut deserializer)?;
-        deserializer.end()
+        walk.value(Some(0))?;
+        walk.scan.end()
     }
 }
 
@@ -153,14 +144,18 @@ impl State {
         state
     }
 
-    const fn is_last(&self) -> bool {
-        self.steps.is_empty() && self.others.is_none()
-    }
-
-    fn member(&self, name: &str) -> Option<usize> {
-        let step = self.steps.iter().find(|step| step.name == name);
-        step.map(|step| step.to)
-            .or_else(|| self.others.filter(|_| name != NUMBER))
+    /// Where a member leads whose name is this JSON string.
+    fn named(&self, json: &str) -> Option<usize> {
+        if self.steps.is_empty() {
+            return self.others;
+        }
+        // A name that UTF-8 can't write is none that a pointer has.
+        let name = text(json);
+        let step = self
+            .steps
+            .iter()
+            .find(|step| Some(&*step.name) == name.as_deref());
+        step.map(|step| step.to).or(self.others)
     }
 
     fn element(&self, index: usize) -> Option<usize> {
@@ -175,139 +170,73 @@ fn index(token: &str) -> Option<usize> {
     (index.to_string() == token).then_some(index)
 }
 
-/// Follows the pointers through one value.
+/// Follows the pointers through one record.
 struct Walk<'walk, 'record> {
-    pointers: &'walk Pointers,
-    state: usize,
+    states: &'walk [State],
+    scan: Scan<'record>,
     found: &'walk mut Vec<Found<'record>>,
 }
 
-impl<'record> Walk<'_, 'record> {
-    fn state(&self) -> &State {
-        &self.pointers.states[self.state]
+impl Walk<'_, '_> {
+    /// Walks through one value, from its first byte to behind its last.
+    fn value(&mut self, state: Option<usize>) -> Result<(), NotARecord> {
+        let state = state.map(|state| &self.states[state]);
+        let (start, place) = (self.scan.at, self.found.len());
+        let ends = state.map_or(&[][..], |state| &state.ends);
+        for &pointer in ends {
+            self.found.push(Found { pointer, text: "" });
+        }
+        match self.scan.peek() {
+            Some(b'{') => self.members(state)?,
+            Some(b'[') => self.elements(state)?,
+            _ => self.scan.scalar()?,
+        }
+        for found in &mut self.found[place..place + ends.len()] {
+            found.text = &self.scan.text[start..self.scan.at];
+        }
+        Ok(())
     }
 
-    fn at(&mut self, state: usize) -> Walk<'_, 'record> {
-        Walk {
-            pointers: self.pointers,
-            state,
-            found: self.found,
-        }
-    }
-}
-
-impl<'record> DeserializeSeed<'record> for Walk<'_, 'record> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'record>>(self, deserializer: D) -> Result<(), D::Error> {
-        let pointers = self.pointers;
-        let state = &pointers.states[self.state];
-        if state.ends.is_empty() {
-            if state.is_last() {
-                return deserializer.deserialize_ignored_any(IgnoredAny).map(drop);
-            }
-            return deserializer.deserialize_any(self);
-        }
-        let value = <&RawValue>::deserialize(deserializer)?.get();
-        for &pointer in &state.ends {
-            self.found.push(Found {
-                pointer,
-                text: value,
-            });
-        }
-        if state.is_last() {
+    fn members(&mut self, state: Option<&State>) -> Result<(), NotARecord> {
+        self.scan.enter()?;
+        if self.scan.leave(b'}') {
             return Ok(());
         }
-        let mut within = serde_json::Deserializer::from_str(value);
-        within.deserialize_any(self).map_err(D::Error::custom)
-    }
-}
-
-impl<'record> Visitor<'record> for Walk<'_, 'record> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON value")
-    }
-
-    fn visit_map<A: MapAccess<'record>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(next) = map.next_key_seed(Name(self.state()))? {
-            match next {
-                Some(state) => map.next_value_seed(self.at(state))?,
-                None => drop(map.next_value::<IgnoredAny>()?),
+        loop {
+            let start = self.scan.at;
+            self.scan.string()?;
+            let name = &self.scan.text[start..self.scan.at];
+            self.scan.expect(b':')?;
+            self.value(state.and_then(|state| state.named(name)))?;
+            if self.scan.leave(b'}') {
+                return Ok(());
             }
+            self.scan.expect(b',')?;
         }
-        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'record>>(mut self, mut elements: A) -> Result<(), A::Error> {
+    fn elements(&mut self, state: Option<&State>) -> Result<(), NotARecord> {
+        self.scan.enter()?;
+        if self.scan.leave(b']') {
+            return Ok(());
+        }
         for index in 0.. {
-            let more = match self.state().element(index) {
-                Some(state) => elements.next_element_seed(self.at(state))?.is_some(),
-                None => elements.next_element::<IgnoredAny>()?.is_some(),
-            };
-            if !more {
+            self.value(state.and_then(|state| state.element(index)))?;
+            if self.scan.leave(b']') {
                 break;
             }
+            self.scan.expect(b',')?;
         }
         Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-/// A member's name: where it leads, if anywhere.
-struct Name<'state>(&'state State);
-
-impl<'record> DeserializeSeed<'record> for Name<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'record>>(
-        self,
-        deserializer: D,
-    ) -> Result<Option<usize>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a member's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.member(name))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::NESTING_MAX;
     use proptest::prelude::*;
+    use serde::de::IgnoredAny;
     use serde_json::Value;
 
     fn found(pointers: &[&str], record: &str) -> Vec<(usize, String)> {
@@ -374,9 +303,21 @@ mod tests {
     }
 
     #[test]
-    fn a_value_far_down_is_found_and_one_further_down_is_stepped_over() {
-        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(texts("/a", &format!(r#"{{"b": {deep}, "a": 7}}"#)), ["7"]);
+    fn a_value_far_down_is_found_and_one_further_down_is_refused() {
+        let record = |depth| format!("{}7{}", "[".repeat(depth), "]".repeat(depth));
+        let pointer = "/0".repeat(NESTING_MAX);
+        assert_eq!(texts(&pointer, &record(NESTING_MAX)), ["7"]);
+        let pointers = Pointers::new([&*pointer]).unwrap();
+        let refused = pointers.find(&record(100_000), &mut Vec::new());
+        assert_eq!(refused, Err(NotARecord::TooDeep));
+    }
+
+    #[test]
+    fn a_name_that_no_text_can_be_is_no_pointers() {
+        let record = r#"{"\ud800": 1, "": 2}"#;
+        assert_eq!(texts("/*", record), ["1", "2"]);
+        assert_eq!(texts("/x", record), [""; 0]);
+        assert_eq!(texts("/", record), ["2"]);
     }
 
     #[test]

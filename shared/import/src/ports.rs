@@ -190,6 +190,10 @@ pub trait Ledger: Sync {
 
     /// Keeps a restart point in place of the one before. One that can't be kept costs time, and nothing else.
     fn keep_restart_point(&self, point: RestartPoint) -> impl Future<Output = ()> + Send;
+
+    /// Keeps mappings that were used, packed: [`UsedMappings::unpack`](crate::UsedMappings::unpack) reads them. Called right after a commit,
+    /// while its lease is fresh. A piece that can't be kept is missing later, and nothing else; one of the same place replaces it.
+    fn keep_mappings(&self, piece: KeptMappings) -> impl Future<Output = ()> + Send;
 }
 
 /// The ledger can't be read just now; trying again may heal it.
@@ -231,6 +235,17 @@ pub struct RestartPoint {
     pub state: String,
     /// What the next bytes may refer to, packed: up to 32 KB of the file's content.
     pub window: Bytes,
+}
+
+/// Some of the mappings that a transfer used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptMappings {
+    /// Where the file stood; with the number it names the piece within its file.
+    pub offset: u64,
+    /// Number among the pieces of the same place, from 0.
+    pub number: usize,
+    /// At most some 300 KB.
+    pub packed: Bytes,
 }
 
 /// What is written together with a checkpoint: at most [`COMMIT_WRITES`] records, [`COMMIT_REJECTION_BYTES`] of rejections and

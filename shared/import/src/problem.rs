@@ -92,6 +92,20 @@ pub enum FileProblem {
         /// What the source said.
         reason: String,
     },
+    /// More of it fails than may; the rest is not read. Most of all a wrong declaration makes a file fail as a whole.
+    #[error(
+        "{failed} of {read} records were rejected or held, more than {fail_above} (fail_above); most often of late: {most_frequent}"
+    )]
+    TooManyFailed {
+        /// Records that were rejected or held.
+        failed: u64,
+        /// Records that were read.
+        read: u64,
+        /// The share that was allowed.
+        fail_above: String,
+        /// Why most records of the last batch with failures failed; no id and no content of a record.
+        most_frequent: String,
+    },
     /// The platform refuses to look ids up.
     #[error("the platform refuses to look up mappings: {reason}")]
     MappingsRefused {

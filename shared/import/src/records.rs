@@ -222,6 +222,12 @@ impl Cutter {
         self.position
     }
 
+    /// Bytes that wait to be cut.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// What the byte at [`position`](Self::position) belongs to.
     pub const fn place(&self) -> Place {
         self.place

@@ -309,7 +309,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::ports::{Batch, CommitError, RestartPoint};
+    use crate::ports::{Batch, CommitError, KeptMappings, RestartPoint};
 
     /// Attempts of which each has kept some segments.
     #[derive(Default)]
@@ -367,6 +367,8 @@ mod tests {
         }
 
         async fn keep_restart_point(&self, _: RestartPoint) {}
+
+        async fn keep_mappings(&self, _: KeptMappings) {}
     }
 
     fn fingerprint(number: u32, content: u64) -> Fingerprint {

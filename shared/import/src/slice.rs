@@ -3,6 +3,7 @@
 //! With the ledger as the target each batch is committed by itself: its records are part of the transaction. With a sink outside a commit
 //! follows on a thousand records, because there it only says how far the file is.
 
+mod budget;
 mod gather;
 mod hand_over;
 mod prepare;
@@ -18,14 +19,15 @@ use crate::format::Compression;
 use crate::identity::PartsDigest;
 use crate::mapping::{MappingCache, Rewriter};
 use crate::ports::{
-    Batch, CommitError, FileIdentity, Finished, Ledger, LedgerUnavailable, Mappings, MappingsError,
-    Sink, SinkError, Source, SourceError,
+    Batch, CommitError, FileIdentity, Finished, KeptMappings, Ledger, LedgerUnavailable, Mappings,
+    MappingsError, Sink, SinkError, Source, SourceError,
 };
 use crate::problem::FileProblem;
 use crate::reader::{ReadStop, Reader, ReaderOptions};
 use crate::records::Cut;
 use crate::segments::{Known, SEGMENT_RECORDS, Segment};
 
+use budget::Causes;
 use gather::Gathered;
 use hand_over::{Done, Waiting};
 use prepare::Rewritten;
@@ -299,6 +301,7 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
         known: None,
         waiting: Waiting::default(),
         done: Done::default(),
+        causes: Causes::default(),
         segment: Segment::default(),
     };
     let stop = match slice.run().await {
@@ -406,6 +409,8 @@ struct Slice<'a, S: Source, L, M, K, C> {
     known: Option<Known>,
     waiting: Waiting,
     done: Done,
+    /// What records failed for of late.
+    causes: Causes,
     /// What is committed and no segment shows yet, with the ledger as the target.
     segment: Segment,
 }
@@ -436,6 +441,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             {
                 self.hand_over().await?;
             }
+            self.causes.add(&rewritten.rejections);
             self.waiting.add(&gathered, prepared, rewritten.rejections);
             let ended = gathered.ended.is_some();
             // The batches of a first attempt are full.
@@ -458,11 +464,21 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             if ends {
                 self.keep_segment().await?;
             }
+            let is_committed = self.waiting.is_empty() && self.done.end.is_none();
+            if is_committed {
+                self.keep_used_mappings(ends).await;
+            }
             if let Some(Ended { problem }) = &self.checkpoint.ended {
                 return Ok(SliceOutcome::Finished {
                     counts: self.checkpoint.counts,
                     problem: problem.clone(),
                 });
+            }
+            if is_committed {
+                let so_far = self.checkpoint.counts;
+                if let Some(problem) = self.causes.too_many(file.import, so_far, false) {
+                    return Err(Stop::Problem(problem));
+                }
             }
             if let Some(known) = &mut self.known {
                 known.move_on(self.job.ports.ledger).await?;
@@ -516,8 +532,17 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
     /// Commits what has its outcome, if anything has.
     async fn commit(&mut self) -> Result<(), Stop> {
         let mut finished = Ok(());
+        if self.done.end.is_some() {
+            self.causes.settle(self.done.rejections.len());
+        }
         if let Some((_, ended @ Some(_))) = &mut self.done.end {
             let counts = self.checkpoint.counts + self.done.counts;
+            if let Some(Ended {
+                problem: problem @ None,
+            }) = ended
+            {
+                *problem = self.causes.too_many(self.job.file.import, counts, true);
+            }
             let complete = matches!(ended, Some(Ended { problem: None }));
             finished = self.job.finish(counts, complete).await;
             if finished.is_err() {
@@ -607,6 +632,27 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
         }
     }
 
+    /// Keeps which mappings were used, where there are many or this slice ends.
+    async fn keep_used_mappings(&mut self, last: bool) {
+        let ports = self.job.ports;
+        let pieces = ports.mapping_cache.take_used(last);
+        for (number, piece) in pieces.into_iter().enumerate() {
+            match piece.pack() {
+                Ok(packed) => {
+                    let piece = KeptMappings {
+                        offset: self.checkpoint.offset,
+                        number,
+                        packed: packed.into(),
+                    };
+                    ports.ledger.keep_mappings(piece).await;
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "Used mappings could not be packed; they are not kept.");
+                }
+            }
+        }
+    }
+
     /// Ends the file after the last committed batch. What was read since is not counted: nothing became of it.
     async fn end_with(&mut self, problem: FileProblem) -> Result<SliceOutcome, Stop> {
         let checkpoint = Checkpoint {
@@ -627,6 +673,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
         };
         self.job.ports.ledger.commit(batch).await?;
         self.keep_segment().await?;
+        self.keep_used_mappings(true).await;
         Ok(SliceOutcome::Finished {
             counts,
             problem: Some(problem),

@@ -14,8 +14,9 @@ use futures_util::{StreamExt as _, stream};
 use landfall_clock::Clock;
 use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
-    Batch, CommitError, Delivery, Ledger, LedgerUnavailable, MAPPING_PAGE, MappingPage, Mappings,
-    MappingsError, Opened, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
+    Batch, CommitError, Delivery, KeptMappings, Ledger, LedgerUnavailable, MAPPING_PAGE,
+    MappingPage, Mappings, MappingsError, Opened, RestartPoint, Sink, SinkError, SinkOutcome,
+    Source, SourceError,
 };
 use landfall_import::segments::{Segment, SegmentPage};
 use landfall_import::{
@@ -124,6 +125,8 @@ impl Ledger for CountingLedger {
     }
 
     async fn keep_restart_point(&self, _: RestartPoint) {}
+
+    async fn keep_mappings(&self, _: KeptMappings) {}
 }
 
 /// Knows every id but some.

@@ -14,7 +14,7 @@ use landfall_transfer::{
 };
 
 use crate::error::Error;
-use crate::platform::{Platform, Site, listing};
+use crate::platform::{Governor, Platform, Site, listing};
 
 /// Times that a write is repeated when another was faster.
 const RACES_MAX: u32 = 12;
@@ -28,6 +28,7 @@ pub struct Lifecycle {
     pub(crate) store: Store,
     pub(crate) imports: Queue,
     pub(crate) platform: Platform,
+    governor: Arc<Governor>,
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) clock: Clock,
 }
@@ -50,10 +51,15 @@ impl Lifecycle {
         configuration: Arc<Configuration>,
         clock: Clock,
     ) -> Self {
+        let store = store.acting_as(actor);
+        // Work that has to wait for longer is given back, and comes again no sooner than after this.
+        let patience = configuration.clocks.retry_pause;
+        let governor = Arc::new(Governor::new(store.clone(), clock.clone(), patience));
         Self {
-            store: store.acting_as(actor),
+            store,
             imports,
             platform,
+            governor,
             configuration,
             clock,
         }
@@ -86,7 +92,9 @@ impl Lifecycle {
 
     /// A tenant's site.
     pub async fn site(&self, tenant: &TenantId) -> Result<Site, Error> {
-        self.platform.site(&self.store, tenant).await
+        self.platform
+            .site(&self.store, &self.governor, tenant)
+            .await
     }
 
     /// Takes an input in and writes the state that follows, however many others write at the same time. None when the

@@ -10,6 +10,7 @@
 mod drive;
 mod error;
 mod events;
+pub mod manifest;
 mod platform;
 mod reconcile;
 

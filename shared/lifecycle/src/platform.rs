@@ -1,9 +1,12 @@
 mod api;
 mod connect;
+mod governor;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join;
 use landfall_platform::connect::client::{
     ActiveTransfer, CallError, ListedFile, Page, Progress, Recent, Refusal, ServerError,
     Status as Sent, Tenant,
@@ -13,12 +16,16 @@ use landfall_platform::hosts::Hosts;
 use landfall_runtime::{Clock, Configuration};
 use landfall_tracking::{Error as Tracking, SecretKey, Store};
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
-use landfall_transfer::{Answer, Listing, Report, Status, TenantId, TransferId, Verdict};
+use landfall_transfer::{
+    Answer, Listing, Report, Status, TenantId, Timestamp, TransferId, Verdict,
+};
 
 use self::connect::Connect;
+use self::governor::Looked;
 use crate::error::Error;
 
 pub use self::api::{Api, Opened};
+pub(crate) use self::governor::Governor;
 
 /// The platform as the work on transfers needs it: an [`Api`], and what it takes to speak to a tenant's site through it.
 #[derive(Clone, Debug)]
@@ -29,11 +36,18 @@ pub struct Platform {
 }
 
 /// One tenant's site, with the secret as it was a moment ago.
+///
+/// Every call keeps to the pauses that the site asks for, whoever was told. The calls that an import makes by the thousand also wait for their turn, so
+/// that everybody's together come no faster than the site bears; what settles, reports or looks never waits behind them.
 #[derive(Clone, Debug)]
 pub struct Site {
     api: Arc<dyn Api>,
+    governor: Arc<Governor>,
+    id: TenantId,
     tenant: Tenant,
     installed: bool,
+    looked: Looked,
+    patient_until: Timestamp,
 }
 
 impl Platform {
@@ -53,8 +67,15 @@ impl Platform {
     }
 
     /// A tenant's site. The tenant is read each time, so that a rotated secret is never used for long.
-    pub async fn site(&self, store: &Store, id: &TenantId) -> Result<Site, Error> {
-        let tenant = match store.tenant(id, &self.secret_key, true).await {
+    pub(crate) async fn site(
+        &self,
+        store: &Store,
+        governor: &Arc<Governor>,
+        id: &TenantId,
+    ) -> Result<Site, Error> {
+        let (tenant, looked) =
+            join(store.tenant(id, &self.secret_key, true), governor.look(id)).await;
+        let tenant = match tenant {
             Err(Tracking::Unreadable { problem, .. }) => {
                 tracing::error!(error.code = "LF-NO-SITE", tenant.id = %id, error = %problem, "A tenant's row can't be read.");
                 return Err(Error::NoTenant);
@@ -64,6 +85,10 @@ impl Platform {
         Ok(Site {
             installed: tenant.installed,
             api: Arc::clone(&self.api),
+            governor: Arc::clone(governor),
+            id: id.clone(),
+            looked,
+            patient_until: Timestamp::default(),
             tenant: Tenant {
                 client_key: id.as_str().to_owned(),
                 base_url: self.hosts.admit_base(&tenant.base_url)?,
@@ -74,9 +99,54 @@ impl Platform {
 }
 
 impl Site {
+    /// The same site for work that has time until then to wait for its turn. Without it a call that would have to wait is not made.
+    #[must_use]
+    pub fn patient_until(self, until: Timestamp) -> Self {
+        Self {
+            patient_until: until,
+            ..self
+        }
+    }
+
+    /// The longest that the work on it should wait for the site now, and not be given back.
+    pub fn patience(&self) -> Duration {
+        self.governor.patience(self.patient_until)
+    }
+
+    /// Makes a call when it is its turn. [`CallError::Throttled`] also when that is too far away; nothing was sent then.
+    async fn in_turn<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        self.governor.turn(&self.id, self.patient_until).await?;
+        self.heard(call).await
+    }
+
+    /// Makes a call at once, unless the site asked for a pause: then it is [`CallError::Throttled`] for the rest of it, and nothing was sent.
+    async fn at_once<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        self.governor.admit(&self.id, self.looked).await?;
+        self.heard(call).await
+    }
+
+    async fn heard<T>(
+        &self,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let called_at = self.governor.now();
+        let outcome = call.await;
+        if let Err(error) = &outcome {
+            self.governor.heard(&self.id, called_at, error).await;
+        }
+        outcome
+    }
+
     /// Where a file can be fetched for an hour.
     pub async fn signed_url(&self, s3_key: &str) -> Result<SignedUrl, CallError> {
-        self.api.signed_url(&self.tenant, s3_key).await
+        self.in_turn(self.api.signed_url(&self.tenant, s3_key))
+            .await
     }
 
     /// Opens an exported file, from byte `from` on where the store can do that.
@@ -91,8 +161,7 @@ impl Site {
         namespace: &str,
         keys: &[String],
     ) -> Result<HashMap<String, String>, CallError> {
-        self.api
-            .find_mappings(&self.tenant, id, namespace, keys)
+        self.in_turn(self.api.find_mappings(&self.tenant, id, namespace, keys))
             .await
     }
 
@@ -103,9 +172,8 @@ impl Site {
         namespace: &str,
         after: Option<&str>,
     ) -> Result<Page<(String, String)>, CallError> {
-        self.api
-            .mapping_page(&self.tenant, id, namespace, after)
-            .await
+        let page = self.api.mapping_page(&self.tenant, id, namespace, after);
+        self.in_turn(page).await
     }
 
     /// Writes values of fields or properties in Jira (PROTOCOL 6); may be repeated.
@@ -115,9 +183,8 @@ impl Site {
         operation: &[&str],
         body: &serde_json::Value,
     ) -> Result<(), CallError> {
-        self.api
-            .write_to_jira(&self.tenant, id, operation, body)
-            .await
+        let written = self.api.write_to_jira(&self.tenant, id, operation, body);
+        self.in_turn(written).await
     }
 
     /// Whether an answer means that nobody will ever speak to this site again: it accepts no token and the app is not
@@ -143,7 +210,8 @@ impl Site {
             percent,
             message: Some(verdict.message.clone()),
         };
-        let outcome = self.api.send_progress(&self.tenant, id, &progress).await;
+        let sent = self.api.send_progress(&self.tenant, id, &progress);
+        let outcome = self.at_once(sent).await;
         if let Err(error) = &outcome {
             tracing::warn!(transfer.id = %id, error = %error, "The platform did not simply take the settlement.");
         }
@@ -186,17 +254,18 @@ impl Site {
             percent: Some(report.percent),
             message: Some(report.message.clone()),
         };
-        self.api.send_progress(&self.tenant, id, &progress).await
+        self.at_once(self.api.send_progress(&self.tenant, id, &progress))
+            .await
     }
 
     /// The active transfers of the app on this site.
     pub(crate) async fn recent(&self) -> Result<Recent, CallError> {
-        self.api.recent(&self.tenant).await
+        self.at_once(self.api.recent(&self.tenant)).await
     }
 
     /// The files of a transfer as the platform lists them.
     pub(crate) async fn files(&self, id: &TransferId) -> Result<Vec<ListedFile>, CallError> {
-        self.api.file_list(&self.tenant, id).await
+        self.at_once(self.api.file_list(&self.tenant, id)).await
     }
 
     /// What the server's listener ended with, if the platform knows of an error.
@@ -204,7 +273,7 @@ impl Site {
         &self,
         id: &TransferId,
     ) -> Result<Option<ServerError>, CallError> {
-        self.api.server_error(&self.tenant, id).await
+        self.at_once(self.api.server_error(&self.tenant, id)).await
     }
 
     /// The class of the exception that the server's listener ended with. An answer that can't be had costs only the name.

@@ -12,3 +12,5 @@ pub mod digest;
 pub mod downloads;
 pub mod event;
 pub mod hosts;
+#[cfg(any(test, fuzzing))]
+pub mod properties;

@@ -9,6 +9,7 @@ pub(crate) const EVENT: &str = "EVENT#";
 pub(crate) const ATTEMPT: &str = "ATTEMPT#";
 pub(crate) const LOG: &str = "LOG#";
 pub(crate) const EXCEPTION: &str = "EXCEPTION#";
+pub(crate) const MAPPINGS: &str = "MAPPINGS#";
 const RESTART: &str = "RESTART#";
 
 /// Number of partitions of the sparse index. A sweep asks each; what is due spreads over them.
@@ -41,6 +42,11 @@ pub(crate) fn tenant_state(id: &TenantId) -> Key {
     Key::new(tenant(id), STATE)
 }
 
+/// The row of the pace at which a tenant's site is called. Not the tenant's own row: it is written often, and whoever writes it needs no secret.
+pub(crate) fn pace(id: &TenantId) -> Key {
+    Key::new(tenant(id), "PACE")
+}
+
 /// The row of a file.
 pub(crate) fn file(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
     Key::new(transfer(tenant, id), format!("{FILE}{}", part(s3_key)))
@@ -49,6 +55,12 @@ pub(crate) fn file(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
 /// The row of the place where a compressed file can be entered again.
 pub(crate) fn restart_point(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
     Key::new(transfer(tenant, id), format!("{RESTART}{}", part(s3_key)))
+}
+
+/// The row of some of the mappings that a transfer used; `place` tells the pieces of one file apart.
+pub(crate) fn mappings(tenant: &TenantId, id: &TransferId, s3_key: &str, place: &str) -> Key {
+    let sort = format!("{MAPPINGS}{}#{place}", part(s3_key));
+    Key::new(transfer(tenant, id), sort)
 }
 
 pub(crate) fn event(message_id: &str) -> String {

@@ -14,6 +14,8 @@ mod exceptions;
 mod files;
 mod item;
 mod keys;
+mod mappings;
+mod pace;
 mod queue;
 mod records;
 mod secrets;
@@ -33,6 +35,8 @@ pub use files::{
     pack_manifest,
 };
 pub use item::{Item, Name, Value};
+pub use mappings::KeptMappings;
+pub use pace::KeptPace;
 pub use queue::{DeadLetter, Message, Messages, Queue, Received, Task};
 pub use records::{Landed, RecordKey};
 pub use secrets::{SealError, SecretKey};

@@ -8,6 +8,7 @@
 )]
 
 pub mod clocks;
+pub mod pace;
 pub mod seeded_bugs;
 pub mod timeline;
 

@@ -136,6 +136,7 @@ class CalmTwin(Twin):
         """No faults, default switches, a clock that runs as usual; and quick retries, as time here is short."""
         self.call("DELETE", "/control/faults")
         self.call("DELETE", "/control/switches")
+        self.call("DELETE", "/control/quotas")
         self.switch(retry_first_ms=200, retry_max_ms=1000, cancel_allowed_after_ms=0)
 
 

@@ -25,6 +25,7 @@ use crate::outbound::{
 };
 use crate::plan::{FileWish, Plan, Prepared};
 use crate::platform::{Installation, Platform, Transfer};
+use crate::quota::Rule as Quota;
 use crate::seed::uuid;
 use crate::shared::Shared;
 use crate::token::{InstallKey, Signer, claims, sign};
@@ -67,6 +68,11 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
             get(faults).post(add_fault).delete(clear_faults),
         )
         .route("/control/faults/{id}", delete(remove_fault))
+        .route(
+            "/control/quotas",
+            get(quotas).put(set_quota).delete(clear_quotas),
+        )
+        .route("/control/quotas/{site}", get(quota_calls))
         .route("/control/mappings", get(mappings).put(declare_mappings))
         .route("/control/stats", get(stats))
         .route("/control/reset", post(reset))
@@ -1058,6 +1064,40 @@ async fn remove_fault(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) ->
     } else {
         Err(Failure::NotFound("fault".into()))
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Span {
+    #[serde(default)]
+    from_ms: Option<i64>,
+    #[serde(default)]
+    until_ms: Option<i64>,
+}
+
+async fn quotas(State(shared): State<Arc<Shared>>, Query(span): Query<Span>) -> Json<Value> {
+    let platform = shared.platform();
+    Json(platform.quotas.figures(span.from_ms, span.until_ms))
+}
+
+async fn set_quota(State(shared): State<Arc<Shared>>, body: Body<Quota>) -> Answer {
+    let Json(quota) = body?;
+    let mut platform = shared.platform();
+    platform.quotas.set(quota).map_err(Failure::BadRequest)?;
+    Ok(Json(platform.quotas.figures(None, None)))
+}
+
+async fn clear_quotas(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let mut platform = shared.platform();
+    platform.quotas.clear();
+    Json(platform.quotas.figures(None, None))
+}
+
+async fn quota_calls(State(shared): State<Arc<Shared>>, Path(site): Path<String>) -> Answer {
+    let calls = shared.platform().quotas.calls(&site);
+    calls
+        .map(Json)
+        .ok_or_else(|| Failure::NotFound("quota".into()))
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ mod mappings;
 mod outbound;
 mod plan;
 mod platform;
+mod quota;
 mod rest;
 mod seed;
 mod server;

@@ -10,6 +10,7 @@ use crate::content::{Content, Product};
 use crate::faults::{Faults, Kind, Place};
 use crate::mappings::Mappings;
 use crate::plan::{Plan, Prepared};
+use crate::quota::{Beyond, Quotas};
 use crate::seed::{Generator, derive, hash, uuid};
 use crate::switches::{
     FinalPercent, LowerPercentOnSettle, MessageIds, Permission, RecentScope, SecondSettlement,
@@ -306,6 +307,7 @@ pub(crate) struct Platform {
     pub(crate) clock: Clock,
     pub(crate) switches: Switches,
     pub(crate) faults: Faults,
+    pub(crate) quotas: Quotas,
     pub(crate) mappings: Mappings,
     pub(crate) installations: Vec<Installation>,
     pub(crate) transfers: Vec<Transfer>,
@@ -325,6 +327,7 @@ impl Platform {
             clock: Clock::new(),
             switches: Switches::default(),
             faults: Faults::new(seed),
+            quotas: Quotas::default(),
             mappings: Mappings::new(seed),
             installations: Vec::new(),
             transfers: Vec::new(),
@@ -347,6 +350,15 @@ impl Platform {
 
     pub(crate) fn count(&mut self, name: impl Into<String>) {
         *self.stats.entry(name.into()).or_default() += 1;
+    }
+
+    /// A call of the REST API arrives: within the site's quota, or not.
+    pub(crate) fn call(&mut self, site: &str, operation: &'static str) -> Result<(), Beyond> {
+        let taken = self.quotas.take(site, operation, self.clock.now_ms());
+        if taken.is_err() {
+            self.count(format!("{operation}.429"));
+        }
+        taken
     }
 
     pub(crate) fn new_id(&mut self, kind: &str) -> String {

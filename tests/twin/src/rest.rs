@@ -15,6 +15,7 @@ use crate::clock::sleep;
 use crate::content::Product;
 use crate::faults::{Kind, Place, Rule};
 use crate::platform::{Caller, Platform, Refused};
+use crate::quota::Beyond;
 use crate::server::cut;
 use crate::shared::Shared;
 use crate::store;
@@ -114,6 +115,9 @@ pub(crate) async fn handle(
     if struck.iter().any(|rule| rule.kind == Kind::Cut) {
         return cut();
     }
+    if let Err(beyond) = shared.platform().call(&target.site, operation.target()) {
+        return quota_response(beyond);
+    }
     if let Some(rule) = struck.iter().find(|rule| rule.kind == Kind::Status) {
         return fault_response(rule);
     }
@@ -134,6 +138,16 @@ pub(crate) fn fault_response(rule: &Rule) -> Response {
         .unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let mut response = plain(status, "fault injected by a rule");
     if let Some(seconds) = rule.retry_after_s {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn quota_response(Beyond(retry_after_s): Beyond) -> Response {
+    let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded.");
+    if let Some(seconds) = retry_after_s {
         response
             .headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from(seconds));

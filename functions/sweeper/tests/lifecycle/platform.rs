@@ -68,6 +68,8 @@ pub(crate) struct Knobs {
     pub(crate) refuses_tokens: bool,
     /// The object store is down.
     pub(crate) store_down: bool,
+    /// Users whose names begin so have no mapping any more.
+    pub(crate) forgotten: Vec<String>,
     /// What the server's listener failed with.
     pub(crate) exception: Option<String>,
     /// Every progress call so far.
@@ -226,11 +228,14 @@ async fn signed_url(
         .into_response()
 }
 
-async fn mappings(body: String) -> Response {
+async fn mappings(State(knobs): Shared, body: String) -> Response {
+    let forgotten = knobs.lock().unwrap().forgotten.clone();
     let keys: Vec<String> = serde_json::from_str(&body).unwrap();
     let known = keys.into_iter().filter_map(|key| {
         let user = key.strip_prefix("jira.userkey/").unwrap();
-        let cloud_id = (!user.starts_with("hole")).then(|| format!("cloud-{user}"))?;
+        let cloud_id = (!user.starts_with("hole")
+            && !forgotten.iter().any(|name| user.starts_with(name)))
+        .then(|| format!("cloud-{user}"))?;
         Some((key, cloud_id))
     });
     axum::Json(known.collect::<HashMap<_, _>>()).into_response()

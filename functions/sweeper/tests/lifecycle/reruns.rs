@@ -82,6 +82,26 @@ async fn a_rerun_applies_only_what_is_missing_or_changed_and_is_listed_under_its
 }
 
 #[tokio::test]
+async fn a_rerun_knows_the_users_of_the_attempt_before_when_the_platform_has_forgotten_them() {
+    let world = World::start().await;
+    world.begin("t-1", &[("k-a", "a.ndjson", &records(0..20))]);
+    world.event("listener-triggered", "t-1", json!({})).await;
+    world.uploaded("t-1", "k-a", "a.ndjson").await;
+    world.work().await;
+    let forgotten = ["user-", "stranger"].map(str::to_owned);
+    world.platform.knobs().forgotten.extend(forgotten);
+    let stranger = "{\"id\":\"x\",\"author\":\"stranger\"}\n";
+    let more = format!("{}{stranger}", records(20..40));
+    world.begin("t-2", &[("r-b", "b.ndjson", &more)]);
+    let event = json!({ "s3Key": "r-b", "label": "b.ndjson", "originalTransferId": "t-1" });
+    world.event("app-data-uploaded", "t-2", event).await;
+    world.work().await;
+    let counts = world.transfer("t-2").await.work.counts;
+    assert_eq!((counts.read, counts.applied, counts.held), (21, 20, 1));
+    assert!(world.target().await["t-1 b.ndjson 21"].contains("cloud-user-0"));
+}
+
+#[tokio::test]
 async fn once_a_rerun_has_begun_nothing_is_written_for_the_attempt_before() {
     let world = World::start().await;
     world.begin("t-1", &[("k-a", "a.ndjson", &records(0..20))]);

@@ -55,6 +55,8 @@ pub(crate) struct Gzip {
     places: VecDeque<Place>,
     /// Inflated bytes before the newest place that was remembered.
     remembered: u64,
+    /// Inflated bytes between two places that are remembered.
+    pub(super) spacing: u64,
 }
 
 /// What the next stored byte belongs to.
@@ -63,6 +65,8 @@ enum Stage {
     Header(Vec<u8>),
     Body,
     Trailer(Vec<u8>),
+    /// Nothing that makes sense; what came before it is given away.
+    Damage,
 }
 
 /// What a member's trailer is compared with.
@@ -117,6 +121,7 @@ impl Gzip {
             inflated: 0,
             places: VecDeque::new(),
             remembered: 0,
+            spacing: SPACING,
         }
     }
 
@@ -212,6 +217,7 @@ impl Gzip {
                 Stage::Header(_) => self.header(),
                 Stage::Body => self.body(),
                 Stage::Trailer(_) => self.trailer(),
+                Stage::Damage => Some(Inflated::Corrupt),
             };
             if let Some(next) = next {
                 return next;
@@ -281,7 +287,7 @@ impl Gzip {
             TINFLStatus::BlockBoundary => self.remember_block(),
             TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput => {}
             TINFLStatus::FailedCannotMakeProgress => return Some(Inflated::CutShort),
-            _ => return Some(Inflated::Corrupt),
+            _ => self.stage = Stage::Damage,
         }
         (!output.is_empty()).then_some(Inflated::Output(output))
     }
@@ -326,7 +332,7 @@ impl Gzip {
     }
 
     fn remember(&mut self, within: Option<Within>) {
-        if self.inflated < self.remembered + SPACING {
+        if self.inflated < self.remembered + self.spacing {
             return;
         }
         self.remembered = self.inflated;

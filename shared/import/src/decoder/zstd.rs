@@ -52,6 +52,8 @@ pub(crate) struct Zstd {
     /// Beginnings of frames, the oldest first.
     places: VecDeque<Place>,
     remembered: u64,
+    /// Inflated bytes between two places that are remembered.
+    pub(super) spacing: u64,
 }
 
 enum Stage {
@@ -88,6 +90,7 @@ impl Zstd {
             inflated: 0,
             places: VecDeque::new(),
             remembered: 0,
+            spacing: SPACING,
         }
     }
 
@@ -277,7 +280,7 @@ impl Zstd {
     }
 
     fn remember(&mut self) {
-        if self.inflated >= self.remembered + SPACING {
+        if self.inflated >= self.remembered + self.spacing {
             self.remembered = self.inflated;
             self.places.push_back(Place {
                 version: VERSION,

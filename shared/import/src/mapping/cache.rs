@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use landfall_transfer::Timestamp;
 
+use super::used::{Collected, UsedMappings};
 use super::{Answer, CloudId};
 use crate::ports::MAPPING_PAGE;
 
@@ -42,6 +43,7 @@ pub(super) struct State {
     young: Generation,
     old: Generation,
     namespaces: Vec<Namespace>,
+    used: Collected,
 }
 
 /// Answers by the number of their namespace, and by their key.
@@ -61,6 +63,7 @@ struct Believed {
 /// What is known of a namespace beside single answers.
 #[derive(Debug, Default)]
 struct Namespace {
+    name: String,
     /// Calls that looked for some of its keys, since it was listed or given up.
     finds: usize,
     /// All of its mappings, as they were listed.
@@ -84,6 +87,7 @@ impl MappingCache {
                 young: Generation::default(),
                 old: Generation::default(),
                 namespaces: Vec::new(),
+                used: Collected::default(),
             }),
         }
     }
@@ -92,6 +96,11 @@ impl MappingCache {
     pub fn now_is(&self, now: Timestamp) {
         let mut state = self.lock();
         state.now = state.now.max(now);
+    }
+
+    /// What was used of the platform's answers and not taken yet, in pieces that are worth to be kept; with `all`, whatever there is.
+    pub(crate) fn take_used(&self, all: bool) -> Vec<UsedMappings> {
+        self.lock().used.take(all)
     }
 
     /// How many entries are remembered.
@@ -119,7 +128,10 @@ impl State {
         }
         let number = self.namespaces.len();
         self.numbers.insert(namespace.to_owned(), number);
-        self.namespaces.push(Namespace::default());
+        self.namespaces.push(Namespace {
+            name: namespace.to_owned(),
+            ..Namespace::default()
+        });
         self.young.answers.push(HashMap::new());
         self.old.answers.push(HashMap::new());
         number
@@ -141,7 +153,7 @@ impl State {
         }
         let believed = self.namespaces.get(namespace)?.find(key, now)?;
         let answer = believed.answer.clone();
-        self.insert(namespace, key.to_owned(), believed);
+        self.use_first(namespace, key.to_owned(), believed);
         Some(answer)
     }
 
@@ -152,7 +164,15 @@ impl State {
             Answer::Missing => MISSING_BELIEVED_FOR,
         };
         let until = self.now + believed_for;
-        self.insert(namespace, key, Believed { answer, until });
+        self.use_first(namespace, key, Believed { answer, until });
+    }
+
+    /// An answer is used that was not remembered.
+    fn use_first(&mut self, namespace: usize, key: String, believed: Believed) {
+        if let Some(Namespace { name, .. }) = self.namespaces.get(namespace) {
+            self.used.add(name, &key, believed.answer.cloud_id());
+        }
+        self.insert(namespace, key, believed);
     }
 
     fn insert(&mut self, namespace: usize, key: String, believed: Believed) {
@@ -218,6 +238,7 @@ impl State {
             return;
         };
         *namespace = Namespace {
+            name: std::mem::take(&mut namespace.name),
             listed,
             found_until,
             missing_until,
@@ -330,6 +351,28 @@ mod tests {
         cache.lock().learn(number, "1".to_owned(), found("10"));
         assert_eq!(cache.lock().find(number, "1"), Some(found("10")));
         assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_is_taken_as_used_when_it_is_first_used_wherever_it_came_from() {
+        let (cache, number) = cache(20);
+        let listed = HashMap::from([
+            ("1".to_owned(), cloud_id("10")),
+            ("unused".to_owned(), cloud_id("20")),
+        ]);
+        cache.lock().keep_listed(number, listed);
+        let issues = cache.lock().number("jira:issue");
+        cache.lock().learn(issues, "7".to_owned(), found("70"));
+        for key in ["1", "2", "1"] {
+            cache.lock().find(number, key);
+        }
+        let [used] = cache.take_used(true).try_into().unwrap();
+        assert_eq!(
+            serde_json::to_value(&used.mappings).unwrap(),
+            serde_json::json!({ "identity:user": { "1": "10", "2": null }, "jira:issue": { "7": "70" } })
+        );
+        cache.lock().find(number, "1");
+        assert!(cache.take_used(true).is_empty());
     }
 
     #[test]

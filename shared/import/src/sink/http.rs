@@ -374,7 +374,7 @@ impl AnswerResult {
 }
 
 /// Exactly one outcome for each key, in the keys' order.
-fn outcomes<'a>(
+pub(crate) fn outcomes<'a>(
     keys: impl ExactSizeIterator<Item = &'a str>,
     answer: &[u8],
 ) -> Result<Vec<SinkOutcome>, SinkError> {

@@ -4,6 +4,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod any_file;
 mod crash;
 mod files;
 mod http_sink;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use landfall_import::declaration::OnMiss;
 use landfall_import::ports::MappingsError;
-use landfall_import::{Counts, FileProblem, MappingCache};
+use landfall_import::{Counts, FileProblem, MappingCache, SliceOutcome, UsedMappings};
 use landfall_transfer::Timestamp;
 
 use crate::world::{World, applied, interruption, numbered};
@@ -289,4 +289,92 @@ async fn a_mapping_that_comes_later_is_found_once_its_absence_is_not_believed_an
         (calls(&world), world.records()[2].as_str()),
         (2, "{\"id\":3,\"user\":900}")
     );
+}
+
+#[tokio::test]
+async fn what_was_used_is_kept_with_the_transfer_and_can_be_read_again() {
+    let world = world(OnMiss::Keep);
+    world.finish().await;
+    let stored = world.ledger.stored.lock().unwrap();
+    let [packed]: [_; 1] = stored
+        .mappings
+        .values()
+        .cloned()
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    let used = UsedMappings::unpack(&packed).unwrap();
+    let users = &used.mappings["identity:user"];
+    let of = |key: &str| users.get(key).map(Option::as_deref);
+    assert_eq!(
+        [of("u/7"), of("u/8"), of("u/9"), of("u/10")],
+        [Some(Some("700")), Some(Some("800")), Some(None), None]
+    );
+}
+
+#[tokio::test]
+async fn each_slice_keeps_what_it_used_first_and_a_crash_loses_nothing_that_is_used_again() {
+    let mut world = world(OnMiss::Keep);
+    (world.hurried, world.limits.batch_records) = (true, 1);
+    world.mapping_cache = Some(MappingCache::new(100));
+    world.commit_fault(1, crate::world::CommitFault::KillBefore);
+    world.finish().await;
+    let kept = |world: &World| {
+        let stored = world.ledger.stored.lock().unwrap();
+        let unpack = |packed: &bytes::Bytes| UsedMappings::unpack(packed).unwrap();
+        let keys = |used: UsedMappings| used.mappings["identity:user"].clone().into_keys();
+        let pieces = stored.mappings.values().map(unpack).map(keys);
+        pieces
+            .map(Iterator::collect::<Vec<String>>)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&world), [["u/7"], ["u/8"], ["u/9"]]);
+}
+
+fn nobody_is_mapped(records: usize, fail_above: Option<&str>) -> World {
+    let text = numbered(records, |id| format!("{{\"id\":{id},\"user\":{id}}}\n"));
+    let mut world = World::new("a.ndjson", text).maps_user(OnMiss::Hold);
+    world.import.fail_above = fail_above.map(str::to_owned);
+    world.limits = landfall_import::Limits::default();
+    world
+}
+
+#[tokio::test]
+async fn a_declaration_that_would_hold_everything_ends_the_file_early_with_the_reason() {
+    let world = nobody_is_mapped(50_000, None);
+    let (counts, problem) = world.finish().await;
+    // Twelve batches of 90 records are the first above 1,000.
+    assert_eq!((counts.read, counts.held), (1_080, 1_080));
+    assert_eq!(
+        problem.unwrap().to_string(),
+        "1080 of 1080 records were rejected or held, more than 90 % (fail_above); most often of late: identity:user has no mapping for an id"
+    );
+    let again = world.slice().await.unwrap();
+    assert!(
+        matches!(again, SliceOutcome::Finished { counts: again, problem: Some(_) } if again == counts)
+    );
+}
+
+#[tokio::test]
+async fn a_small_file_is_read_to_its_end_and_then_judged_as_declared() {
+    let all_held = |records: u64| Counts {
+        read: records,
+        held: records,
+        ..Counts::default()
+    };
+    assert_eq!(
+        nobody_is_mapped(900, None).finish().await,
+        (all_held(900), None)
+    );
+    let (counts, problem) = nobody_is_mapped(900, Some("5%")).finish().await;
+    assert_eq!(counts, all_held(900));
+    assert!(
+        matches!(
+            problem,
+            Some(FileProblem::TooManyFailed { failed: 900, .. })
+        ),
+        "{problem:?}"
+    );
+    let allowed = nobody_is_mapped(2_000, Some("100%")).finish().await;
+    assert_eq!(allowed, (all_held(2_000), None));
 }

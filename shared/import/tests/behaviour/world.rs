@@ -13,9 +13,10 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use landfall_import::declaration::{Mapping, OnMiss};
 use landfall_import::ports::{
-    Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Finished, Ledger, LedgerUnavailable,
-    MAPPING_KEYS, MAPPING_PAGE, MappingPage, Mappings, MappingsError, Opened, Piece, PieceTaken,
-    Rejection, RejectionKind, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
+    Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Finished, KeptMappings, Ledger,
+    LedgerUnavailable, MAPPING_KEYS, MAPPING_PAGE, MappingPage, Mappings, MappingsError, Opened,
+    Piece, PieceTaken, Rejection, RejectionKind, RestartPoint, Sink, SinkError, SinkOutcome,
+    Source, SourceError,
 };
 use landfall_import::segments::{KeptSegment, Segment, SegmentPage};
 use landfall_import::{
@@ -125,6 +126,8 @@ pub(crate) struct Stored {
     pub(crate) pages_read: usize,
     /// The restart point that was kept last.
     pub(crate) restart: Option<RestartPoint>,
+    /// The used mappings that were kept, by place.
+    pub(crate) mappings: BTreeMap<(u64, usize), Bytes>,
 }
 
 /// Checkpoint, records and rejections of one file.
@@ -285,6 +288,13 @@ impl Ledger for MemoryLedger {
 
     async fn keep_restart_point(&self, point: RestartPoint) {
         self.stored.lock().unwrap().restart = Some(point);
+    }
+
+    async fn keep_mappings(&self, piece: KeptMappings) {
+        let mut stored = self.stored.lock().unwrap();
+        stored
+            .mappings
+            .insert((piece.offset, piece.number), piece.packed);
     }
 }
 

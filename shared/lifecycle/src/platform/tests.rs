@@ -5,8 +5,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use landfall_models::{Call, Fate, TableModel, Weather};
 use landfall_platform::connect::client::ServerError;
-use landfall_transfer::{Cause, Timestamp};
+use landfall_transfer::Cause;
 
 use super::*;
 
@@ -24,8 +25,11 @@ impl Api for Memory {
         _: &'call TransferId,
         progress: &'call Progress,
     ) -> BoxFuture<'call, Result<(), CallError>> {
-        self.sent.lock().unwrap().push(progress.clone());
-        ready(self.answer.clone()).boxed()
+        async move {
+            self.sent.lock().unwrap().push(progress.clone());
+            self.answer.clone()
+        }
+        .boxed()
     }
 
     fn recent<'call>(&'call self, _: &'call Tenant) -> BoxFuture<'call, Result<Recent, CallError>> {
@@ -97,16 +101,32 @@ fn site(answer: Result<(), CallError>, installed: bool) -> (Arc<Memory>, Site) {
         answer,
         sent: Mutex::default(),
     });
-    let site = Site {
-        api: Arc::<Memory>::clone(&memory),
+    let clock = Clock::manual(START);
+    let table = TableModel::new(clock.clone());
+    let site = worker(&memory, &table, &clock);
+    (memory, Site { installed, ..site })
+}
+
+const START: Timestamp = Timestamp::from_millis(1_763_769_600_000);
+
+/// A site as a worker has it that shares nothing with others but the table.
+fn worker(memory: &Arc<Memory>, table: &TableModel, clock: &Clock) -> Site {
+    let store = Store::new(Arc::new(table.clone()), clock.clone());
+    let governor = Governor::new(store, clock.clone(), Duration::from_secs(10));
+    let id = TenantId::new("tenant");
+    Site {
+        api: Arc::<Memory>::clone(memory),
+        looked: at_once(governor.look(&id)),
+        governor: Arc::new(governor),
+        id,
         tenant: Tenant {
             client_key: "tenant".to_owned(),
             base_url: "https://site.example.com".parse().unwrap(),
             secret: "secret".into(),
         },
-        installed,
-    };
-    (memory, site)
+        installed: true,
+        patient_until: Timestamp::default(),
+    }
 }
 
 /// Ends a future that needs nothing but to be polled: no runtime is at hand.
@@ -174,4 +194,114 @@ fn a_file_is_fetched_from_a_platform_that_has_no_network() {
         !format!("{url:?}").contains("key"),
         "it never prints itself"
     );
+}
+
+const THROTTLED: CallError = CallError::Throttled {
+    retry_after: Some(Duration::from_secs(30)),
+};
+
+fn throttling() -> Arc<Memory> {
+    Arc::new(Memory {
+        answer: Err(THROTTLED),
+        sent: Mutex::default(),
+    })
+}
+
+fn report(site: &Site) -> Result<(), CallError> {
+    let report = Report {
+        percent: 7,
+        message: String::new(),
+    };
+    at_once(site.report(&TransferId::new("t"), &report))
+}
+
+fn asked_to_wait(outcome: Result<(), CallError>) -> u64 {
+    match outcome {
+        Err(CallError::Throttled {
+            retry_after: Some(rest),
+        }) => rest.as_secs(),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+#[test]
+fn a_pause_that_one_worker_was_told_stops_every_call_of_all_others_until_it_is_over() {
+    let clock = Clock::manual(START);
+    let (memory, table) = (throttling(), TableModel::new(clock.clone()));
+    let told = worker(&memory, &table, &clock);
+    let busy = worker(&memory, &table, &clock);
+    assert!(
+        at_once(busy.signed_url("key")).is_ok(),
+        "it has taken a lot"
+    );
+    assert_eq!(asked_to_wait(report(&told)), 30);
+    assert_eq!(memory.sent.lock().unwrap().len(), 1);
+
+    let other = worker(&memory, &table, &clock);
+    for site in [&told, &busy, &other] {
+        assert!((29..=30).contains(&asked_to_wait(at_once(site.signed_url("key")).map(drop))));
+    }
+    for site in [&told, &other] {
+        assert!((29..=30).contains(&asked_to_wait(report(site))));
+    }
+    assert_eq!(memory.sent.lock().unwrap().len(), 1, "none of it was sent");
+    clock.advance(Duration::from_secs(31));
+    let other = worker(&memory, &table, &clock);
+    assert!(at_once(other.signed_url("key")).is_ok());
+    assert_eq!(asked_to_wait(report(&other)), 30);
+    assert_eq!(memory.sent.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn what_was_looked_up_long_ago_is_looked_up_again_before_a_report() {
+    let clock = Clock::manual(START);
+    let (memory, table) = (throttling(), TableModel::new(clock.clone()));
+    let early = worker(&memory, &table, &clock);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(asked_to_wait(report(&worker(&memory, &table, &clock))), 30);
+    assert_eq!(asked_to_wait(report(&early)), 30);
+    assert_eq!(memory.sent.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn no_import_keeps_a_report_waiting() {
+    let (memory, site) = site(Ok(()), true);
+    let urls = (0..1_000).map(|_| at_once(site.signed_url("key")));
+    let made = urls.take_while(Result::is_ok).count();
+    assert!((10..200).contains(&made), "{made} calls at once");
+    assert_eq!(report(&site), Ok(()));
+    assert_eq!(memory.sent.lock().unwrap().len(), 1);
+}
+
+/// No call to the table succeeds.
+#[derive(Debug)]
+struct Outage;
+
+impl Weather for Outage {
+    fn before<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Fate> {
+        ready(Fate::Throttled).boxed()
+    }
+
+    fn after<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, ()> {
+        ready(()).boxed()
+    }
+}
+
+#[test]
+fn without_the_table_a_worker_calls_slowly_and_keeps_to_what_it_was_told() {
+    let clock = Clock::manual(START);
+    let table = TableModel::under(Arc::new(Outage), clock.clone());
+    let (calm, busy) = (site(Ok(()), true).0, throttling());
+    let site = worker(&calm, &table, &clock);
+    assert!(at_once(site.signed_url("key")).is_ok());
+    assert_eq!(
+        asked_to_wait(at_once(site.signed_url("key")).map(drop)),
+        0,
+        "a part of a second"
+    );
+    assert_eq!(report(&site), Ok(()));
+    let site = worker(&busy, &table, &clock);
+    assert_eq!(asked_to_wait(report(&site)), 30);
+    assert!(asked_to_wait(report(&site)) >= 29);
+    assert_eq!(busy.sent.lock().unwrap().len(), 1);
 }

@@ -627,6 +627,35 @@ pub(super) async fn the_place_where_a_file_can_be_entered_again_is_kept_for_14_d
     );
 }
 
+pub(super) async fn the_mappings_that_a_transfer_used_are_kept_with_its_history_and_read_in_order(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let file = subject.claimed("k", "a", NOW).await.file;
+    let store = &subject.store;
+    // Two of them fill more than one page of a query, which has 1 MB.
+    let large = |byte: u8| vec![byte; 300_000];
+    for (place, byte) in [("3", 9), ("2", 2), ("1", 1), ("4", 4), ("3", 3)] {
+        let kept = store.keep_mappings(&file, place, large(byte), NOW).await;
+        kept.unwrap();
+    }
+    let (mut pieces, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.kept_mappings(&tenant(), &id(), after).await.unwrap();
+        pieces.extend(page.pieces);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pieces, [1, 2, 3, 4].map(large));
+    let row = subject
+        .row("TRANSFER#tenant#transfer-1", "MAPPINGS#k#1")
+        .await;
+    assert_eq!(row.unwrap()["expires_at"], expires(NOW, 400));
+    assert_eq!(store.files(&tenant(), &id()).await.unwrap().len(), 1);
+}
+
 pub(super) async fn a_worker_that_was_taken_over_commits_nothing(subject: &Subject) {
     subject.prepare().await;
     let late = subject.claimed("k", "a", NOW).await;

@@ -19,6 +19,7 @@
 mod due;
 mod files;
 mod meddling;
+mod paces;
 mod records;
 mod segments;
 mod tenants;
@@ -36,6 +37,7 @@ use crate::checks::checks;
 use due::*;
 use files::*;
 use meddling::Meddled;
+use paces::*;
 use records::*;
 use segments::*;
 use tenants::*;
@@ -66,6 +68,7 @@ checks! {
     a_lease_holds_until_the_file_is_taken_over_or_its_transfer_stopped,
     a_batch_that_is_committed_again_after_its_answer_was_lost_is_the_same_batch,
     the_place_where_a_file_can_be_entered_again_is_kept_for_14_days_until_a_later_one_replaces_it,
+    the_mappings_that_a_transfer_used_are_kept_with_its_history_and_read_in_order,
     a_worker_that_was_taken_over_commits_nothing,
     a_worker_commits_nothing_for_a_file_that_has_ended,
     a_lease_that_is_renewed_holds_longer,
@@ -135,6 +138,10 @@ checks! {
     what_was_refused_is_noted_beside_the_tenant,
     a_transfer_listed_without_an_event_is_noted_once,
     counters_count,
+    // Paces.
+    a_site_that_nobody_called_has_the_first_pace_and_no_row,
+    a_pace_is_kept_for_its_tenant_until_nobody_called_it_for_long,
+    of_two_who_write_a_pace_that_they_read_the_slower_writes_nothing,
     // Records.
     records_land_in_the_records_table_and_say_nothing_of_the_attempt,
     records_of_other_labels_chains_and_tenants_are_others,

@@ -211,3 +211,36 @@ async fn a_taken_port_is_a_clear_error() {
     let error = landfall_twin::Twin::start(options).await.unwrap_err();
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }
+
+#[tokio::test]
+async fn a_site_with_a_quota_takes_so_many_calls_and_tells_what_it_was_asked() {
+    let world = World::installed().await;
+    // Set over the tenant's site only, and for longer than this test runs.
+    let site = world.done("GET", "sites", Value::Null).await[0]["site"].clone();
+    let quota = json!({ "site": site, "calls": 3, "window_ms": 86_400_000_000_000_i64 });
+    world.done("PUT", "quotas", quota).await;
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        let answer = world.call("GET", "transfer/recent", Value::Null).await;
+        assert_eq!(
+            answer.headers.contains_key("retry-after"),
+            answer.status == 429
+        );
+        statuses.push(answer.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    let site = site.as_str().unwrap();
+    let figures = world.done("GET", "quotas", Value::Null).await[site].clone();
+    assert_eq!(
+        (&figures["taken"], &figures["refused"]),
+        (&json!(3), &json!(2))
+    );
+    let calls = world
+        .done("GET", &format!("quotas/{site}"), Value::Null)
+        .await;
+    assert_eq!(calls[4]["operation"], "rest.transfer_recent");
+    assert_eq!(calls[4]["refused"], true);
+    world.done("DELETE", "quotas", Value::Null).await;
+    let answer = world.call("GET", "transfer/recent", Value::Null).await;
+    assert_eq!(answer.status, 200);
+}
