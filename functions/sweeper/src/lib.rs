@@ -109,6 +109,10 @@ pub struct Sweeper {
 /// Rows of a partition that are worked on at once.
 const AT_ONCE: usize = 4;
 
+/// As many of a partition are revived in a sweep at the usual pace: what the workers take up within
+/// [`landfall_transfer::WorkClocks::message_grace`] without effort.
+const REVIVED_SOON: u64 = 20;
+
 /// A row that can't be read is looked at again after this long; until then it costs nothing.
 const UNREADABLE_FOR: Duration = Duration::from_hours(1);
 
@@ -201,7 +205,9 @@ impl Sweeper {
                     summary.cut_short = true;
                     return summary;
                 }
-                for outcome in join_all(some.iter().map(|due| self.row(due, now))).await {
+                let revived = summary.files_revived + summary.events_revived;
+                let patience = self.patience(revived);
+                for outcome in join_all(some.iter().map(|due| self.row(due, now, patience))).await {
                     summary.add(outcome);
                 }
                 if summary.failed > 0 && is_planted(SeededBug::FailedRowEndsTheSweep) {
@@ -213,6 +219,22 @@ impl Sweeper {
             }
             page = Some(found);
         }
+    }
+
+    /// How long a row whose message is sent again is left alone, when so many of its partition were before it in this sweep.
+    ///
+    /// Where many have to be revived, hardly any message was lost: they wait for workers, and each one more makes them wait
+    /// longer. So the more there are, the later they are looked at again, and a backlog of days doesn't grow by itself. Half of
+    /// [`landfall_transfer::Clocks::work_stale_after`] is the most: what is lost all the same is revived before its transfer is
+    /// given up.
+    fn patience(&self, revived: u64) -> Duration {
+        let configuration = self.lifecycle.configuration();
+        let grace = configuration.work.message_grace;
+        let longer = u32::try_from(revived / REVIVED_SOON).unwrap_or(u32::MAX);
+        grace
+            .saturating_mul(longer.saturating_add(1))
+            .min(configuration.clocks.work_stale_after / 2)
+            .max(grace)
     }
 
     /// How long a row or letter is hidden from other sweepers while one works on it: six retries' pauses, a minute by default.
@@ -227,9 +249,9 @@ impl Sweeper {
     }
 
     /// Does what is owed for one row. Failing is told and counted here: the next rows don't suffer from it.
-    async fn row(&self, due: &Due, now: Timestamp) -> Swept {
+    async fn row(&self, due: &Due, now: Timestamp, patience: Duration) -> Swept {
         let mut due = due.clone();
-        match self.try_row(&mut due, now).await {
+        match self.try_row(&mut due, now, patience).await {
             Ok(swept) => swept,
             Err(Error::Tracking(landfall_tracking::Error::Unreadable { what, problem }))
                 if !is_planted(SeededBug::FailedRowEndsTheSweep) =>
@@ -249,18 +271,22 @@ impl Sweeper {
         }
     }
 
-    async fn try_row(&self, due: &mut Due, now: Timestamp) -> Result<Swept, Error> {
+    async fn try_row(
+        &self,
+        due: &mut Due,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Result<Swept, Error> {
         let store = self.lifecycle.store();
         let item = store.due_item(due, now).await?;
-        let grace = self.lifecycle.configuration().work.message_grace;
         let hidden_until = match &item {
             DueItem::Gone => return Ok(Swept::Nothing),
             DueItem::Transfer(..) => now + self.claimed_for(),
-            DueItem::Event(_) => now + grace,
+            DueItem::Event(_) => now + patience,
             DueItem::File(file) => file
                 .leased_until
                 .filter(|until| *until > now)
-                .unwrap_or(now + grace),
+                .unwrap_or(now + patience),
             DueItem::Tenant(_) => now + self.lifecycle.configuration().clocks.reconcile_interval,
         };
         if !store.postpone(due, hidden_until).await? {

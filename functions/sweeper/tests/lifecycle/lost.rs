@@ -8,6 +8,21 @@ use crate::world::{HOUR, MINUTE, World, records, tenant};
 
 const MANIFEST_OF_A: &str = r#"{"version":1,"files":[{"label":"a.ndjson"}]}"#;
 
+/// What intake wrote, without the message that it sent.
+async fn announce(world: &World, key: &str, label: &str) {
+    let event = json!({ "eventType": "app-data-uploaded", "transferId": "t", "s3Key": key, "label": label });
+    let file = NewFile {
+        tenant: tenant(),
+        transfer: TransferId::new("t"),
+        s3_key: key.to_owned(),
+        label: Some(label.to_owned()),
+        event: Some(event.to_string()),
+        message_id: None,
+        received_at: world.clock.now(),
+    };
+    world.store.announce(&file, 2 * MINUTE).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_file_whose_message_was_lost_is_queued_again() {
     let world = World::start().await;
@@ -18,22 +33,35 @@ async fn a_file_whose_message_was_lost_is_queued_again() {
             ("m", "export-manifest", MANIFEST_OF_A),
         ],
     );
-    // What intake wrote, without the message that it sent.
     for (key, label) in [("k", "a.ndjson"), ("m", "export-manifest")] {
-        let event = json!({ "eventType": "app-data-uploaded", "transferId": "t", "s3Key": key, "label": label });
-        let file = NewFile {
-            tenant: tenant(),
-            transfer: TransferId::new("t"),
-            s3_key: key.to_owned(),
-            label: Some(label.to_owned()),
-            event: Some(event.to_string()),
-            message_id: None,
-            received_at: world.clock.now(),
-        };
-        world.store.announce(&file, 2 * MINUTE).await.unwrap();
+        announce(&world, key, label).await;
     }
     world.pass(4 * MINUTE, MINUTE).await;
     assert_eq!(world.platform.verdict().status, "SUCCESS");
+}
+
+/// Messages that an hour of sweeps adds for so many files that wait for their turn.
+async fn added_in_an_hour(files: usize) -> usize {
+    let world = World::start().await;
+    for number in 0..files {
+        announce(&world, &format!("k-{number}"), "a.ndjson").await;
+    }
+    let mut added = 0;
+    for _ in 0..60 {
+        world.clock.advance(MINUTE);
+        world.sweep().await;
+        added += world.queues.take("imports").len();
+    }
+    added
+}
+
+#[tokio::test]
+async fn what_may_be_lost_is_revived_at_its_usual_pace_and_a_long_line_is_hardly_made_longer() {
+    let few = added_in_an_hour(20).await;
+    assert!((20 * 25..=20 * 30).contains(&few), "{few}");
+    // Their sweeps would add 18,000 at that pace.
+    let many = added_in_an_hour(600).await;
+    assert!((600..=600 * 12).contains(&many), "{many}");
 }
 
 #[tokio::test]
