@@ -47,9 +47,10 @@ impl Time for Running {
     }
 }
 
-/// A wall clock that stands still until it is moved; the rest runs.
+/// A wall clock that stands still until it is moved; the rest runs, and is moved with it.
 #[derive(Debug)]
 pub(crate) struct Manual {
+    start: Timestamp,
     millis: AtomicI64,
     running: Running,
 }
@@ -57,6 +58,7 @@ pub(crate) struct Manual {
 impl Manual {
     pub(crate) fn at(start: Timestamp) -> Self {
         Self {
+            start,
             millis: AtomicI64::new(start.as_millis()),
             running: Running::start(),
         }
@@ -76,7 +78,7 @@ impl Time for Manual {
     }
 
     fn monotonic(&self) -> Duration {
-        self.running.monotonic()
+        self.running.monotonic() + self.now().since(self.start)
     }
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {

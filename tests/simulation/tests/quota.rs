@@ -69,6 +69,12 @@ struct Asked {
     retry_after: Option<Duration>,
 }
 
+/// What the site answers instead of taking a call.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    retry_after: Option<Duration>,
+}
+
 impl Quota {
     fn new(calls: u64, window: Duration, silent_every: usize) -> Self {
         Self {
@@ -81,10 +87,12 @@ impl Quota {
         }
     }
 
-    /// Whether a call that arrives now is refused, and for how long.
-    fn take(&mut self, now: Timestamp) -> Option<Option<Duration>> {
+    /// Takes a call that arrives now, or refuses it.
+    fn take(&mut self, now: Timestamp) -> Result<(), Refusal> {
         if now < self.closed_until {
-            return Some(Some(self.closed_until.since(now).min(MINUTE)));
+            return Err(Refusal {
+                retry_after: Some(self.closed_until.since(now).min(MINUTE)),
+            });
         }
         let length = i64::try_from(self.window.as_millis()).unwrap();
         let window = now.as_millis() / length;
@@ -93,16 +101,18 @@ impl Quota {
         }
         if self.current.1 < self.calls {
             self.current.1 += 1;
-            return None;
+            return Ok(());
         }
         let refused = self.asked.iter().filter(|asked| asked.refused).count() + 1;
         if self.silent_every > 0 && refused.is_multiple_of(self.silent_every) {
-            return Some(None);
+            return Err(Refusal { retry_after: None });
         }
         let end = Timestamp::from_millis((window + 1) * length);
         // In whole seconds, as the header has it.
         let seconds = end.since(now).as_millis().div_ceil(1_000);
-        Some(Some(Duration::from_secs(u64::try_from(seconds).unwrap())))
+        Err(Refusal {
+            retry_after: Some(Duration::from_secs(u64::try_from(seconds).unwrap())),
+        })
     }
 }
 
@@ -122,18 +132,18 @@ impl Site {
         let sent = self.time.now();
         self.time.sleep(self.latency / 2).await;
         let arrived = self.time.now();
-        let refusal = lock(&self.quota).take(arrived);
-        let answer = match refusal {
-            Some(retry_after) => Err(CallError::Throttled { retry_after }),
-            None => call.await,
+        let taken = lock(&self.quota).take(arrived);
+        let answer = match taken {
+            Ok(()) => call.await,
+            Err(Refusal { retry_after }) => Err(CallError::Throttled { retry_after }),
         };
         lock(&self.quota).asked.push(Asked {
             worker: self.worker,
             sent,
             arrived,
             told: arrived + self.latency / 2,
-            refused: refusal.is_some(),
-            retry_after: refusal.flatten(),
+            refused: taken.is_err(),
+            retry_after: taken.err().and_then(|refusal| refusal.retry_after),
         });
         self.time.sleep(self.latency / 2).await;
         answer

@@ -3,7 +3,7 @@
 use landfall_processor::NoSink;
 use serde_json::{Value, json};
 
-use crate::world::{World, records};
+use crate::world::{MINUTE, World, records};
 
 #[allow(dead_code, reason = "its `main` serves Lambda")]
 #[path = "../../../processor/examples/custom_sink.rs"]
@@ -66,6 +66,7 @@ async fn properties_reach_jira_fifty_a_call_for_their_transfer_with_their_ids_re
     world.platform.knobs().next_writes.extend([503, 429]);
     world.all_uploaded("t").await;
     world.work().await;
+    world.pass(2 * MINUTE, MINUTE).await;
     assert!(world.platform.knobs().next_writes.is_empty());
     let verdict = world.platform.verdict();
     assert_eq!(verdict.status, "SUCCESS", "{}", verdict.message);

@@ -167,33 +167,32 @@ impl Governor {
             };
             let now = self.clock.now();
             let held = hand.lot.as_ref();
-            let next = match held.and_then(|lot| lot.next_call(&seen.pace, now)) {
-                Some(next) => next,
+            let next = if let Some(next) = held.and_then(|lot| lot.next_call(&seen.pace, now)) {
+                next
+            } else {
                 // Used up, expired or void.
-                None => {
-                    if let Some(lot) = hand.lot.take() {
-                        hand.size = lot.next_size();
+                if let Some(lot) = hand.lot.take() {
+                    hand.size = lot.next_size();
+                }
+                let mut pace = seen.pace.clone();
+                let lot = pace.take(hand.size, patience, now).map_err(throttled)?;
+                match self.store.keep_pace(tenant, &seen, pace, now).await {
+                    // The row is as it was written: nobody has asked for a pause meanwhile.
+                    Ok(kept) => {
+                        let next = lot.next_call(&kept.pace, now);
+                        hand.lot = Some(lot);
+                        next.unwrap_or(now)
                     }
-                    let mut pace = seen.pace.clone();
-                    let lot = pace.take(hand.size, patience, now).map_err(throttled)?;
-                    match self.store.keep_pace(tenant, &seen, pace, now).await {
-                        // The row is as it was written: nobody has asked for a pause meanwhile.
-                        Ok(kept) => {
-                            let next = lot.next_call(&kept.pace, now);
-                            hand.lot = Some(lot);
-                            next.unwrap_or(now)
+                    Err(Tracking::Conflict | Tracking::Contended | Tracking::Unknown)
+                        if races < RACES_MAX =>
+                    {
+                        if races > 0 {
+                            self.pause(races).await;
                         }
-                        Err(Tracking::Conflict | Tracking::Contended | Tracking::Unknown)
-                            if races < RACES_MAX =>
-                        {
-                            if races > 0 {
-                                self.pause(races).await;
-                            }
-                            races += 1;
-                            continue;
-                        }
-                        Err(error) => return self.alone(&mut hand, &error, patience).await,
+                        races += 1;
+                        continue;
                     }
+                    Err(error) => return self.alone(&mut hand, &error, patience).await,
                 }
             };
             let wait = next.since(self.clock.now());

@@ -336,7 +336,9 @@ proptest! {
         let after = |times: &[u64]| times.iter().filter(|time| **time >= warm).count() as u64;
         let (taken, refused) = (after(&quota.taken), after(&quota.refused));
         let could = per_second * (end - warm) / 1_000;
-        prop_assert!(taken * 100 >= could * 85, "{}% of the quota used", taken * 100 / could);
+        // Where a refusal names no pause, the one that is guessed may be longer than it had to be.
+        let least = if silent_every == 0 { 85 } else { 50 };
+        prop_assert!(taken * 100 >= could * least, "{}% of the quota used", taken * 100 / could);
         prop_assert!(refused * 100 < (taken + refused), "{refused} of {taken} refused");
         prop_assert!(writes <= quota.taken.len() as u64 + 3_600, "{writes} lots");
     }
