@@ -3,9 +3,9 @@ use std::time::Duration;
 use landfall_import::ports::Sink;
 use landfall_import::{Checkpoint, Interruption, Ports, SliceOutcome, Target, import_slice};
 use landfall_lifecycle::{Error, Site, manifest};
-use landfall_tracking::{Claim, Claimed, Error as Tracking};
+use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking};
 use landfall_transfer::clocks::own::INVOCATION_MARGIN;
-use landfall_transfer::{Counts, FileOutcome, Input, Manifest, TenantId, Timestamp, TransferId};
+use landfall_transfer::{Counts, FileOutcome, Input, TenantId, Timestamp, TransferId};
 
 use crate::Processor;
 use crate::ports::{FileLedger, FileSource, SiteMappings, SiteOperations};
@@ -71,9 +71,8 @@ impl<K: Sink> Processor<K> {
                 "file {} stopped {allowed} workers in a row without any progress",
                 file.label.as_deref().unwrap_or("without a label")
             );
-            return self
-                .end(claimed, FileOutcome::Poisoned { reason }, file.counts, None)
-                .await;
+            let poisoned = Ending::new(FileOutcome::Poisoned { reason }, file.counts);
+            return self.end(claimed, &poisoned).await;
         }
         let end = (start + configuration.work.slice).min(deadline - INVOCATION_MARGIN);
         let site = match self.lifecycle.site(&file.tenant).await {
@@ -98,7 +97,7 @@ impl<K: Sink> Processor<K> {
             self.slice(claimed, &site, &source, end).await
         };
         match outcome {
-            Sliced::Ended(outcome, counts) => self.end(claimed, outcome, counts, None).await,
+            Sliced::Ended(ending) => self.end(claimed, &ending).await,
             Sliced::Continue(checkpoint) => self.go_on(claimed, &checkpoint, &source).await,
             Sliced::Interrupted {
                 reason,
@@ -182,18 +181,22 @@ impl<K: Sink> Processor<K> {
         {
             SliceOutcome::Finished {
                 counts,
-                problem: None,
-            } => Sliced::Ended(FileOutcome::Imported, counts),
-            SliceOutcome::Finished {
-                counts,
-                problem: Some(problem),
+                problem,
+                measure,
             } => {
-                let reason = if label.is_empty() {
-                    problem.to_string()
-                } else {
-                    format!("{label}: {problem}")
+                let outcome = match problem {
+                    None => FileOutcome::Imported,
+                    Some(problem) if label.is_empty() => FileOutcome::Unreadable {
+                        reason: problem.to_string(),
+                    },
+                    Some(problem) => FileOutcome::Unreadable {
+                        reason: format!("{label}: {problem}"),
+                    },
                 };
-                Sliced::Ended(FileOutcome::Unreadable { reason }, counts)
+                Sliced::Ended(Ending {
+                    measure,
+                    ..Ending::new(outcome, counts)
+                })
             }
             SliceOutcome::Continue(checkpoint) => Sliced::Continue(checkpoint),
             SliceOutcome::Interrupted {
@@ -315,20 +318,14 @@ impl<K: Sink> Processor<K> {
     }
 
     /// The file has ended: counts it for its transfer and does what that makes due.
-    async fn end(
-        &self,
-        claimed: &Claimed,
-        outcome: FileOutcome,
-        counts: Counts,
-        manifest: Option<&Manifest>,
-    ) -> Result<(), Error> {
+    async fn end(&self, claimed: &Claimed, ending: &Ending) -> Result<(), Error> {
         let (file, lease) = (&claimed.file, &claimed.lease);
         let now = self.lifecycle.now();
         let clocks = &self.lifecycle.configuration().clocks;
         let ended = self
             .lifecycle
             .store()
-            .end(lease, &outcome, counts, manifest, now, clocks)
+            .end(lease, ending, now, clocks)
             .await?;
         let Some(stored) = ended else {
             return self
@@ -336,6 +333,7 @@ impl<K: Sink> Processor<K> {
                 .worker_stopped(lease, &file.tenant, &file.transfer)
                 .await;
         };
+        let counts = ending.counts;
         tracing::info!(
             transfer.id = %file.transfer,
             file.key = %file.s3_key,
@@ -354,18 +352,13 @@ impl<K: Sink> Processor<K> {
     /// Reads the exporter's manifest; one that can't be used is a file that could not be read.
     async fn manifest(&self, claimed: &Claimed, source: &FileSource) -> Result<(), Error> {
         let file = &claimed.file;
+        let unreadable =
+            |reason| Ending::new(FileOutcome::Unreadable { reason }, Counts::default());
         let bytes = match source.read_whole(MANIFEST_BYTES).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
                 let reason = format!("the manifest is larger than {MANIFEST_BYTES} bytes");
-                return self
-                    .end(
-                        claimed,
-                        FileOutcome::Unreadable { reason },
-                        Counts::default(),
-                        None,
-                    )
-                    .await;
+                return self.end(claimed, &unreadable(reason)).await;
             }
             Err(error) => {
                 tracing::warn!(transfer.id = %file.transfer, error = %error, "The manifest could not be fetched; it is fetched again later.");
@@ -376,30 +369,20 @@ impl<K: Sink> Processor<K> {
         };
         match manifest::read(&bytes) {
             Ok(manifest) => {
-                self.end(
-                    claimed,
-                    FileOutcome::Imported,
-                    Counts::default(),
-                    Some(&manifest),
-                )
-                .await
+                let imported = Ending {
+                    manifest: Some(manifest),
+                    ..Ending::new(FileOutcome::Imported, Counts::default())
+                };
+                self.end(claimed, &imported).await
             }
-            Err(reason) => {
-                self.end(
-                    claimed,
-                    FileOutcome::Unreadable { reason },
-                    Counts::default(),
-                    None,
-                )
-                .await
-            }
+            Err(reason) => self.end(claimed, &unreadable(reason)).await,
         }
     }
 }
 
 /// What became of a slice, in the processor's terms.
 enum Sliced {
-    Ended(FileOutcome, Counts),
+    Ended(Ending),
     Continue(Checkpoint),
     Interrupted {
         reason: Interruption,
@@ -412,6 +395,6 @@ enum Sliced {
 impl Sliced {
     fn unreadable(error: &impl ToString, counts: Counts) -> Self {
         let reason = error.to_string();
-        Self::Ended(FileOutcome::Unreadable { reason }, counts)
+        Self::Ended(Ending::new(FileOutcome::Unreadable { reason }, counts))
     }
 }

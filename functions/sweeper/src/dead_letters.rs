@@ -1,6 +1,6 @@
 use futures_util::future::join_all;
 use landfall_lifecycle::{Error, Taken};
-use landfall_tracking::{Claim, DeadLetter, Queue, Task};
+use landfall_tracking::{Claim, DeadLetter, Ending, Queue, Task};
 use landfall_transfer::timeline::What;
 use landfall_transfer::{FileOutcome, TenantId, Timestamp, TransferId};
 
@@ -117,16 +117,9 @@ impl Sweeper {
                     reason: reason.clone(),
                 };
                 self.lifecycle.tell(tenant, transfer, died, None).await;
-                let outcome = FileOutcome::Poisoned { reason };
+                let ending = Ending::new(FileOutcome::Poisoned { reason }, claimed.file.counts);
                 store
-                    .end(
-                        &claimed.lease,
-                        &outcome,
-                        claimed.file.counts,
-                        None,
-                        now,
-                        &configuration.clocks,
-                    )
+                    .end(&claimed.lease, &ending, now, &configuration.clocks)
                     .await?;
                 self.lifecycle.drive(tenant, transfer).await?;
                 Ok(true)

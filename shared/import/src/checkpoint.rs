@@ -1,6 +1,6 @@
 //! How far a file is imported, as it is stored.
 
-use landfall_transfer::Counts;
+use landfall_transfer::{Counts, Digest, Measure};
 use serde::{Deserialize, Serialize};
 
 use crate::format::Compression;
@@ -26,6 +26,9 @@ pub struct Checkpoint {
     pub columns: Vec<String>,
     /// How far a raw file is, once it is begun.
     pub raw: Option<RawProgress>,
+    /// The stored bytes that are hashed; of a raw file none, whose own hash serves. They reach to where bytes were read ahead, so at least to
+    /// where a later slice begins to read.
+    pub hashed: Hashed,
     /// What became of the records so far.
     pub counts: Counts,
     /// Where a re-run reads on in the segments of an earlier attempt, when these are too many to be held at once.
@@ -56,12 +59,48 @@ pub struct RawProgress {
     pub upload: Option<String>,
 }
 
+/// The SHA-256 of a file's first stored bytes, and how many they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hashed {
+    bytes: u64,
+    hash: RunningHash,
+}
+
+impl Hashed {
+    const fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Takes bytes that begin at `position` of the stored file. Those that it has are passed over: a slice begins to read before the place up to
+    /// which the one before had read. Behind a gap, as a checkpoint of an older release leaves it, nothing is taken.
+    pub(crate) fn take(&mut self, position: u64, bytes: &[u8]) {
+        let Some(known) = self.bytes.checked_sub(position) else {
+            return;
+        };
+        let new = usize::try_from(known)
+            .ok()
+            .and_then(|known| bytes.get(known..));
+        if let Some(new) = new {
+            self.hash.update(new);
+            self.bytes += new.len() as u64;
+        }
+    }
+
+    /// The digest of a stored file of this length, if all of it was taken.
+    pub(crate) fn digest(&self, length: u64) -> Option<Digest> {
+        (self.bytes == length).then(|| self.hash.clone().finish().into())
+    }
+}
+
 /// How a file ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// Why it ended early, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<FileProblem>,
+    /// What it measures, where it was read to its last byte.
+    #[serde(default, skip_serializing_if = "Measure::is_unknown")]
+    pub measure: Measure,
 }
 
 impl Ended {
@@ -69,6 +108,7 @@ impl Ended {
     pub fn because(problem: FileProblem) -> Self {
         Self {
             problem: Some(problem),
+            measure: Measure::default(),
         }
     }
 }
@@ -104,6 +144,9 @@ struct Stored {
     columns: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     raw: Option<RawProgress>,
+    // Of no version: a release that doesn't know it leaves it out, and then the digest is not known.
+    #[serde(default, skip_serializing_if = "Hashed::is_empty")]
+    hashed: Hashed,
     counts: Counts,
     // Of no version: a release that doesn't know it applies more than it need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +181,7 @@ impl Checkpoint {
             reading: self.reading,
             columns: self.columns.clone(),
             raw: self.raw.clone(),
+            hashed: self.hashed.clone(),
             counts: self.counts,
             base: self.base.clone(),
             ended: self.ended.clone(),
@@ -158,6 +202,7 @@ impl Checkpoint {
             reading: stored.reading,
             columns: stored.columns,
             raw: stored.raw,
+            hashed: stored.hashed,
             counts: stored.counts,
             base: stored.base,
             ended: stored.ended,
@@ -169,6 +214,7 @@ impl Checkpoint {
 mod tests {
     use super::*;
     use crate::csv::Quoting;
+    use crate::identity::ContentHash;
     use crate::records::Nesting;
 
     fn in_mid_file() -> Checkpoint {
@@ -241,8 +287,35 @@ mod tests {
             },
             ended: Some(Ended {
                 problem: Some(FileProblem::ArrayCutShort { offset: 77 }),
+                ..Ended::default()
             }),
             ..Checkpoint::default()
+        }
+    }
+
+    fn hashed() -> Hashed {
+        let mut hashed = Hashed::default();
+        hashed.take(0, b"abc");
+        hashed
+    }
+
+    fn in_a_hashed_file() -> Checkpoint {
+        Checkpoint {
+            hashed: hashed(),
+            ..ended_early()
+        }
+    }
+
+    fn ended_and_measured() -> Checkpoint {
+        Checkpoint {
+            ended: Some(Ended {
+                problem: None,
+                measure: Measure {
+                    bytes: Some(3),
+                    sha256: hashed().digest(3),
+                },
+            }),
+            ..ended_early()
         }
     }
 
@@ -265,6 +338,14 @@ mod tests {
             include_str!("checkpoint/v1-ended-early.json").trim_end()
         );
         assert_eq!(
+            in_a_hashed_file().encode(),
+            include_str!("checkpoint/v1-hashed.json").trim_end()
+        );
+        assert_eq!(
+            ended_and_measured().encode(),
+            include_str!("checkpoint/v1-measured.json").trim_end()
+        );
+        assert_eq!(
             Checkpoint::start().encode(),
             include_str!("checkpoint/v1-start.json").trim_end()
         );
@@ -279,6 +360,14 @@ mod tests {
             (
                 include_str!("checkpoint/v1-ended-early.json"),
                 ended_early(),
+            ),
+            (
+                include_str!("checkpoint/v1-hashed.json"),
+                in_a_hashed_file(),
+            ),
+            (
+                include_str!("checkpoint/v1-measured.json"),
+                ended_and_measured(),
             ),
             (
                 include_str!("checkpoint/v1-start.json"),
@@ -296,6 +385,44 @@ mod tests {
             matches!(error, CheckpointError::NewerVersion { found: 4 }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn each_byte_is_hashed_once_whatever_is_read_again() {
+        let content: Vec<u8> = (0..=255).collect();
+        let whole = Some(ContentHash::of(&content).into());
+        for (first, again) in [
+            (0, 0),
+            (100, 0),
+            (100, 40),
+            (100, 100),
+            (256, 10),
+            (256, 256),
+        ] {
+            for chunk in [1, 50, 64, 300] {
+                let mut hashed = Hashed::default();
+                hashed.take(0, &content[..first]);
+                let mut position = again;
+                for chunk in content[again..].chunks(chunk) {
+                    hashed.take(position as u64, chunk);
+                    position += chunk.len();
+                }
+                assert_eq!(hashed.digest(256), whole, "{first} {again} {chunk}");
+                assert_eq!(hashed.digest(255), None);
+                assert_eq!(hashed.digest(257), None);
+            }
+        }
+    }
+
+    #[test]
+    fn behind_a_gap_no_digest_is_known_until_the_file_is_read_from_its_beginning() {
+        let mut hashed = Hashed::default();
+        hashed.take(2, b"cd");
+        assert!(hashed.is_empty() && hashed.digest(4).is_none());
+        hashed.take(0, b"abcd");
+        assert_eq!(hashed.digest(4), Some(ContentHash::of(b"abcd").into()));
+        hashed.take(6, b"gh");
+        assert_eq!(hashed.digest(8), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::json::text;
 use aws_lc_rs::digest::{Context, SHA256, digest};
+use landfall_transfer::Digest;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
@@ -43,6 +44,12 @@ impl ContentHash {
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl From<ContentHash> for Digest {
+    fn from(hash: ContentHash) -> Self {
+        Self::new(hash.to_string()).expect("a hash is shown as 64 lower-case digits")
     }
 }
 

@@ -29,7 +29,7 @@ mod slice;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use declaration::{Declaration, Import, Imports, Limits};
 pub use identity::ContentHash;
-pub use landfall_transfer::Counts;
+pub use landfall_transfer::{Counts, Measure};
 pub use mapping::{MappingCache, UnreadableMappings, UsedMappings};
 pub use problem::FileProblem;
 pub use slice::{File, Interruption, Ports, SliceOutcome, Target, import_slice};

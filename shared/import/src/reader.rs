@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
+use landfall_transfer::Measure;
 
-use crate::checkpoint::{Checkpoint, Ended, Reading};
+use crate::checkpoint::{Checkpoint, Ended, Hashed, Reading};
 use crate::csv::Columns;
 use crate::declaration::{Csv, Format};
 use crate::decoder::{Decoder, Step};
@@ -25,7 +26,7 @@ pub(crate) enum Next {
     /// Bytes were taken in, but no record is complete.
     Moved,
     /// There is nothing more to read.
-    End(Option<FileProblem>),
+    End(Ended),
 }
 
 /// Why the reader can't go on in this slice.
@@ -116,13 +117,6 @@ impl OpenFile {
             Err(reason) => Cut::Refused { reason, span },
         }
     }
-
-    /// How the file ends when its bytes do.
-    fn end(&self) -> Ended {
-        Ended {
-            problem: self.cutter.problem_at_end(),
-        }
-    }
 }
 
 impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
@@ -134,7 +128,8 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
         out_of_time: C,
     ) -> Self {
         Self {
-            stored: StoredBytes::at(0, source, options.reopens_without_progress, out_of_time),
+            stored: StoredBytes::at(0, source, options.reopens_without_progress, out_of_time)
+                .hashing(checkpoint.hashed.clone()),
             options,
             resume: checkpoint
                 .reading
@@ -180,6 +175,11 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
         })
     }
 
+    /// The stored bytes that are hashed so far.
+    pub(crate) fn hashed(&self) -> Hashed {
+        self.stored.hashed.clone().unwrap_or_default()
+    }
+
     pub(crate) fn compression(&self) -> Option<Compression> {
         self.open.as_ref().map(|file| file.compression)
     }
@@ -192,13 +192,14 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
             });
         }
         let file = self.open.as_mut().expect("it was opened just now");
-        if let Some(Ended { problem }) = &file.ended {
-            return Ok(Next::End(problem.clone()));
+        if let Some(ended) = &file.ended {
+            return Ok(Next::End(ended.clone()));
         }
         match file.cutter.cut() {
             Some(Cut::Problem(problem)) => {
-                file.ended = Some(Ended::because(problem.clone()));
-                return Ok(Next::End(Some(problem)));
+                let ended = Ended::because(problem);
+                file.ended = Some(ended.clone());
+                return Ok(Next::End(ended));
             }
             Some(Cut::Header { bytes }) => {
                 file.take_columns(Columns::of_header(&bytes, self.options.csv));
@@ -218,7 +219,12 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
                 None => file.decoder.finish(),
             },
             Step::Done if !file.cutter.is_finished() => file.cutter.finish(),
-            Step::Done => file.ended = Some(file.end()),
+            Step::Done => {
+                file.ended = Some(Ended {
+                    problem: file.cutter.problem_at_end(),
+                    measure: self.stored.measure(),
+                });
+            }
             Step::Broken(problem) => file.ended = Some(Ended::because(problem)),
         }
         Ok(Next::Moved)
@@ -300,6 +306,8 @@ pub(crate) struct StoredBytes<'a, S: Source, C> {
     /// Bytes that the open stream gives before it.
     dropping: u64,
     total_bytes: Option<u64>,
+    /// What is hashed of it, where that is asked for.
+    hashed: Option<Hashed>,
     /// How often the file was opened.
     opened: u32,
     reopens_left: u32,
@@ -321,9 +329,26 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> StoredBytes<'a, S, C> {
             position,
             dropping: 0,
             total_bytes: None,
+            hashed: None,
             opened: 0,
             reopens_left: reopens_without_progress,
             reopens_without_progress,
+        }
+    }
+
+    /// Hashes what comes, after what is hashed already.
+    fn hashing(mut self, hashed: Hashed) -> Self {
+        self.hashed = Some(hashed);
+        self
+    }
+
+    /// What the file measures, when its end is reached.
+    fn measure(&self) -> Measure {
+        let length = self.position;
+        let hashed = self.hashed.as_ref();
+        Measure {
+            bytes: Some(length),
+            sha256: hashed.and_then(|hashed| hashed.digest(length)),
         }
     }
 
@@ -358,6 +383,9 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> StoredBytes<'a, S, C> {
             chunk.advance(dropped);
             self.dropping -= dropped as u64;
             if !chunk.is_empty() {
+                if let Some(hashed) = &mut self.hashed {
+                    hashed.take(self.position, &chunk);
+                }
                 self.position += chunk.len() as u64;
                 return Ok(Some(chunk));
             }

@@ -11,7 +11,7 @@ mod raw;
 
 use std::time::Duration;
 
-use landfall_transfer::Counts;
+use landfall_transfer::{Counts, Measure};
 
 use crate::checkpoint::{Checkpoint, Ended, Reading};
 use crate::declaration::{Format, Import, Limits, OnRerun};
@@ -107,6 +107,8 @@ pub enum SliceOutcome {
         counts: Counts,
         /// Why it ended early, if it did.
         problem: Option<FileProblem>,
+        /// What the stored file measures, where it was read to its last byte.
+        measure: Measure,
     },
     /// The time is up; this is the committed checkpoint to go on from.
     Continue(Checkpoint),
@@ -250,10 +252,11 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
     limits: &Limits,
     out_of_time: &(impl Fn() -> bool + Sync),
 ) -> SliceOutcome {
-    if let Some(Ended { problem }) = checkpoint.ended {
+    if let Some(Ended { problem, measure }) = checkpoint.ended {
         return SliceOutcome::Finished {
             counts: checkpoint.counts,
             problem,
+            measure,
         };
     }
     if file.import.format == Format::Raw {
@@ -468,10 +471,11 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             if is_committed {
                 self.keep_used_mappings(ends).await;
             }
-            if let Some(Ended { problem }) = &self.checkpoint.ended {
+            if let Some(Ended { problem, measure }) = &self.checkpoint.ended {
                 return Ok(SliceOutcome::Finished {
                     counts: self.checkpoint.counts,
                     problem: problem.clone(),
+                    measure: measure.clone(),
                 });
             }
             if is_committed {
@@ -539,11 +543,12 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             let counts = self.checkpoint.counts + self.done.counts;
             if let Some(Ended {
                 problem: problem @ None,
+                ..
             }) = ended
             {
                 *problem = self.causes.too_many(self.job.file.import, counts, true);
             }
-            let complete = matches!(ended, Some(Ended { problem: None }));
+            let complete = matches!(ended, Some(Ended { problem: None, .. }));
             finished = self.job.finish(counts, complete).await;
             if finished.is_err() {
                 // The records have their outcome nevertheless; that the file ends is said another time.
@@ -575,6 +580,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             reading: position.reading,
             columns: self.reader.columns().to_vec(),
             raw: None,
+            hashed: self.reader.hashed(),
             counts: self.checkpoint.counts + done.counts,
             base: self.known.as_ref().and_then(Known::base),
             ended,
@@ -677,6 +683,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
         Ok(SliceOutcome::Finished {
             counts,
             problem: Some(problem),
+            measure: Measure::default(),
         })
     }
 }

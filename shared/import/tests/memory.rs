@@ -242,7 +242,11 @@ async fn import(megabytes: u64) {
             SliceOutcome::Finished {
                 counts,
                 problem: None,
-            } => break counts,
+                measure,
+            } => {
+                assert!(measure.sha256.is_some(), "over all of its slices");
+                break counts;
+            }
             SliceOutcome::Continue(_) => {}
             other => panic!("{other:?}"),
         }

@@ -483,5 +483,6 @@ fn facts(file: &File) -> FileFacts {
             )
         ),
         read: file.counts.read,
+        measure: file.measure.clone(),
     }
 }

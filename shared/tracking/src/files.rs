@@ -9,8 +9,8 @@ use landfall_transfer::clocks::platform;
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::timeline::{Entry, Taken, What, entries};
 use landfall_transfer::{
-    ChainId, Clocks, Counts, FileOutcome, FileTotals, Input, Manifest, TenantId, Timestamp,
-    Transfer, TransferId,
+    ChainId, Clocks, Counts, Digest, FileOutcome, FileTotals, Input, Manifest, Measure, TenantId,
+    Timestamp, Transfer, TransferId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -119,8 +119,35 @@ pub struct File {
     pub counts: Counts,
     /// How it ended.
     pub outcome: Option<FileOutcome>,
+    /// What it measures, where it was read to its last byte.
+    pub measure: Measure,
     /// What it declares, when it is a manifest that could be used.
     pub manifest: Option<Manifest>,
+}
+
+/// How a file ends.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// One way or the other.
+    pub outcome: FileOutcome,
+    /// All its records.
+    pub counts: Counts,
+    /// What it measures, as far as that is known.
+    pub measure: Measure,
+    /// What it declares, when it is a manifest that can be used.
+    pub manifest: Option<Manifest>,
+}
+
+impl Ending {
+    /// Of a file of which nothing else is known.
+    pub fn new(outcome: FileOutcome, counts: Counts) -> Self {
+        Self {
+            outcome,
+            counts,
+            measure: Measure::default(),
+            manifest: None,
+        }
+    }
 }
 
 /// The right to write for a file, until it is taken over.
@@ -561,9 +588,7 @@ impl Store {
     pub async fn end(
         &self,
         lease: &Lease,
-        outcome: &FileOutcome,
-        counts: Counts,
-        manifest: Option<&Manifest>,
+        ending: &Ending,
         now: Timestamp,
         clocks: &Clocks,
     ) -> Result<Option<Stored>, Error> {
@@ -576,9 +601,9 @@ impl Store {
             }
             let input = Input::FileEnded {
                 file: lease.s3_key.clone(),
-                outcome: outcome.clone(),
-                counts,
-                manifest: manifest.is_some(),
+                outcome: ending.outcome.clone(),
+                counts: ending.counts,
+                manifest: ending.manifest.is_some(),
             };
             let mut transfer = stored.transfer.clone();
             transfer.apply(input.clone(), now, clocks);
@@ -589,14 +614,20 @@ impl Store {
             let (transfer_write, next) = Self::over(&stored, transfer, clocks)?;
             let mut ended = fenced(lease)
                 .set("state", text(FileState::Ended.as_str()))
-                .set("outcome", text(encode(outcome)?))
-                .set("counts", text(encode(&counts)?))
+                .set("outcome", text(encode(&ending.outcome)?))
+                .set("counts", text(encode(&ending.counts)?))
                 .set("ended_at", instant(now))
                 .remove("lease_owner")
                 .remove("leased_until")
                 .remove("due_shard")
                 .remove("due_at");
-            if let Some(manifest) = manifest {
+            if let Some(bytes) = ending.measure.bytes {
+                ended = ended.set("bytes", number(bytes));
+            }
+            if let Some(sha256) = &ending.measure.sha256 {
+                ended = ended.set("sha256", text(sha256.as_str()));
+            }
+            if let Some(manifest) = &ending.manifest {
                 ended = ended.set("manifest", Value::Bytes(pack_manifest(manifest)?));
             }
             let mut writes = vec![ended, transfer_write];
@@ -726,6 +757,12 @@ pub(crate) fn read_file(item: &Item) -> Result<File, Error> {
         checkpoint: reader.optional_text("checkpoint").map(str::to_owned),
         counts: decode(reader.optional_text("counts"))?.unwrap_or_default(),
         outcome: decode(reader.optional_text("outcome"))?,
+        measure: Measure {
+            bytes: reader
+                .optional_number("bytes")
+                .and_then(|bytes| u64::try_from(bytes).ok()),
+            sha256: reader.optional_text("sha256").and_then(Digest::new),
+        },
         manifest: reader.bytes("manifest").map(unpack_manifest).transpose()?,
     })
 }

@@ -31,8 +31,8 @@ pub use error::Error;
 pub use events::{EventRow, Recorded};
 pub use exceptions::{Exception, ExceptionOutcome, ExceptionPage, ExceptionRow};
 pub use files::{
-    Claim, Claimed, Commit, File, FileState, Lease, NewFile, PACKED_MANIFEST_MAX, RestartPoint,
-    pack_manifest,
+    Claim, Claimed, Commit, Ending, File, FileState, Lease, NewFile, PACKED_MANIFEST_MAX,
+    RestartPoint, pack_manifest,
 };
 pub use item::{Item, Name, Value};
 pub use mappings::KeptMappings;

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::measure::{Digest, Measure};
 use crate::message::{clip, count_of};
 
 /// The signal that decided that the export is complete; the strongest that there is counts.
@@ -32,9 +33,58 @@ impl Evidence {
 
 /// The small file that an exporter uploads last, naming what it exported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredManifest", into = "StoredManifest")]
 pub struct Manifest {
-    /// Label of each exported file, with its number of records where the exporter counted them.
+    /// What is said of each exported file, by its label.
+    files: BTreeMap<String, Declared>,
+}
+
+/// What a manifest says of one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// How many records it has, where the exporter counted them.
+    pub records: Option<u64>,
+    /// Its length and its digest, where the exporter measured them.
+    pub measure: Measure,
+}
+
+/// A manifest as it is stored. Labels stand in it once, because they may be most of it.
+#[derive(Serialize, Deserialize)]
+struct StoredManifest {
     files: BTreeMap<String, Option<u64>>,
+    /// In the order of the labels; none where nothing was measured. A release that doesn't know them compares the records alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    measures: Vec<Measure>,
+}
+
+impl From<StoredManifest> for Manifest {
+    fn from(stored: StoredManifest) -> Self {
+        let measures = stored.measures.into_iter();
+        let measures = measures.chain(std::iter::repeat(Measure::default()));
+        let files = stored.files.into_iter().zip(measures);
+        Self {
+            files: files
+                .map(|((label, records), measure)| (label, Declared { records, measure }))
+                .collect(),
+        }
+    }
+}
+
+impl From<Manifest> for StoredManifest {
+    fn from(manifest: Manifest) -> Self {
+        let mut stored = Self {
+            files: BTreeMap::new(),
+            measures: Vec::new(),
+        };
+        for (label, Declared { records, measure }) in manifest.files {
+            stored.files.insert(label, records);
+            stored.measures.push(measure);
+        }
+        if stored.measures.iter().all(Measure::is_unknown) {
+            stored.measures.clear();
+        }
+        stored
+    }
 }
 
 /// Why a manifest can't be used. The transfer then goes on without it, by the weaker signals.
@@ -58,16 +108,18 @@ impl Manifest {
     /// Checks what the exporter declared.
     pub fn new(
         version: u64,
-        files: impl IntoIterator<Item = (String, Option<u64>)>,
+        files: impl IntoIterator<Item = (String, Declared)>,
     ) -> Result<Self, ManifestError> {
         if version != 1 {
             return Err(ManifestError::Version(version));
         }
         let mut named = BTreeMap::new();
         let mut number = 0_usize;
-        for (label, records) in files {
+        for (label, mut declared) in files {
             number += 1;
-            if named.insert(label, records).is_some() {
+            let sha256 = &mut declared.measure.sha256;
+            *sha256 = sha256.as_ref().map(Digest::shortened);
+            if named.insert(label, declared).is_some() {
                 return Err(ManifestError::DuplicateLabel);
             }
         }
@@ -75,6 +127,15 @@ impl Manifest {
             return Err(ManifestError::TooMany(number));
         }
         Ok(Self { files: named })
+    }
+
+    /// The same without digests, which take most of the room.
+    #[must_use]
+    pub fn without_digests(mut self) -> Self {
+        for declared in self.files.values_mut() {
+            declared.measure.sha256 = None;
+        }
+        self
     }
 
     /// Number of files that the exporter says it uploaded, the manifest itself left out.
@@ -105,6 +166,8 @@ pub struct FileFacts {
     pub unreadable: bool,
     /// Records read from it.
     pub read: u64,
+    /// What it measures, as far as that is known.
+    pub measure: Measure,
 }
 
 /// Whether everything that the exporter meant to send is here.
@@ -183,33 +246,47 @@ pub fn evaluate(facts: &ExportFacts<'_>) -> Completeness {
     }
 }
 
-/// The labels that the manifest names and that nobody uploaded; and the files whose number of records differs.
+/// The labels that the manifest names and that nobody uploaded; and the files that are not what it says.
 fn compare(manifest: &Manifest, files: &[FileFacts]) -> (Vec<String>, Vec<String>) {
-    let mut read: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
+    let mut uploaded: BTreeMap<&str, Vec<&FileFacts>> = BTreeMap::new();
     for file in files {
         if let Some(label) = &file.label {
-            // The same label twice is the same export sent twice; the better reading counts.
-            let entry = read.entry(label).or_insert((0, true));
-            if entry.1 || !file.unreadable {
-                *entry = (entry.0.max(file.read), file.unreadable);
-            }
+            uploaded.entry(label).or_default().push(file);
         }
     }
     let mut absent = Vec::new();
     let mut different = Vec::new();
-    for (label, expected) in &manifest.files {
-        match (read.get(label.as_str()), expected) {
-            (None, _) => absent.push(label.clone()),
-            // An unreadable file is counted as such; its missing records need no second mention.
-            (Some((read, false)), Some(expected)) if read != expected => {
-                different.push(format!(
-                    "{label}: {read} records read, the manifest says {expected}"
-                ));
-            }
-            _ => {}
+    for (label, declared) in &manifest.files {
+        let Some(copies) = uploaded.get(label.as_str()) else {
+            absent.push(label.clone());
+            continue;
+        };
+        let differences = differences(declared, copies);
+        if !differences.is_empty() {
+            different.push(format!("{label}: {}", differences.join(", and ")));
         }
     }
     (absent, different)
+}
+
+/// In what the files of one label differ from what the manifest says.
+fn differences(declared: &Declared, copies: &[&FileFacts]) -> Vec<String> {
+    // An unreadable file is counted as such; what it lacks needs no second mention.
+    let readable = || copies.iter().filter(|file| !file.unreadable);
+    // The same label twice is the same export sent twice: the better reading counts …
+    let read = readable().map(|file| file.read).max();
+    let records = match (read, declared.records) {
+        (Some(read), Some(expected)) if read != expected => {
+            Some(format!("{read} records read, the manifest says {expected}"))
+        }
+        _ => None,
+    };
+    // … and one copy of the right bytes is enough.
+    let measures: Option<Vec<String>> = readable()
+        .map(|file| file.measure.difference(&declared.measure))
+        .collect();
+    let measure = measures.and_then(|each| each.into_iter().next());
+    records.into_iter().chain(measure).collect()
 }
 
 /// For labels such as `attachments-0003-of-0007`: the members of each group that are not there.

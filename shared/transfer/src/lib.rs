@@ -15,6 +15,7 @@ pub mod timeline;
 mod completeness;
 mod counts;
 mod identity;
+mod measure;
 mod message;
 mod settlement;
 mod timestamp;
@@ -23,10 +24,11 @@ mod verdict;
 
 pub use clocks::{Clocks, IntakeClocks, WorkClocks};
 pub use completeness::{
-    Completeness, Evidence, ExportFacts, FileFacts, Manifest, ManifestError, evaluate,
+    Completeness, Declared, Evidence, ExportFacts, FileFacts, Manifest, ManifestError, evaluate,
 };
 pub use counts::Counts;
 pub use identity::{ChainId, TenantId, TransferId};
+pub use measure::{Digest, Measure};
 pub use message::{MESSAGE_MAX, clip};
 pub use settlement::{Answer, Form, Listing, Settlement};
 pub use timestamp::Timestamp;

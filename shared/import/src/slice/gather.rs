@@ -88,8 +88,8 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
                         return Ok(gathered);
                     }
                 }
-                Next::End(problem) => {
-                    gathered.ended = Some(Ended { problem });
+                Next::End(ended) => {
+                    gathered.ended = Some(ended);
                     if let Some((reading, offset)) = self.reader.resting_point() {
                         (gathered.reading, gathered.offset) = (Some(reading), offset);
                     }
@@ -107,7 +107,8 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             Ok(next) => Ok(next),
             // What was read before is still good.
             Err(ReadStop::Gone { reason }) => {
-                Ok(Next::End(Some(FileProblem::SourceGone { reason })))
+                let problem = FileProblem::SourceGone { reason };
+                Ok(Next::End(Ended::because(problem)))
             }
             Err(stop) => Err(stop.into()),
         }

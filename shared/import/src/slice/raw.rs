@@ -5,7 +5,7 @@
 //! it, and hands it over only where it differs.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use landfall_transfer::Counts;
+use landfall_transfer::{Counts, Measure};
 
 use super::{File, Ports, SliceOutcome, Stop, Target, look_back};
 use crate::checkpoint::{Checkpoint, Ended, RawProgress};
@@ -133,15 +133,17 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
         loop {
             let (bytes, last) = self.next().await?;
             self.progress.hash.update(&bytes);
-            let ended = if self.progress.compared.is_some() {
+            let has_ended = if self.progress.compared.is_some() {
                 self.compare(bytes.len() as u64, last).await?
             } else {
                 self.hand_over(bytes, last).await?
             };
-            if ended {
+            if has_ended {
+                let ended = self.checkpoint.ended.clone().unwrap_or_default();
                 return Ok(SliceOutcome::Finished {
                     counts: self.checkpoint.counts,
                     problem: None,
+                    measure: ended.measure,
                 });
             }
             if (self.out_of_time)() {
@@ -249,17 +251,19 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
             namespace: None,
             reason: bounded_reason(reason),
         };
-        self.end(end, counts, vec![rejection], None).await
+        self.end(end, counts, vec![rejection], hash).await
     }
 
-    /// The file has ended, regularly. `content_hash` is what the target has now.
+    /// The file has ended, regularly, at this byte. `hash` is that of the whole file, where it was read to its last byte.
     async fn end(
         &mut self,
         offset: u64,
         counts: Counts,
         rejections: Vec<Rejection>,
-        content_hash: Option<ContentHash>,
+        hash: Option<ContentHash>,
     ) -> Result<bool, Stop> {
+        // What the target has now.
+        let content_hash = hash.filter(|_| rejections.is_empty());
         self.finish(counts, true, content_hash).await?;
         if let Some(hash) = content_hash {
             let landed = Fingerprint::of(KEY, &hash);
@@ -278,7 +282,13 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
             offset,
             record_number: 1,
             counts,
-            ended: Some(Ended::default()),
+            ended: Some(Ended {
+                problem: None,
+                measure: Measure {
+                    bytes: hash.map(|_| offset),
+                    sha256: hash.map(Into::into),
+                },
+            }),
             ..Checkpoint::default()
         };
         self.write(Batch {
@@ -313,6 +323,7 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
         Ok(SliceOutcome::Finished {
             counts: Counts::default(),
             problem: Some(problem),
+            measure: Measure::default(),
         })
     }
 

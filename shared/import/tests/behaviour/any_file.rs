@@ -10,7 +10,7 @@ fn became(world: &World) -> impl PartialEq + std::fmt::Debug + use<> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let ended = runtime.block_on(world.finish());
+    let ended = runtime.block_on(world.finish_measured());
     (ended, world.landed(), world.records(), world.rejections())
 }
 

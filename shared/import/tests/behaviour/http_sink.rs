@@ -217,7 +217,10 @@ async fn slice(world: &World, sink: &HttpSink) -> SliceOutcome {
 
 async fn finish(world: &World, sink: &HttpSink) -> (Counts, Option<FileProblem>) {
     for _ in 0..20 {
-        if let SliceOutcome::Finished { counts, problem } = slice(world, sink).await {
+        if let SliceOutcome::Finished {
+            counts, problem, ..
+        } = slice(world, sink).await
+        {
             return (counts, problem);
         }
     }

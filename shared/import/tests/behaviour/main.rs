@@ -9,6 +9,7 @@ mod crash;
 mod files;
 mod http_sink;
 mod mapped;
+mod measured;
 mod raw;
 mod rerun;
 mod rows;

@@ -351,7 +351,7 @@ async fn a_declaration_that_would_hold_everything_ends_the_file_early_with_the_r
     );
     let again = world.slice().await.unwrap();
     assert!(
-        matches!(again, SliceOutcome::Finished { counts: again, problem: Some(_) } if again == counts)
+        matches!(again, SliceOutcome::Finished { counts: again, problem: Some(_), .. } if again == counts)
     );
 }
 

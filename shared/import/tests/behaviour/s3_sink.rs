@@ -221,7 +221,10 @@ async fn finish(
     bucket: &MemoryBucket,
 ) -> (Counts, Option<FileProblem>) {
     for _ in 0..100 {
-        if let SliceOutcome::Finished { counts, problem } = slice(world, transfer, bucket).await {
+        if let SliceOutcome::Finished {
+            counts, problem, ..
+        } = slice(world, transfer, bucket).await
+        {
             return (counts, problem);
         }
     }

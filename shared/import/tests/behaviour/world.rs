@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
-use landfall_import::declaration::{Mapping, OnMiss};
+use landfall_import::declaration::{Format, Mapping, OnMiss};
 use landfall_import::ports::{
     Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Finished, KeptMappings, Ledger,
     LedgerUnavailable, MAPPING_KEYS, MAPPING_PAGE, MappingPage, Mappings, MappingsError, Opened,
@@ -20,8 +20,8 @@ use landfall_import::ports::{
 };
 use landfall_import::segments::{KeptSegment, Segment, SegmentPage};
 use landfall_import::{
-    Checkpoint, ContentHash, Counts, File, FileProblem, Import, Limits, MappingCache, Ports,
-    SliceOutcome, Target, import_slice,
+    Checkpoint, ContentHash, Counts, File, FileProblem, Import, Limits, MappingCache, Measure,
+    Ports, SliceOutcome, Target, import_slice,
 };
 use tokio::sync::Notify;
 
@@ -55,6 +55,16 @@ pub(crate) struct Store {
     /// Bytes given away, over all connections.
     pub(crate) given: AtomicUsize,
     pub(crate) opened_at: Mutex<Vec<u64>>,
+}
+
+impl Store {
+    /// What the file measures.
+    pub(crate) fn measure(&self) -> Measure {
+        Measure {
+            bytes: Some(self.bytes.len() as u64),
+            sha256: Some(ContentHash::of(&self.bytes).into()),
+        }
+    }
 }
 
 impl Source for Store {
@@ -593,12 +603,28 @@ impl World {
         }
     }
 
-    /// Slices until the file is finished, whatever happens in between.
+    /// Slices until the file is finished, whatever happens in between. One that was read to its end is measured as it is.
     pub(crate) async fn finish(&self) -> (Counts, Option<FileProblem>) {
+        let (counts, problem, measure) = self.finish_measured().await;
+        let is_given_up = !self.ledger.stored.lock().unwrap().rejections.is_empty()
+            && self.import.format == Format::Raw;
+        if problem.is_none() && !is_given_up {
+            assert_eq!(measure, self.store.measure());
+        }
+        (counts, problem)
+    }
+
+    /// The same, with what the file measures, as far as that is known.
+    pub(crate) async fn finish_measured(&self) -> (Counts, Option<FileProblem>, Measure) {
         for _ in 0..10_000 {
-            if let Some(SliceOutcome::Finished { counts, problem }) = self.slice().await {
+            if let Some(SliceOutcome::Finished {
+                counts,
+                problem,
+                measure,
+            }) = self.slice().await
+            {
                 assert!(counts.balances());
-                return (counts, problem);
+                return (counts, problem, measure);
             }
         }
         panic!("the file doesn't end");

@@ -6,6 +6,7 @@ fn file(label: &str, read: u64) -> FileFacts {
         ended: true,
         unreadable: false,
         read,
+        measure: Measure::default(),
     }
 }
 
@@ -14,9 +15,41 @@ fn manifest(files: &[(&str, Option<u64>)]) -> Manifest {
         1,
         files
             .iter()
-            .map(|(label, records)| ((*label).to_owned(), *records)),
+            .map(|(label, records)| ((*label).to_owned(), counted_as(*records))),
     )
     .unwrap()
+}
+
+fn counted_as(records: Option<u64>) -> Declared {
+    Declared {
+        records,
+        ..Declared::default()
+    }
+}
+
+/// A length, and a digest of one digit, repeated.
+fn measure(bytes: u64, digit: char) -> Measure {
+    let digits: String = std::iter::repeat_n(digit, 64).collect();
+    Measure {
+        bytes: Some(bytes),
+        sha256: Digest::new(digits),
+    }
+}
+
+fn measured(file: FileFacts, bytes: u64, digit: char) -> FileFacts {
+    FileFacts {
+        measure: measure(bytes, digit),
+        ..file
+    }
+}
+
+/// Three records in seven bytes of the digest `a…`.
+fn manifest_of_a() -> Manifest {
+    let declared = Declared {
+        records: Some(3),
+        measure: measure(7, 'a'),
+    };
+    Manifest::new(1, [("a".to_owned(), declared)]).unwrap()
 }
 
 const QUIET: Option<Evidence> = Some(Evidence::FileList);
@@ -140,6 +173,122 @@ fn of_two_files_with_one_label_the_better_reading_counts() {
 }
 
 #[test]
+fn a_length_or_a_digest_that_differs_from_the_manifest_is_missing() {
+    for (file, said) in [
+        (
+            measured(file("a", 3), 6, 'b'),
+            "a: 6 bytes, the manifest says 7",
+        ),
+        (
+            measured(file("a", 3), 7, 'b'),
+            "a: SHA-256 bbbbbbbbbbbbbbbb…, the manifest says aaaaaaaaaaaaaaaa…",
+        ),
+        (
+            measured(file("a", 2), 6, 'b'),
+            "a: 2 records read, the manifest says 3, and 6 bytes, the manifest says 7",
+        ),
+    ] {
+        assert_eq!(
+            found(&[file], Some(&manifest_of_a()), None),
+            complete(Evidence::Manifest, &[said])
+        );
+    }
+    assert_eq!(
+        found(
+            &[measured(file("a", 3), 7, 'a')],
+            Some(&manifest_of_a()),
+            None
+        ),
+        complete(Evidence::Manifest, &[])
+    );
+}
+
+#[test]
+fn a_length_and_a_digest_that_nobody_knows_are_no_difference() {
+    let length_alone = FileFacts {
+        measure: Measure {
+            bytes: Some(7),
+            sha256: None,
+        },
+        ..file("a", 3)
+    };
+    for file in [file("a", 3), length_alone] {
+        assert_eq!(
+            found(&[file], Some(&manifest_of_a()), None),
+            complete(Evidence::Manifest, &[])
+        );
+    }
+    assert_eq!(
+        found(
+            &[measured(file("a", 3), 6, 'b')],
+            Some(&manifest(&[("a", Some(3))])),
+            None
+        ),
+        complete(Evidence::Manifest, &[])
+    );
+}
+
+#[test]
+fn of_two_files_with_one_label_one_of_the_right_bytes_is_enough() {
+    let (good, bad) = (
+        measured(file("a", 3), 7, 'a'),
+        measured(file("a", 3), 7, 'b'),
+    );
+    let unreadable = FileFacts {
+        unreadable: true,
+        ..good.clone()
+    };
+    for files in [[good.clone(), bad.clone()], [bad.clone(), good]] {
+        assert_eq!(
+            found(&files, Some(&manifest_of_a()), None),
+            complete(Evidence::Manifest, &[])
+        );
+    }
+    for files in [[bad.clone(), bad.clone()], [unreadable, bad]] {
+        assert_eq!(
+            found(&files, Some(&manifest_of_a()), None),
+            complete(
+                Evidence::Manifest,
+                &["a: SHA-256 bbbbbbbbbbbbbbbb…, the manifest says aaaaaaaaaaaaaaaa…"]
+            )
+        );
+    }
+}
+
+#[test]
+fn a_manifest_is_stored_as_its_versions_say() {
+    let counted_only = manifest(&[("a", Some(3)), ("b", None)]);
+    let with_measures = Manifest::new(
+        1,
+        [
+            ("b".to_owned(), counted_as(None)),
+            (
+                "a".to_owned(),
+                Declared {
+                    records: Some(3),
+                    measure: measure(7, 'a'),
+                },
+            ),
+        ],
+    )
+    .unwrap();
+    for (manifest, text) in [
+        (counted_only, r#"{"files":{"a":3,"b":null}}"#),
+        (
+            with_measures.clone(),
+            r#"{"files":{"a":3,"b":null},"measures":[{"bytes":7,"sha256":"aaaaaaaaaaaaaaaa"},{}]}"#,
+        ),
+        (
+            with_measures.without_digests(),
+            r#"{"files":{"a":3,"b":null},"measures":[{"bytes":7},{}]}"#,
+        ),
+    ] {
+        assert_eq!(serde_json::to_string(&manifest).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Manifest>(text).unwrap(), manifest);
+    }
+}
+
+#[test]
 fn counted_labels_block_completion_until_all_are_there() {
     let some = [
         file("issues-0001-of-0003.ndjson.gz", 1),
@@ -230,12 +379,17 @@ fn a_manifest_that_can_not_be_meant_is_refused() {
     let named = |labels: &[&str], version| {
         Manifest::new(
             version,
-            labels.iter().map(|label| ((*label).to_owned(), None)),
+            labels
+                .iter()
+                .map(|label| ((*label).to_owned(), Declared::default())),
         )
     };
     assert_eq!(named(&["a"], 2), Err(ManifestError::Version(2)));
     assert_eq!(named(&["a", "a"], 1), Err(ManifestError::DuplicateLabel));
-    let many = |number: usize| Manifest::new(1, (0..number).map(|file| (file.to_string(), None)));
+    let many = |number: usize| {
+        let files = (0..number).map(|file| (file.to_string(), Declared::default()));
+        Manifest::new(1, files)
+    };
     assert_eq!(many(10_001), Err(ManifestError::TooMany(10_001)));
     assert_eq!(many(10_000).unwrap().len(), 10_000);
     assert!(!many(1).unwrap().is_empty());

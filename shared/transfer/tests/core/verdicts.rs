@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use landfall_transfer::timeline::{Health, health};
-use landfall_transfer::{Cause, Clocks, Counts, Evidence, FileOutcome, Input, Manifest, Status};
+use landfall_transfer::{
+    Cause, Clocks, Counts, Declared, Evidence, FileOutcome, Input, Manifest, Status,
+};
 
 use crate::world::{File, START, World};
 
@@ -174,15 +176,19 @@ fn uploads(facts: Facts) -> Vec<File> {
 
 fn world(facts: Facts) -> World {
     let mut files = uploads(facts);
-    let mut named: Vec<(String, Option<u64>)> = files
+    let mut named: Vec<(String, Declared)> = files
         .iter()
         .map(|file| {
             let more = u64::from(facts.named == Named::OtherCounts);
-            (file.label.to_owned(), Some(file.counts.read + more))
+            let declared = Declared {
+                records: Some(file.counts.read + more),
+                ..Declared::default()
+            };
+            (file.label.to_owned(), declared)
         })
         .collect();
     if facts.named == Named::Absent {
-        named.push(("never-uploaded".to_owned(), None));
+        named.push(("never-uploaded".to_owned(), Declared::default()));
     }
     let manifest = (facts.named != Named::No).then(|| Manifest::new(1, named).unwrap());
     if manifest.is_some() {

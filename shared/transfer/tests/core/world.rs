@@ -167,6 +167,7 @@ impl World {
                 ended: file.ended,
                 unreadable: matches!(file.outcome, FileOutcome::Unreadable { .. }),
                 read: file.counts.read,
+                ..FileFacts::default()
             })
             .collect();
         let found = evaluate(&ExportFacts {

@@ -3,12 +3,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{join, join_all};
 use landfall_tracking::{
-    Claim, Claimed, Commit, Error, Exception, ExceptionOutcome, FileState, Item, Key, Landed,
-    Lease, NewFile, RecordKey, Recorded, RestartPoint, Returning, Store, Value, Write,
+    Claim, Claimed, Commit, Ending, Error, Exception, ExceptionOutcome, FileState, Item, Key,
+    Landed, Lease, NewFile, RecordKey, Recorded, RestartPoint, Returning, Store, Value, Write,
 };
 use landfall_transfer::timeline::{Taken, What};
 use landfall_transfer::{
-    Clocks, Counts, FileOutcome, FileTotals, Input, Manifest, Transfer, TransferId,
+    Clocks, Counts, Declared, Digest, FileOutcome, FileTotals, Input, Manifest, Measure, Transfer,
+    TransferId,
 };
 
 use super::{GRACE, LEASE, NOW, Subject, Timestamp, expires, id, instant, later, tenant, text};
@@ -86,8 +87,11 @@ fn claimed(claim: Claim) -> Claimed {
 }
 
 async fn end(store: &Store, lease: &Lease, counts: Counts) -> bool {
-    let (outcome, clocks) = (FileOutcome::Imported, Clocks::default());
-    let ended = store.end(lease, &outcome, counts, None, NOW, &clocks).await;
+    let (ending, clocks) = (
+        Ending::new(FileOutcome::Imported, counts),
+        Clocks::default(),
+    );
+    let ended = store.end(lease, &ending, NOW, &clocks).await;
     ended.unwrap().is_some()
 }
 
@@ -794,22 +798,60 @@ pub(super) async fn a_file_that_has_ended_is_nobodys_and_nothing_is_due_for_it(s
         },
         Clocks::default(),
     );
-    let ended = subject
-        .store
-        .end(&taken.lease, &outcome, applied(3), None, later(4), &clocks);
+    let ending = Ending::new(outcome.clone(), applied(3));
+    let ended = subject.store.end(&taken.lease, &ending, later(4), &clocks);
     let stored = ended.await.unwrap().unwrap();
     assert_eq!(stored.transfer, subject.transfer().await);
     let file = subject.file("k").await;
     assert_eq!((file.state, file.fence), (FileState::Ended, 1));
     assert_eq!((file.outcome, file.counts), (Some(outcome), applied(3)));
-    assert_eq!(file.manifest, None);
+    assert_eq!((file.manifest, file.measure), (None, Measure::default()));
     let row = subject.file_row("k").await;
     assert_eq!(row["ended_at"], instant(later(4)));
     assert_absent(
         &row,
-        &["lease_owner", "leased_until", "due_at", "due_shard"],
+        &[
+            "lease_owner",
+            "leased_until",
+            "due_at",
+            "due_shard",
+            "bytes",
+            "sha256",
+        ],
     );
     assert_eq!(subject.due_files(later(10_000)).await, [""; 0]);
+}
+
+/// A length that no number of 32 bits holds, and a digest.
+fn measure() -> Measure {
+    Measure {
+        bytes: Some(25_000_000_001),
+        sha256: Digest::new("0123456789abcdef".repeat(4)),
+    }
+}
+
+pub(super) async fn what_a_file_measures_is_kept_as_far_as_it_is_known(subject: &Subject) {
+    subject.open_transfer().await;
+    let length_alone = Measure {
+        sha256: None,
+        ..measure()
+    };
+    for (key, measure) in [("k", measure()), ("l", length_alone)] {
+        subject.announce(key).await;
+        let taken = subject.claimed(key, "a", NOW).await;
+        let ending = Ending {
+            measure: measure.clone(),
+            ..Ending::new(FileOutcome::Imported, applied(3))
+        };
+        let clocks = Clocks::default();
+        let ended = subject.store.end(&taken.lease, &ending, NOW, &clocks);
+        assert!(ended.await.unwrap().is_some());
+        assert_eq!(subject.file(key).await.measure, measure);
+        let row = subject.file_row(key).await;
+        assert_eq!(row["bytes"], Value::Number(25_000_000_001));
+        let sha256 = measure.sha256.map(|sha256| text(sha256.as_str()));
+        assert_eq!(row.get("sha256"), sha256.as_ref());
+    }
 }
 
 pub(super) async fn files_that_end_at_once_are_all_counted(subject: &Subject) {
@@ -831,20 +873,24 @@ pub(super) async fn files_that_end_at_once_are_all_counted(subject: &Subject) {
 pub(super) async fn a_manifest_is_kept_with_the_file_that_ended(subject: &Subject) {
     subject.prepare().await;
     let taken = subject.claimed("k", "a", NOW).await;
+    let declared = Declared {
+        records: Some(3),
+        measure: measure(),
+    };
     let manifest = Manifest::new(
         1,
-        vec![("a.ndjson".to_owned(), Some(3)), ("b".to_owned(), None)],
+        vec![
+            ("a.ndjson".to_owned(), declared),
+            ("b".to_owned(), Declared::default()),
+        ],
     )
     .unwrap();
-    let (outcome, clocks) = (FileOutcome::Imported, Clocks::default());
-    let ended = subject.store.end(
-        &taken.lease,
-        &outcome,
-        Counts::default(),
-        Some(&manifest),
-        NOW,
-        &clocks,
-    );
+    let ending = Ending {
+        manifest: Some(manifest.clone()),
+        ..Ending::new(FileOutcome::Imported, Counts::default())
+    };
+    let clocks = Clocks::default();
+    let ended = subject.store.end(&taken.lease, &ending, NOW, &clocks);
     assert!(ended.await.unwrap().is_some());
     assert_eq!(subject.file("k").await.manifest, Some(manifest));
 }

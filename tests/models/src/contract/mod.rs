@@ -80,6 +80,7 @@ checks! {
     a_file_ends_once_and_is_counted_once,
     a_file_that_has_ended_is_nobodys_and_nothing_is_due_for_it,
     files_that_end_at_once_are_all_counted,
+    what_a_file_measures_is_kept_as_far_as_it_is_known,
     a_manifest_is_kept_with_the_file_that_ended,
     a_transfer_that_changes_while_a_file_ends_keeps_its_change,
     a_worker_that_was_taken_over_ends_nothing,
