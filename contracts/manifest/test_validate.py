@@ -174,6 +174,33 @@ def test_labels_that_take_too_much_when_stored_are_a_problem():
     assert codes(checked(manifest(10_000))) == ["too-large-packed"]
 
 
+def test_digests_that_take_too_much_when_stored_are_noted():
+    def manifest(number, **measure):
+        digests = [hashlib.sha256(str(index).encode()).hexdigest() for index in range(number)]
+        files = [{"label": f"a-{digest[:36]}", "records": 2500, **measure, "sha256": digest[::-1]} for digest in digests]
+        return {"version": 1, "files": files}
+
+    assert codes(checked(manifest(5000, bytes=184_320))) == []
+    assert codes(checked(manifest(10_000, bytes=184_320))) == ["digests-too-large-packed"]
+    without = manifest(10_000, bytes=184_320)
+    for file in without["files"]:
+        del file["sha256"]
+    assert codes(checked(without)) == []
+
+
+def test_ten_thousand_counted_labels_are_stored_with_lengths_and_digests():
+    files = [
+        {
+            "label": f"issues-{index:05}-of-10000.ndjson.gz",
+            "records": 1000 + index * 7919 % 2003,
+            "bytes": index * 7919 % 1_000_003,
+            "sha256": hashlib.sha256(str(index).encode()).hexdigest(),
+        }
+        for index in range(1, 10_001)
+    ]
+    assert checked({"version": 1, "files": files}) == []
+
+
 @pytest.mark.parametrize("label", ["a", "ß", "ﬁ", "a/b", " a ", "\u0000"])
 def test_any_text_is_a_label(label):
     assert checked({"version": 1, "files": [{"label": label}]}) == []

@@ -28,6 +28,8 @@ VERSION = 1
 MANIFEST_BYTES = 4 * 1024 * 1024
 FILES_MAX = 10_000
 PACKED_BYTES = 300_000
+# Of a SHA-256: those that are compared.
+DIGITS_KEPT = 16
 LABEL_BYTES = 1024
 UNSIGNED_64_BIT_MAX = 2**64 - 1
 DESCRIPTION_CHARACTERS = 200
@@ -194,13 +196,20 @@ def check_manifest(content: bytes, manifest_label: str, findings: Findings) -> l
     check_unknown(document, ROOT_FIELDS, "", findings)
     declared = check_entries(document, manifest_label, findings)
     check_counted_labels(declared, findings)
-    packed = packed_size(declared)
+    packed = packed_size(declared, with_digests=False)
     if packed > PACKED_BYTES:
         findings.problem(
             "too-large-packed",
             "files",
             f"The manifest takes some {packed} bytes when it is stored, above the limit of {PACKED_BYTES}; "
             "export fewer, larger files, or under shorter labels.",
+        )
+    elif packed_size(declared, with_digests=True) > PACKED_BYTES:
+        findings.note(
+            "digests-too-large-packed",
+            "files",
+            f"The manifest would take more than {PACKED_BYTES} bytes when it is stored, so Landfall leaves its digests out and does "
+            "not compare them; export fewer, larger files, or under shorter labels.",
         )
     return declared
 
@@ -449,10 +458,18 @@ def is_count(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 19
 
 
-def packed_size(declared: list[Declared]) -> int:
+def packed_size(declared: list[Declared], with_digests: bool) -> int:
     """What the manifest takes when it is stored: what is compared later, packed with gzip."""
-    expected = {file.label: file.records for file in sorted(declared, key=lambda file: file.label)}
-    stored = json.dumps({"files": expected}, ensure_ascii=False, separators=(",", ":"))
+    ordered = sorted(declared, key=lambda file: file.label)
+    kept: dict[str, object] = {"files": {file.label: file.records for file in ordered}}
+    measures = []
+    for file in ordered:
+        digest = file.sha256[:DIGITS_KEPT] if file.sha256 and with_digests else None
+        measure = {"bytes": file.bytes, "sha256": digest}
+        measures.append({name: value for name, value in measure.items() if value is not None})
+    if any(measures):
+        kept["measures"] = measures
+    stored = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
     return len(gzip.compress(stored.encode("utf-8"), compresslevel=6))
 
 
