@@ -34,6 +34,45 @@ async fn a_migration_with_a_manifest_is_imported_and_settled_without_waiting() {
 }
 
 #[tokio::test]
+async fn a_file_of_another_length_or_digest_than_the_manifest_says_is_missing() {
+    let content = r#"[{"id":"1","author":"x"},{"id":"2","author":7}]"#;
+    let digest = "24566c4fb6301310c12f106c684ae7b0697bee37f1978f359c028d5f7db7dc3d";
+    let other = digest.replace('2', "0");
+    for (bytes, sha256, said) in [
+        (47, digest, None),
+        (48, digest, Some("b.json: 47 bytes, the manifest says 48")),
+        (
+            47,
+            &*other,
+            Some("b.json: SHA-256 24566c4fb6301310…, the manifest says 04566c4fb6301310…"),
+        ),
+    ] {
+        let world = World::start().await;
+        let manifest = format!(
+            r#"{{"version":1,"files":[{{"label":"b.json","records":2,"bytes":{bytes},"sha256":"{sha256}"}}]}}"#
+        );
+        world.begin(
+            "t",
+            &[
+                ("k-b", "b.json", content),
+                ("k-m", "export-manifest", &manifest),
+            ],
+        );
+        world.all_uploaded("t").await;
+        world.work().await;
+        let verdict = world.platform.verdict();
+        let status = if said.is_some() {
+            "INCOMPLETE"
+        } else {
+            "SUCCESS"
+        };
+        assert_eq!(verdict.status, status, "{}", verdict.message);
+        let said = said.unwrap_or_default();
+        assert!(verdict.message.contains(said), "{}", verdict.message);
+    }
+}
+
+#[tokio::test]
 async fn without_a_manifest_the_quiet_period_and_the_list_decide() {
     let world = World::start().await;
     world.begin("t", &[("k-a", "a.ndjson", &records(0..5))]);
