@@ -18,7 +18,7 @@ impl Sink for Pages {
                 let reason = "drafts stay on the server".to_owned();
                 return SinkOutcome::Rejected { reason };
             }
-            let place = (delivery.file.label.to_owned(), page.key.clone());
+            let place = (delivery.file.label.to_owned(), page.key.to_string());
             match stored.insert(place, text.to_string()) {
                 Some(before) if before == text => SinkOutcome::Unchanged,
                 _ => SinkOutcome::Applied,

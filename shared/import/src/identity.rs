@@ -1,10 +1,13 @@
 //! Who a record is (its key) and what it says (its content hash).
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 
 use crate::json::text;
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use landfall_transfer::Digest;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,6 +20,120 @@ pub const KEY_BYTES: usize = 1024;
 /// The longest reason of a rejection, in bytes.
 pub const REASON_BYTES: usize = 512;
 
+/// How many bytes of a key are kept in place: a hash in hexadecimal fits.
+const KEPT_IN_PLACE: usize = 64;
+
+/// A record's identity within chain and label: its natural key, or the hash of its source bytes in hexadecimal. It is used as a text.
+///
+/// There is one for each record, so a short one needs no memory of its own.
+#[derive(Clone)]
+pub struct Key(Kept);
+
+#[derive(Clone)]
+enum Kept {
+    Here {
+        length: u8,
+        bytes: [u8; KEPT_IN_PLACE],
+    },
+    Elsewhere(Box<str>),
+}
+
+impl From<&str> for Key {
+    fn from(text: &str) -> Self {
+        let mut bytes = [0; KEPT_IN_PLACE];
+        match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(here), Ok(length)) => {
+                here.copy_from_slice(text.as_bytes());
+                Self(Kept::Here { length, bytes })
+            }
+            _ => Self(Kept::Elsewhere(text.into())),
+        }
+    }
+}
+
+impl From<ContentHash> for Key {
+    fn from(hash: ContentHash) -> Self {
+        let mut bytes = [0; KEPT_IN_PLACE];
+        for (digits, byte) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(hash.0) {
+            *digits = [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+        }
+        Self(Kept::Here { length: 64, bytes })
+    }
+}
+
+impl Key {
+    fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Kept::Here { length, bytes } => &bytes[..usize::from(*length)],
+            Kept::Elsewhere(text) => text.as_bytes(),
+        }
+    }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.as_ref().to_owned()
+    }
+}
+
+impl Deref for Key {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(self.bytes()).expect("it is a copy of a text")
+    }
+}
+
+impl AsRef<str> for Key {
+    fn as_ref(&self) -> &str {
+        self
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bytes().cmp(other.bytes())
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&**self, formatter)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, formatter)
+    }
+}
+
 /// SHA-256 of a rewritten record. Shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentHash([u8; 32]);
@@ -24,9 +141,7 @@ pub struct ContentHash([u8; 32]);
 impl ContentHash {
     /// Hashes the bytes of a record.
     pub fn of(record: &[u8]) -> Self {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, record).as_ref());
-        Self(hash)
+        Self(sha2::Sha256::digest(record).into())
     }
 
     /// Takes a stored hash; `None` unless it has 32 bytes.
@@ -112,13 +227,13 @@ impl<'de> Deserialize<'de> for RunningHash {
 }
 
 /// The natural key of a record as text; `value` is the JSON that the declared pointer leads to. `Err` says why the record is rejected.
-pub(crate) fn natural_key(pointer: &str, value: Option<&str>) -> Result<String, String> {
+pub(crate) fn natural_key(pointer: &str, value: Option<&str>) -> Result<Key, String> {
     let json = value.unwrap_or("null");
     let key = match json.as_bytes().first() {
-        Some(b'"') => text(json).map(Cow::into_owned).ok_or_else(|| {
+        Some(b'"') => text(json).ok_or_else(|| {
             format!("the natural key at {pointer:?} is no text: half of a surrogate pair stands alone in it")
         })?,
-        Some(b'-' | b'0'..=b'9') => json.to_owned(),
+        Some(b'-' | b'0'..=b'9') => Cow::Borrowed(json),
         Some(b'n') => {
             return Err(format!("the record has no natural key at {pointer:?}"));
         }
@@ -130,7 +245,7 @@ pub(crate) fn natural_key(pointer: &str, value: Option<&str>) -> Result<String, 
     };
     match key.len() {
         0 => Err(format!("the natural key at {pointer:?} is empty")),
-        1..=KEY_BYTES => Ok(key),
+        1..=KEY_BYTES => Ok(Key::from(&*key)),
         _ => Err(format!(
             "the natural key at {pointer:?} is longer than {KEY_BYTES} bytes"
         )),
@@ -172,7 +287,7 @@ mod tests {
     #[test]
     fn a_string_or_a_number_is_a_natural_key_and_everything_else_a_reason() {
         fn of(value: Option<&str>) -> Result<String, String> {
-            natural_key("/id", value)
+            natural_key("/id", value).map(String::from)
         }
         assert_eq!(of(Some(r#""a b""#)).unwrap(), "a b");
         assert_eq!(of(Some(r#""a\u0020b""#)).unwrap(), "a b");
@@ -201,6 +316,26 @@ mod tests {
             of(Some(&long(KEY_BYTES + 1))).unwrap_err(),
             "the natural key at \"/id\" is longer than 1024 bytes"
         );
+    }
+
+    #[test]
+    fn a_key_is_its_text_however_long_it_is() {
+        for length in [
+            0,
+            1,
+            KEPT_IN_PLACE - 1,
+            KEPT_IN_PLACE,
+            KEPT_IN_PLACE + 1,
+            KEY_BYTES,
+        ] {
+            let text = "k".repeat(length);
+            let key = Key::from(&*text);
+            assert_eq!((&*key, key.to_string()), (&*text, text.clone()));
+            assert_eq!(key, key.clone());
+            assert!(length == 0 || key < Key::from("l") && key > Key::from(&text[1..]));
+        }
+        let hash = ContentHash::of(b"abc");
+        assert_eq!(Key::from(hash).to_string(), hash.to_string());
     }
 
     #[test]

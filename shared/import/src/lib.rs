@@ -28,7 +28,7 @@ mod slice;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use declaration::{Declaration, Import, Imports, Limits};
-pub use identity::ContentHash;
+pub use identity::{ContentHash, Key};
 pub use landfall_transfer::{Counts, Measure};
 pub use mapping::{MappingCache, UnreadableMappings, UsedMappings};
 pub use problem::FileProblem;

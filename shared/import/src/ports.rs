@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::checkpoint::Checkpoint;
-use crate::identity::ContentHash;
+use crate::identity::{ContentHash, Key};
 use crate::segments::{Segment, SegmentPage};
 use landfall_transfer::Counts;
 
@@ -266,7 +266,7 @@ pub struct Batch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Landed {
     /// The record's identity within chain and label: its natural key, or the hash of its source bytes. At most [`crate::identity::KEY_BYTES`].
-    pub key: String,
+    pub key: Key,
     /// Hash of the rewritten record.
     pub content_hash: ContentHash,
     /// The rewritten record.

@@ -184,6 +184,26 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
         self.open.as_ref().map(|file| file.compression)
     }
 
+    /// What comes next, where no more bytes are needed for it. So nearly every record is had without a future.
+    pub(crate) fn at_once(&mut self) -> Option<Next> {
+        let file = self.open.as_mut()?;
+        if let Some(ended) = &file.ended {
+            return Some(Next::End(ended.clone()));
+        }
+        Some(match file.cutter.cut()? {
+            Cut::Problem(problem) => {
+                let ended = Ended::because(problem);
+                file.ended = Some(ended.clone());
+                Next::End(ended)
+            }
+            Cut::Header { bytes } => {
+                file.take_columns(Columns::of_header(&bytes, self.options.csv));
+                Next::Moved
+            }
+            cut => Next::Cut(file.understood(cut, &self.options)),
+        })
+    }
+
     pub(crate) async fn next(&mut self) -> Result<Next, ReadStop> {
         if self.open.is_none() {
             self.open = Some(match self.resume {
@@ -191,23 +211,10 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
                 None => self.open_unknown().await?,
             });
         }
+        if let Some(next) = self.at_once() {
+            return Ok(next);
+        }
         let file = self.open.as_mut().expect("it was opened just now");
-        if let Some(ended) = &file.ended {
-            return Ok(Next::End(ended.clone()));
-        }
-        match file.cutter.cut() {
-            Some(Cut::Problem(problem)) => {
-                let ended = Ended::because(problem);
-                file.ended = Some(ended.clone());
-                return Ok(Next::End(ended));
-            }
-            Some(Cut::Header { bytes }) => {
-                file.take_columns(Columns::of_header(&bytes, self.options.csv));
-                return Ok(Next::Moved);
-            }
-            Some(cut) => return Ok(Next::Cut(file.understood(cut, &self.options))),
-            None => {}
-        }
         match file.decoder.step() {
             Step::Output(_) if file.decoder.position() > self.options.file_bytes => {
                 let max = self.options.file_bytes;

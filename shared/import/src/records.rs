@@ -321,9 +321,10 @@ impl Cutter {
                 }
             };
             let start = self.position;
-            let line = self.take(length);
-            let record = line.trim_ascii();
-            match record.len() {
+            let mut line = self.take(length);
+            line.truncate(line.trim_ascii_end().len());
+            line.advance(line.len() - line.trim_ascii_start().len());
+            match line.len() {
                 0 => {}
                 length if length > self.limit => {
                     return Some(Cut::TooLarge {
@@ -332,7 +333,7 @@ impl Cutter {
                 }
                 _ => {
                     return Some(Cut::Record {
-                        bytes: line.slice_ref(record),
+                        bytes: line,
                         span: self.span_from(start),
                     });
                 }

@@ -41,6 +41,11 @@ impl Fingerprint {
         }
     }
 
+    /// Differs only for keys that differ.
+    pub(crate) const fn key(&self) -> u32 {
+        self.key
+    }
+
     /// Fingerprints as they are stored.
     pub fn pack(fingerprints: &[Self]) -> Vec<u8> {
         let mut packed = Vec::with_capacity(fingerprints.len() * PACKED);

@@ -96,9 +96,9 @@ impl Ledger for CountingLedger {
     async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
         let mut last = self.last_key.lock().unwrap();
         for landed in &batch.landed {
-            assert!(landed.key > *last, "keys rise, so none lands twice");
+            assert!(*landed.key > **last, "keys rise, so none lands twice");
             assert_eq!(ContentHash::of(&landed.record), landed.content_hash);
-            last.clone_from(&landed.key);
+            *last = landed.key.to_string();
         }
         self.landed
             .fetch_add(batch.landed.len() as u64, Ordering::Relaxed);

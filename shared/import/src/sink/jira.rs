@@ -253,7 +253,7 @@ mod tests {
 
     fn landed(record: String) -> Landed {
         Landed {
-            key: record.clone(),
+            key: record.as_str().into(),
             content_hash: ContentHash::of(record.as_bytes()),
             record: record.into(),
         }

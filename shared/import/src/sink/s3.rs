@@ -434,7 +434,7 @@ fn lines(delivery: &Delivery<'_>) -> Result<Bytes, SinkError> {
     for landed in delivery.records {
         let record = &landed.record;
         lines.extend_from_slice(b"{\"key\":");
-        serde_json::to_writer(&mut lines, &landed.key).map_err(|error| SinkError::Refused {
+        serde_json::to_writer(&mut lines, &*landed.key).map_err(|error| SinkError::Refused {
             reason: format!("a key can't be written as JSON: {error}"),
         })?;
         let hash = landed.content_hash;
@@ -468,7 +468,7 @@ mod tests {
     fn each_record_is_a_line_whatever_white_space_it_has() {
         let record = Bytes::from_static(b"{\n \"a\":\r\n 1.10}");
         let landed = Landed {
-            key: "k\n\"1\"".to_owned(),
+            key: "k\n\"1\"".into(),
             content_hash: ContentHash::of(&record),
             record,
         };

@@ -70,10 +70,15 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             records_before: self.position.record_number,
             offset: self.position.offset,
             reading: self.position.reading,
+            cuts: Vec::with_capacity(self.job.limits.batch_records),
             ..Gathered::default()
         };
         loop {
-            match self.next().await? {
+            let next = match self.at_once() {
+                Some(next) => next,
+                None => self.next().await?,
+            };
+            match next {
                 Next::Cut(cut) if !gathered.has_room_for(&cut, self.job.limits) => {
                     self.carried = Some(cut);
                     return Ok(gathered);
@@ -99,10 +104,12 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
         }
     }
 
+    fn at_once(&mut self) -> Option<Next> {
+        let carried = self.carried.take().map(Next::Cut);
+        carried.or_else(|| self.reader.at_once())
+    }
+
     async fn next(&mut self) -> Result<Next, Stop> {
-        if let Some(cut) = self.carried.take() {
-            return Ok(Next::Cut(cut));
-        }
         match self.reader.next().await {
             Ok(next) => Ok(next),
             // What was read before is still good.

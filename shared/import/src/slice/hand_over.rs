@@ -182,6 +182,10 @@ impl Done {
         let mut outcomes = outcomes.unwrap_or_default().into_iter();
         let mut rejections = waiting.rejections;
         self.counts.unchanged += waiting.unchanged;
+        self.fingerprints.reserve(waiting.records.len());
+        if by_commit {
+            self.landed.reserve(waiting.records.len());
+        }
         for record in waiting.records {
             let outcome = outcomes.next().unwrap_or(SinkOutcome::Applied);
             let (kind, reason) = match outcome {
@@ -205,7 +209,7 @@ impl Done {
                 rejections.push(Rejection {
                     record_number,
                     kind,
-                    key: Some(record.landed.key.clone()),
+                    key: Some(record.landed.key.to_string()),
                     namespace: None,
                     reason: bounded_reason(reason.clone()),
                 });
@@ -245,7 +249,7 @@ impl Done {
                 self.counts.unchanged += 1;
             }
         }
-        self.fingerprints.push(record.landed.fingerprint());
+        self.fingerprints.push(record.fingerprint);
         if by_commit {
             self.landed.push(record.landed);
         }

@@ -173,11 +173,7 @@ impl MemoryLedger {
             |landed: &landfall_import::ports::Landed| landed.key.len() + landed.record.len();
         let bytes: usize = batch.landed.iter().map(landed_bytes).sum();
         assert!(bytes <= COMMIT_BYTES, "{bytes}");
-        let keys: HashSet<&str> = batch
-            .landed
-            .iter()
-            .map(|landed| landed.key.as_str())
-            .collect();
+        let keys: HashSet<&str> = batch.landed.iter().map(|landed| &*landed.key).collect();
         assert_eq!(keys.len(), batch.landed.len(), "each key once");
         for rejection in &batch.rejections {
             assert!(rejection.record_number > before.record_number);
@@ -187,10 +183,10 @@ impl MemoryLedger {
         stored.commits.push((batch.counts, batch.checkpoint.offset));
         stored.rejections.extend(batch.rejections);
         for landed in batch.landed {
-            stored.landed.push(landed.key.clone());
+            stored.landed.push(landed.key.to_string());
             stored
                 .target
-                .insert(landed.key, (landed.content_hash, landed.record));
+                .insert(landed.key.into(), (landed.content_hash, landed.record));
         }
     }
 
@@ -410,7 +406,7 @@ impl Sink for MemorySink {
         let keys: Vec<String> = delivery
             .records
             .iter()
-            .map(|record| record.key.clone())
+            .map(|record| record.key.to_string())
             .collect();
         assert!(!keys.is_empty());
         let identity = delivery.idempotency_key.clone();
