@@ -9,7 +9,7 @@ MUTANTS_VERSION := 27.1.0
 FUZZ_VERSION := 0.13.2
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run demo up down status logs sweep explain receipt twin token check test simulate fuzz mutants package
+.PHONY: help prepare run demo up down status logs sweep explain receipt twin token check test simulate big-file fuzz mutants package
 
 help: ## This list
 	@echo "make <target> [VARIABLE=value]"
@@ -17,6 +17,7 @@ help: ## This list
 	@echo "Variables: CLOUD_PORT=4566 (AWS), TWIN_PORT=9100 and STORE_PORT=9101 (the twin), CONFIG=path of your landfall.toml,"
 	@echo "           PYTHON=python3, TESTS=words that select end-to-end tests (pytest -k), TRANSFER=id and SITE=name (explain, receipt),"
 	@echo "           SEEDS=1000 and FROM=0 (simulate: how many seeds, and the first one),"
+	@echo "           SIZE=2G and RATE=5 (big-file: the file's size, and how many times faster time passes),"
 	@echo "           TARGET=name (fuzz: one target instead of all), SECONDS=60 (for all together), KEEP=1 (keep what was found)"
 
 run: prepare ## Deploy locally, show a migration and a failed one that is re-run, stay up until Ctrl-C
@@ -65,6 +66,9 @@ test: prepare ## All tests: unit, protocol, contract, end-to-end on the local cl
 
 simulate: ## Landfall in virtual time, everything going wrong: SEEDS=1000 of them, FROM=0; shows and keeps a failing one
 	@cargo run --locked --profile local -p landfall-simulation -- seeds --seeds $(or $(SEEDS),1000) --from $(or $(FROM),0)
+
+big-file: ## A file of SIZE=2G to an HTTP sink: URLs that expire, connections that are cut, a worker that is killed; prints what holds
+	@cargo run --locked --profile local -p landfall-big-file -- --size $(or $(SIZE),2G) $(if $(RATE),--rate $(RATE))
 
 fuzz: .local/tools/bin/cargo-fuzz ## Search for bytes that break a parser: SECONDS=60, TARGET=name of one (default: all share the time)
 	@PATH="$(CURDIR)/.local/tools/bin:$$PATH" $(PYTHON) fuzz/run.py $(TARGET) --seconds $(or $(SECONDS),60) $(if $(KEEP),--keep)
