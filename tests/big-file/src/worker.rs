@@ -134,6 +134,7 @@ async fn import(task: &Task) -> anyhow::Result<Counts> {
             SliceOutcome::Finished {
                 counts,
                 problem: None,
+                ..
             } => return Ok(counts),
             SliceOutcome::Finished {
                 problem: Some(problem),
