@@ -37,10 +37,17 @@ pub(crate) struct Governor {
 #[derive(Debug, Default)]
 struct Here {
     /// Told to this process, so that it counts at once and without the table.
-    /// By the process's monotonic time, which no wrong clock moves.
-    paused_until: Mutex<Duration>,
+    told: Mutex<Told>,
     /// One at a time takes calls from the lot, in order.
     hand: futures_util::lock::Mutex<Hand>,
+}
+
+/// The end of a pause, by two clocks: it is over as soon as one of them says so. The process's monotonic time stands still while Lambda
+/// freezes it, and a wall clock may be set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    monotonic: Duration,
+    wall: Timestamp,
 }
 
 #[derive(Debug)]
@@ -65,20 +72,17 @@ impl Default for Hand {
 impl Here {
     /// What is left of a pause that this process was told.
     fn pause(&self, clock: &Clock) -> Duration {
-        let until = *self
-            .paused_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        until.saturating_sub(clock.monotonic())
+        let until = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        until
+            .monotonic
+            .saturating_sub(clock.monotonic())
+            .min(until.wall.since(clock.now()))
     }
 
     fn pause_for(&self, rest: Duration, clock: &Clock) {
-        let until = clock.monotonic() + rest;
-        let mut paused = self
-            .paused_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *paused = (*paused).max(until);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.monotonic = told.monotonic.max(clock.monotonic() + rest);
+        told.wall = told.wall.max(clock.now() + rest);
     }
 }
 
