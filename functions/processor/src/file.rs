@@ -76,7 +76,12 @@ impl<K: Sink> Processor<K> {
         }
         let end = (start + configuration.work.slice).min(deadline - INVOCATION_MARGIN);
         let site = match self.lifecycle.site(&file.tenant).await {
-            Ok(site) => site.patient_until(end),
+            // Longer than the slice's own work: what it has read already it may still wait to look up, and commit.
+            Ok(site) => site.patient_until(
+                (end + self.retry_pause())
+                    .min(start + configuration.work.lease)
+                    .min(deadline - INVOCATION_MARGIN),
+            ),
             Err(error) => {
                 // Not the file's fault, so no delivery of its message is used up.
                 tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %error, "The file's site can't be called; it is tried again later.");
