@@ -573,7 +573,8 @@ impl Ledger for FileLedger<'_> {
     }
 
     async fn keep_mappings(&self, piece: KeptMappings) {
-        let place = format!("{:020}.{:04}", piece.offset, piece.number);
+        let fence = self.lease.fence();
+        let place = format!("{:020}.{fence:010}.{:06}", piece.offset, piece.number);
         let (store, now) = (self.lifecycle.store(), self.lifecycle.now());
         let outcome = store.keep_mappings(self.file, &place, piece.packed.into(), now);
         if let Err(error) = outcome.await {

@@ -240,9 +240,10 @@ pub struct RestartPoint {
 /// Some of the mappings that a transfer used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptMappings {
-    /// Where the file stood; with the number it names the piece within its file.
+    /// Where the file stood. With the fencing token, which a ledger knows, and the number it names the piece within its file, so that
+    /// none replaces another.
     pub offset: u64,
-    /// Number among the pieces of the same place, from 0.
+    /// Number among the pieces of a slice, from 0.
     pub number: usize,
     /// At most some 300 KB.
     pub packed: Bytes,

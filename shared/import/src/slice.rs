@@ -305,6 +305,7 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
         waiting: Waiting::default(),
         done: Done::default(),
         causes: Causes::default(),
+        pieces: 0,
         segment: Segment::default(),
     };
     let stop = match slice.run().await {
@@ -317,6 +318,9 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
     };
     if matches!(stop, Stop::Later { .. }) {
         slice.keep_restart_point(true).await;
+        if slice.job.ports.ledger.check_fence().await.is_ok() {
+            slice.keep_used_mappings(true).await;
+        }
         if slice.keep_segment().await.is_err() {
             return SliceOutcome::FenceLost;
         }
@@ -414,6 +418,8 @@ struct Slice<'a, S: Source, L, M, K, C> {
     done: Done,
     /// What records failed for of late.
     causes: Causes,
+    /// Pieces of used mappings that were kept.
+    pieces: usize,
     /// What is committed and no segment shows yet, with the ledger as the target.
     segment: Segment,
 }
@@ -422,6 +428,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
     async fn run(&mut self) -> Result<SliceOutcome, Stop> {
         let (file, ledger) = (self.job.file, self.job.ports.ledger);
         self.known = look_back(file, ledger, &self.checkpoint).await?;
+        let mut kept_up_to = self.checkpoint.record_number;
         loop {
             let (gathered, rewritten) = match self.next_batch().await {
                 Ok(batch) => batch,
@@ -467,8 +474,9 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             if ends {
                 self.keep_segment().await?;
             }
-            let is_committed = self.waiting.is_empty() && self.done.end.is_none();
-            if is_committed {
+            if ends || self.checkpoint.record_number > kept_up_to {
+                // A commit has just proved the fencing token and renewed the lease.
+                kept_up_to = self.checkpoint.record_number;
                 self.keep_used_mappings(ends).await;
             }
             if let Some(Ended { problem, measure }) = &self.checkpoint.ended {
@@ -478,7 +486,11 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
                     measure: measure.clone(),
                 });
             }
-            if is_committed {
+            let so_far = self.checkpoint.counts + self.done.counts;
+            if self.causes.too_many(file.import, so_far, false).is_some() {
+                // What the file ends with is what is committed.
+                self.hand_over().await?;
+                self.commit().await?;
                 let so_far = self.checkpoint.counts;
                 if let Some(problem) = self.causes.too_many(file.import, so_far, false) {
                     return Err(Stop::Problem(problem));
@@ -642,7 +654,9 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
     async fn keep_used_mappings(&mut self, last: bool) {
         let ports = self.job.ports;
         let pieces = ports.mapping_cache.take_used(last);
-        for (number, piece) in pieces.into_iter().enumerate() {
+        for piece in pieces {
+            let number = self.pieces;
+            self.pieces += 1;
             match piece.pack() {
                 Ok(packed) => {
                     let piece = KeptMappings {

@@ -7,7 +7,7 @@ use landfall_import::ports::MappingsError;
 use landfall_import::{Counts, FileProblem, MappingCache, SliceOutcome, UsedMappings};
 use landfall_transfer::Timestamp;
 
-use crate::world::{World, applied, interruption, numbered};
+use crate::world::{MemorySink, World, applied, interruption, numbered};
 
 const TEXT: &str = "{\"id\":1, \"user\": 7, \"n\": 1.10}\n{\"id\":2,\"user\":\"8\"}\n{\"id\":3,\"user\":9}\n{\"id\":4,\"user\":null}\n{\"id\":5}\n";
 
@@ -352,6 +352,21 @@ async fn a_declaration_that_would_hold_everything_ends_the_file_early_with_the_r
     let again = world.slice().await.unwrap();
     assert!(
         matches!(again, SliceOutcome::Finished { counts: again, problem: Some(_), .. } if again == counts)
+    );
+}
+
+#[tokio::test]
+async fn a_file_for_a_sink_of_which_everything_is_held_ends_as_early() {
+    let mut world = nobody_is_mapped(50_000, None);
+    world.sink = Some(MemorySink::default());
+    let (counts, problem) = world.finish().await;
+    assert_eq!((counts.read, counts.held), (1_080, 1_080));
+    assert!(
+        matches!(
+            problem,
+            Some(FileProblem::TooManyFailed { failed: 1_080, .. })
+        ),
+        "{problem:?}"
     );
 }
 
