@@ -55,14 +55,19 @@ impl From<ContentHash> for Key {
     fn from(hash: ContentHash) -> Self {
         let mut bytes = [0; KEPT_IN_PLACE];
         for (digits, byte) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(hash.0) {
-            *digits = [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+            // Arithmetic in the place of a table: the compiler does all digits together.
+            *digits = [byte >> 4, byte & 15].map(|digit| {
+                let above_nine = u8::from(digit > 9);
+                digit + b'0' + above_nine * (b'a' - b'9' - 1)
+            });
         }
         Self(Kept::Here { length: 64, bytes })
     }
 }
 
 impl Key {
-    fn bytes(&self) -> &[u8] {
+    /// Its bytes, without the look whether they are a text.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Kept::Here { length, bytes } => &bytes[..usize::from(*length)],
             Kept::Elsewhere(text) => text.as_bytes(),
@@ -70,9 +75,16 @@ impl Key {
     }
 }
 
+impl Key {
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+}
+
 impl From<Key> for String {
     fn from(key: Key) -> Self {
-        key.as_ref().to_owned()
+        str::to_owned(&key)
     }
 }
 
@@ -80,13 +92,19 @@ impl Deref for Key {
     type Target = str;
 
     fn deref(&self) -> &str {
-        std::str::from_utf8(self.bytes()).expect("it is a copy of a text")
+        std::str::from_utf8(self.as_bytes()).expect("it is a copy of a text")
     }
 }
 
 impl AsRef<str> for Key {
     fn as_ref(&self) -> &str {
         self
+    }
+}
+
+impl AsRef<[u8]> for Key {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 
@@ -98,7 +116,7 @@ impl Borrow<str> for Key {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes() == other.bytes()
+        self.as_bytes() == other.as_bytes()
     }
 }
 
@@ -112,7 +130,7 @@ impl PartialOrd for Key {
 
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.bytes().cmp(other.bytes())
+        self.as_bytes().cmp(other.as_bytes())
     }
 }
 

@@ -38,47 +38,64 @@ const PATTERN_BYTES: usize = 1_048_576;
 /// What the platform said of an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    CloudId(Arc<CloudId>),
+    CloudId(CloudId),
     Missing,
 }
 
 impl Answer {
-    fn cloud_id(&self) -> Option<&str> {
+    fn cloud_id(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::CloudId(cloud_id) => Some(&cloud_id.text),
+            Self::CloudId(cloud_id) => Some(cloud_id.text()),
             Self::Missing => None,
         }
     }
 }
 
-/// A cloud id, as text and ready to be written.
-#[derive(Debug, PartialEq, Eq)]
+/// A cloud id, ready to be written.
+#[derive(Clone, Debug)]
 pub(crate) struct CloudId {
-    text: String,
-    /// As a JSON string.
-    quoted: String,
-    /// Whether it can be written as a JSON number.
-    is_number: bool,
+    /// Ends with it as a JSON string. The cache has the key before it: tens of thousands are in use at once, and each is one look into memory.
+    within: Arc<str>,
+    starts_at: usize,
 }
 
 impl CloudId {
-    fn new(text: String) -> Self {
+    fn new(text: &str) -> Self {
         Self {
-            quoted: quoted(&text),
-            is_number: text.parse::<Number>().is_ok(),
-            text,
+            within: quoted(text).into(),
+            starts_at: 0,
         }
+    }
+
+    fn quoted(&self) -> &str {
+        &self.within[self.starts_at..]
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        json::text(self.quoted()).expect("it was written as a JSON string")
     }
 
     /// A number stays a number where the new id can be one.
     fn json(&self, was_number: bool) -> &str {
-        if was_number && self.is_number {
-            &self.text
+        let quoted = self.quoted();
+        let bare = &quoted[1..quoted.len() - 1];
+        // Most ids that are none show it at once.
+        let begins = bare.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        if was_number && begins && bare.parse::<Number>().is_ok() {
+            bare
         } else {
-            &self.quoted
+            quoted
         }
     }
 }
+
+impl PartialEq for CloudId {
+    fn eq(&self, other: &Self) -> bool {
+        self.quoted() == other.quoted()
+    }
+}
+
+impl Eq for CloudId {}
 
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
@@ -311,11 +328,11 @@ impl Rewrite<'_> {
         for place in places {
             let replaced = match self.decide(mapping, &text[place.clone()], answers.next())? {
                 New::Kept => continue,
-                New::CloudId(cloud_id) => &cloud_id.text,
-                New::Placeholder(placeholder) => placeholder,
+                New::CloudId(cloud_id) => cloud_id.text(),
+                New::Placeholder(placeholder) => Cow::Borrowed(placeholder),
             };
             new.push_str(&text[copied..place.start]);
-            new.push_str(replaced);
+            new.push_str(&replaced);
             copied = place.end;
         }
         if copied > 0 {

@@ -32,11 +32,11 @@ const PACKED: usize = 9;
 
 impl Fingerprint {
     /// The fingerprint of a record.
-    pub fn of(key: &str, content: &ContentHash) -> Self {
+    pub fn of(key: impl AsRef<[u8]>, content: &ContentHash) -> Self {
         let mut first = [0; 8];
         first[3..].copy_from_slice(&content.as_bytes()[..5]);
         Self {
-            key: crc32fast::hash(key.as_bytes()),
+            key: crc32fast::hash(key.as_ref()),
             content: u64::from_be_bytes(first),
         }
     }

@@ -1,6 +1,7 @@
 //! What is known of the platform's mappings, and for how long it is believed.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ const FINDS_BEFORE_LISTING: usize = 4;
 
 /// Remembers which ids have which cloud id, and which have none. One per transfer: server ids of two servers are not the same ids.
 ///
-/// Holds at most the given number of entries (and some 300 bytes for each); what was not asked for lately is forgotten first. A cloud id is
+/// Holds at most the given number of entries (and some 200 bytes for each); what was not asked for lately is forgotten first. A cloud id is
 /// believed for an hour, and that there is none for five minutes, by the time that [`MappingCache::now_is`] was told.
 #[derive(Debug)]
 pub struct MappingCache {
@@ -39,6 +40,7 @@ pub struct MappingCache {
 pub(super) struct State {
     entries: usize,
     now: Timestamp,
+    hash: RandomState,
     numbers: HashMap<String, usize>,
     young: Generation,
     old: Generation,
@@ -46,18 +48,69 @@ pub(super) struct State {
     used: Collected,
 }
 
-/// Answers by the number of their namespace, and by their key.
+/// Answers by the number of their namespace, and by the hash of their key.
 #[derive(Debug, Default)]
 struct Generation {
-    answers: Vec<HashMap<String, Believed>>,
+    answers: Vec<Answers>,
     entries: usize,
+}
+
+/// Small beside what it leads to, so that a look for an id is one into far memory. Of two keys with one hash one is remembered.
+type Answers = HashMap<u64, Believed, BuildHasherDefault<Hashed>>;
+
+/// The hash of what is a hash.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        unreachable!("a hash is a number, and not {} bytes", bytes.len())
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// An answer, and until when it is believed.
 #[derive(Clone, Debug)]
 struct Believed {
-    answer: Answer,
+    /// The key, and behind it the cloud id as a JSON string; nothing where there is none.
+    text: Arc<str>,
+    key_bytes: usize,
     until: Timestamp,
+}
+
+impl Believed {
+    fn new(key: &str, answer: &Answer, until: Timestamp) -> Self {
+        let quoted = match answer {
+            Answer::CloudId(cloud_id) => cloud_id.quoted(),
+            Answer::Missing => "",
+        };
+        Self {
+            text: [key, quoted].concat().into(),
+            key_bytes: key.len(),
+            until,
+        }
+    }
+
+    fn is_of(&self, key: &str, now: Timestamp) -> bool {
+        self.until > now && &self.text[..self.key_bytes] == key
+    }
+
+    fn answer(&self) -> Answer {
+        if self.text.len() == self.key_bytes {
+            return Answer::Missing;
+        }
+        Answer::CloudId(CloudId {
+            within: Arc::clone(&self.text),
+            starts_at: self.key_bytes,
+        })
+    }
 }
 
 /// What is known of a namespace beside single answers.
@@ -67,7 +120,7 @@ struct Namespace {
     /// Calls that looked for some of its keys, since it was listed or given up.
     finds: usize,
     /// All of its mappings, as they were listed.
-    listed: HashMap<String, Arc<CloudId>>,
+    listed: HashMap<String, CloudId>,
     /// Until when its mappings are as listed.
     found_until: Timestamp,
     /// Until when what is not listed has no mapping.
@@ -83,6 +136,7 @@ impl MappingCache {
             state: Mutex::new(State {
                 entries,
                 now: Timestamp::default(),
+                hash: RandomState::new(),
                 numbers: HashMap::new(),
                 young: Generation::default(),
                 old: Generation::default(),
@@ -132,56 +186,61 @@ impl State {
             name: namespace.to_owned(),
             ..Namespace::default()
         });
-        self.young.answers.push(HashMap::new());
-        self.old.answers.push(HashMap::new());
+        self.young.answers.push(Answers::default());
+        self.old.answers.push(Answers::default());
         number
     }
 
     /// What is known of a key, and still believed.
     pub(super) fn find(&mut self, namespace: usize, key: &str) -> Option<Answer> {
-        let now = self.now;
-        let young = self.young.answers.get(namespace)?.get(key);
-        if let Some(believed) = young.filter(|believed| believed.until > now) {
-            return Some(believed.answer.clone());
+        let (now, hash) = (self.now, self.hash.hash_one(key));
+        let is_it = |believed: &Believed| believed.is_of(key, now);
+        let young = self.young.answers.get(namespace)?.get(&hash);
+        if let Some(believed) = young.filter(|believed| is_it(believed)) {
+            return Some(believed.answer());
         }
-        if let Some((key, believed)) = self.old.take(namespace, key)
-            && believed.until > now
-        {
-            let answer = believed.answer.clone();
-            self.insert(namespace, key, believed);
+        if let Some(believed) = self.old.take(namespace, hash).filter(is_it) {
+            let answer = believed.answer();
+            self.insert(namespace, hash, believed);
             return Some(answer);
         }
-        let believed = self.namespaces.get(namespace)?.find(key, now)?;
-        let answer = believed.answer.clone();
-        self.use_first(namespace, key.to_owned(), believed);
-        Some(answer)
+        let (answer, until) = self.namespaces.get(namespace)?.find(key, now)?;
+        Some(self.use_first(namespace, key, &answer, until))
     }
 
     /// Remembers what the platform has just said of a key.
-    pub(super) fn learn(&mut self, namespace: usize, key: String, answer: Answer) {
-        let believed_for = match &answer {
+    pub(super) fn learn(&mut self, namespace: usize, key: &str, answer: &Answer) {
+        let believed_for = match answer {
             Answer::CloudId(_) => FOUND_BELIEVED_FOR,
             Answer::Missing => MISSING_BELIEVED_FOR,
         };
-        let until = self.now + believed_for;
-        self.use_first(namespace, key, Believed { answer, until });
+        self.use_first(namespace, key, answer, self.now + believed_for);
     }
 
-    /// An answer is used that was not remembered.
-    fn use_first(&mut self, namespace: usize, key: String, believed: Believed) {
+    /// An answer is used that was not remembered; returns it as it is remembered.
+    fn use_first(
+        &mut self,
+        namespace: usize,
+        key: &str,
+        answer: &Answer,
+        until: Timestamp,
+    ) -> Answer {
         if let Some(Namespace { name, .. }) = self.namespaces.get(namespace) {
-            self.used.add(name, &key, believed.answer.cloud_id());
+            self.used.add(name, key, answer.cloud_id().as_deref());
         }
-        self.insert(namespace, key, believed);
+        let believed = Believed::new(key, answer, until);
+        let answer = believed.answer();
+        self.insert(namespace, self.hash.hash_one(key), believed);
+        answer
     }
 
-    fn insert(&mut self, namespace: usize, key: String, believed: Believed) {
+    fn insert(&mut self, namespace: usize, hash: u64, believed: Believed) {
         if self.young.entries >= self.half() {
             let next = self.no_answers();
             self.old = std::mem::replace(&mut self.young, next);
         }
         if let Some(answers) = self.young.answers.get_mut(namespace) {
-            let known = answers.insert(key, believed);
+            let known = answers.insert(hash, believed);
             self.young.entries += usize::from(known.is_none());
         }
     }
@@ -193,7 +252,7 @@ impl State {
 
     fn no_answers(&self) -> Generation {
         Generation {
-            answers: self.namespaces.iter().map(|_| HashMap::new()).collect(),
+            answers: self.namespaces.iter().map(|_| Answers::default()).collect(),
             entries: 0,
         }
     }
@@ -229,7 +288,7 @@ impl State {
     }
 
     /// Keeps all mappings of a namespace; what is not among them has none.
-    pub(super) fn keep_listed(&mut self, number: usize, listed: HashMap<String, Arc<CloudId>>) {
+    pub(super) fn keep_listed(&mut self, number: usize, listed: HashMap<String, CloudId>) {
         let (found_until, missing_until) = (
             self.now + FOUND_BELIEVED_FOR,
             self.now + MISSING_BELIEVED_FOR,
@@ -264,20 +323,21 @@ impl State {
 }
 
 impl Generation {
-    fn take(&mut self, namespace: usize, key: &str) -> Option<(String, Believed)> {
-        let taken = self.answers.get_mut(namespace)?.remove_entry(key)?;
+    fn take(&mut self, namespace: usize, hash: u64) -> Option<Believed> {
+        let taken = self.answers.get_mut(namespace)?.remove(&hash)?;
         self.entries -= 1;
         Some(taken)
     }
 }
 
 impl Namespace {
-    fn find(&self, key: &str, now: Timestamp) -> Option<Believed> {
+    /// What the list says of a key, and until when that is believed.
+    fn find(&self, key: &str, now: Timestamp) -> Option<(Answer, Timestamp)> {
         let (answer, until) = match self.listed.get(key) {
-            Some(cloud_id) => (Answer::CloudId(Arc::clone(cloud_id)), self.found_until),
+            Some(cloud_id) => (Answer::CloudId(cloud_id.clone()), self.found_until),
             None => (Answer::Missing, self.missing_until),
         };
-        (until > now).then_some(Believed { answer, until })
+        (until > now).then_some((answer, until))
     }
 }
 
@@ -294,8 +354,8 @@ mod tests {
         (cache, number)
     }
 
-    fn cloud_id(text: &str) -> Arc<CloudId> {
-        Arc::new(CloudId::new(text.to_owned()))
+    fn cloud_id(text: &str) -> CloudId {
+        CloudId::new(text)
     }
 
     fn found(text: &str) -> Answer {
@@ -307,7 +367,7 @@ mod tests {
         let (cache, number) = cache(10);
         for key in 0..100 {
             let mut state = cache.lock();
-            state.learn(number, key.to_string(), Answer::Missing);
+            state.learn(number, &key.to_string(), &Answer::Missing);
             assert!(
                 state.find(number, "0").is_some(),
                 "asked for all the time, forgotten at {key}"
@@ -322,8 +382,8 @@ mod tests {
     #[test]
     fn a_miss_is_believed_for_less_long_than_a_cloud_id() {
         let (cache, number) = cache(10);
-        cache.lock().learn(number, "1".to_owned(), found("10"));
-        cache.lock().learn(number, "2".to_owned(), Answer::Missing);
+        cache.lock().learn(number, "1", &found("10"));
+        cache.lock().learn(number, "2", &Answer::Missing);
         let at = |after: Duration| {
             cache.now_is(START + after);
             let mut state = cache.lock();
@@ -345,10 +405,10 @@ mod tests {
     #[test]
     fn a_new_answer_replaces_one_that_is_not_believed_any_more_and_counts_once() {
         let (cache, number) = cache(10);
-        cache.lock().learn(number, "1".to_owned(), Answer::Missing);
+        cache.lock().learn(number, "1", &Answer::Missing);
         cache.now_is(START + MISSING_BELIEVED_FOR);
         assert_eq!(cache.lock().find(number, "1"), None);
-        cache.lock().learn(number, "1".to_owned(), found("10"));
+        cache.lock().learn(number, "1", &found("10"));
         assert_eq!(cache.lock().find(number, "1"), Some(found("10")));
         assert_eq!(cache.len(), 1);
     }
@@ -362,7 +422,7 @@ mod tests {
         ]);
         cache.lock().keep_listed(number, listed);
         let issues = cache.lock().number("jira:issue");
-        cache.lock().learn(issues, "7".to_owned(), found("70"));
+        cache.lock().learn(issues, "7", &found("70"));
         for key in ["1", "2", "1"] {
             cache.lock().find(number, key);
         }
@@ -381,7 +441,7 @@ mod tests {
         let groups = cache.lock().number("identity:group");
         assert_ne!(users, groups);
         assert_eq!(cache.lock().number("identity:user"), users);
-        cache.lock().learn(users, "1".to_owned(), found("10"));
+        cache.lock().learn(users, "1", &found("10"));
         assert_eq!(cache.lock().find(groups, "1"), None);
     }
 
@@ -389,7 +449,7 @@ mod tests {
     fn what_a_listed_namespace_lacks_is_missing_until_that_may_have_changed() {
         let (cache, number) = cache(10);
         let listed = HashMap::from([("1".to_owned(), cloud_id("10"))]);
-        cache.lock().learn(number, "1".to_owned(), Answer::Missing);
+        cache.lock().learn(number, "1", &Answer::Missing);
         cache.lock().keep_listed(number, listed);
         assert_eq!(cache.lock().find(number, "1"), Some(found("10")));
         assert_eq!(cache.lock().find(number, "2"), Some(Answer::Missing));
@@ -407,7 +467,9 @@ mod tests {
         let listed = (0..10).map(|id| (id.to_string(), cloud_id("x"))).collect();
         cache.lock().keep_listed(number, listed);
         for key in 0..100 {
-            cache.lock().learn(other, key.to_string(), Answer::Missing);
+            cache
+                .lock()
+                .learn(other, &key.to_string(), &Answer::Missing);
             assert!(cache.len() <= 20, "{}", cache.len());
         }
         for id in 0..10 {

@@ -1,7 +1,6 @@
 //! Looks the ids of a batch up: a hundred keys a call, or the whole namespace where that takes fewer calls.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use super::cache::MappingCache;
 use super::{Answer, CloudId, Id, Rewriter, keys};
@@ -43,10 +42,10 @@ impl Rewriter<'_> {
                 cache.found(number);
                 for (key, waiting) in asked {
                     let answer = found.remove(&key).map_or(Answer::Missing, |cloud_id| {
-                        Answer::CloudId(Arc::new(CloudId::new(cloud_id)))
+                        Answer::CloudId(CloudId::new(&cloud_id))
                     });
                     fill(&mut answers, &waiting, &answer);
-                    cache.learn(number, key, answer);
+                    cache.learn(number, &key, &answer);
                 }
             }
         }
@@ -126,9 +125,7 @@ async fn list<M: Mappings>(
             }
         };
         for (key, cloud_id) in page.items {
-            listed
-                .entry(key)
-                .or_insert_with(|| Arc::new(CloudId::new(cloud_id)));
+            listed.entry(key).or_insert_with(|| CloudId::new(&cloud_id));
         }
         if listed.len() > room {
             break;

@@ -50,10 +50,10 @@ impl Waiting {
     }
 
     /// Whether one of these records is waiting already: what becomes of it must be known first.
-    pub(super) fn has_any(&self, records: &[(u64, Landed)]) -> bool {
+    pub(super) fn has_any(&self, records: &[PreparedRecord]) -> bool {
         self.records.iter().any(|waiting| {
-            let key = &waiting.landed.key;
-            records.iter().any(|(_, landed)| landed.key == *key)
+            let is_it = |record: &PreparedRecord| record.landed.key == waiting.landed.key;
+            records.iter().any(is_it)
         })
     }
 
@@ -84,7 +84,12 @@ impl Waiting {
         }
         self.bytes += bytes(&prepared.records);
         self.rejection_bytes += rejection_bytes(&rejections);
-        self.records.extend(prepared.records);
+        if self.records.is_empty() {
+            // Nearly always: nothing is moved then.
+            self.records = prepared.records;
+        } else {
+            self.records.extend(prepared.records);
+        }
         self.rejections.extend(rejections);
         self.unchanged += prepared.known;
         self.end = Some((gathered.position(), gathered.ended.clone()));
@@ -189,12 +194,11 @@ impl Done {
         for record in waiting.records {
             let outcome = outcomes.next().unwrap_or(SinkOutcome::Applied);
             let (kind, reason) = match outcome {
-                SinkOutcome::Applied => {
-                    self.land(record, true, by_commit);
-                    continue;
-                }
-                SinkOutcome::Unchanged => {
-                    self.land(record, false, by_commit);
+                outcome @ (SinkOutcome::Applied | SinkOutcome::Unchanged) => {
+                    self.land(&record, outcome == SinkOutcome::Applied);
+                    if by_commit {
+                        self.landed.push(record.landed);
+                    }
                     continue;
                 }
                 SinkOutcome::Held { reason } => (RejectionKind::Held, reason),
@@ -236,7 +240,7 @@ impl Done {
     }
 
     /// Counts a record that is in the target, and those that follow it.
-    fn land(&mut self, record: PreparedRecord, applied: bool, by_commit: bool) {
+    fn land(&mut self, record: &PreparedRecord, applied: bool) {
         for changes in record
             .followers
             .iter()
@@ -250,8 +254,5 @@ impl Done {
             }
         }
         self.fingerprints.push(record.fingerprint);
-        if by_commit {
-            self.landed.push(record.landed);
-        }
     }
 }

@@ -25,8 +25,8 @@ const _: () = assert!(
 /// A batch whose ids are replaced.
 #[derive(Debug, Default)]
 pub(super) struct Rewritten {
-    /// Each record that is one, with its number.
-    pub(super) records: Vec<(u64, Landed)>,
+    /// Each record that is one, none with followers yet.
+    pub(super) records: Vec<PreparedRecord>,
     /// What is none, or misses a mapping.
     pub(super) rejections: Vec<Rejection>,
 }
@@ -84,7 +84,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
     /// Leaves out what the target has already, as far as segments tell, or the target's own rows where it is the ledger's.
     pub(super) async fn prepare(
         &self,
-        records: Vec<(u64, Landed)>,
+        records: Vec<PreparedRecord>,
         known: Option<&mut Known>,
     ) -> Result<Prepared, Stop> {
         let Some(known) = known else {
@@ -92,8 +92,9 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
         };
         let mut there: HashSet<(Key, ContentHash)> = HashSet::new();
         let mut asked = Vec::new();
-        for (_, landed) in &records {
-            if known.has(landed.fingerprint()) {
+        for record in &records {
+            let landed = &record.landed;
+            if known.has(record.fingerprint) {
                 there.insert((landed.key.clone(), landed.content_hash));
             } else {
                 asked.push(landed.key.to_string());
@@ -162,7 +163,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
         parsed: Vec<Parsed<'_>>,
         ids: &[Id<'_>],
         rejections: &mut Vec<Rejection>,
-    ) -> Result<Vec<(u64, Landed)>, Stop> {
+    ) -> Result<Vec<PreparedRecord>, Stop> {
         let (rewriter, ports) = (&self.rewriter, self.ports);
         let answers = rewriter
             .look_up(ports.mappings, ports.mapping_cache, ids)
@@ -198,14 +199,12 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
             let content_hash = hash
                 .filter(|_| record.as_ptr() == source.as_ptr())
                 .unwrap_or_else(|| ContentHash::of(&record));
-            rewritten.push((
-                number,
-                Landed {
-                    key,
-                    content_hash,
-                    record,
-                },
-            ));
+            let landed = Landed {
+                key,
+                content_hash,
+                record,
+            };
+            rewritten.push(PreparedRecord::new(number, landed));
         }
         Ok(rewritten)
     }
@@ -253,35 +252,25 @@ fn rejected(record_number: u64, key: Option<Key>, reason: String) -> Rejection {
 
 /// Leaves each key once, with its last content, as if the records had been applied one after the other.
 fn without_repetitions(
-    records: Vec<(u64, Landed)>,
+    mut records: Vec<PreparedRecord>,
     is_there: impl Fn(&Landed) -> bool,
 ) -> Prepared {
-    let mut prepared = Prepared {
-        records: Vec::with_capacity(records.len()),
-        ..Prepared::default()
-    };
-    let fingerprints = records.iter().map(|(_, landed)| landed.fingerprint());
-    let fingerprints: Vec<Fingerprint> = fingerprints.collect();
-    let records = records.into_iter().zip(&fingerprints);
-    if have_different_keys(&fingerprints) {
-        for ((number, landed), fingerprint) in records {
-            if is_there(&landed) {
-                prepared.known += 1;
-            } else {
-                let record = PreparedRecord::new(number, landed, *fingerprint);
-                prepared.records.push(record);
-            }
-        }
-        return prepared;
+    let read = records.len();
+    if have_different_keys(&records) {
+        records.retain(|record| !is_there(&record.landed));
+        return Prepared {
+            known: (read - records.len()) as u64,
+            records,
+        };
     }
-    let mut places: HashMap<Key, usize> = HashMap::with_capacity(fingerprints.len());
-    for ((number, landed), fingerprint) in records {
-        match places.get(&landed.key) {
-            Some(&place) => prepared.records[place].take_over(number, landed),
-            None if is_there(&landed) => prepared.known += 1,
+    let mut prepared = Prepared::default();
+    let mut places: HashMap<Key, usize> = HashMap::with_capacity(read);
+    for record in records {
+        match places.get(&record.landed.key) {
+            Some(&place) => prepared.records[place].take_over(record),
+            None if is_there(&record.landed) => prepared.known += 1,
             None => {
-                places.insert(landed.key.clone(), prepared.records.len());
-                let record = PreparedRecord::new(number, landed, *fingerprint);
+                places.insert(record.landed.key.clone(), prepared.records.len());
                 prepared.records.push(record);
             }
         }
@@ -290,47 +279,42 @@ fn without_repetitions(
 }
 
 /// Whether no two records have the same key, where their fingerprints tell: two that are taken for one cost a closer look.
-fn have_different_keys(fingerprints: &[Fingerprint]) -> bool {
-    let mut keys: Vec<u32> = fingerprints.iter().map(Fingerprint::key).collect();
+fn have_different_keys(records: &[PreparedRecord]) -> bool {
+    let keys = records.iter().map(|record| record.fingerprint.key());
+    let mut keys: Vec<u32> = keys.collect();
     keys.sort_unstable();
     keys.is_sorted_by(|one, other| one < other)
 }
 
-impl Landed {
-    pub(super) fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&self.key, &self.content_hash)
-    }
-}
-
 impl PreparedRecord {
-    const fn new(number: u64, landed: Landed, fingerprint: Fingerprint) -> Self {
+    fn new(number: u64, landed: Landed) -> Self {
         Self {
             number,
+            fingerprint: Fingerprint::of(&landed.key, &landed.content_hash),
             landed,
-            fingerprint,
             followers: Vec::new(),
         }
     }
 
     /// A later record with the same key.
-    fn take_over(&mut self, number: u64, landed: Landed) {
-        if self.landed.content_hash == landed.content_hash {
+    fn take_over(&mut self, later: Self) {
+        let identical = self.landed.content_hash == later.landed.content_hash;
+        if identical {
             self.followers.push(Follower {
-                number,
-                identical: true,
+                number: later.number,
+                identical,
             });
-        } else {
-            let replaced = std::mem::replace(&mut self.number, number);
-            for follower in &mut self.followers {
-                follower.identical = false;
-            }
-            self.followers.push(Follower {
-                number: replaced,
-                identical: false,
-            });
-            self.fingerprint = landed.fingerprint();
-            self.landed = landed;
+            return;
         }
+        for follower in &mut self.followers {
+            follower.identical = false;
+        }
+        self.followers.push(Follower {
+            number: self.number,
+            identical,
+        });
+        (self.number, self.fingerprint, self.landed) =
+            (later.number, later.fingerprint, later.landed);
     }
 }
 
@@ -338,16 +322,14 @@ impl PreparedRecord {
 mod tests {
     use super::*;
 
-    fn record(number: u64, key: &str, content: &'static str) -> (u64, Landed) {
+    fn record(number: u64, key: &str, content: &'static str) -> PreparedRecord {
         let record = Bytes::from_static(content.as_bytes());
-        (
-            number,
-            Landed {
-                key: key.into(),
-                content_hash: ContentHash::of(&record),
-                record,
-            },
-        )
+        let landed = Landed {
+            key: key.into(),
+            content_hash: ContentHash::of(&record),
+            record,
+        };
+        PreparedRecord::new(number, landed)
     }
 
     fn shown(prepared: &Prepared) -> Vec<String> {
