@@ -273,6 +273,23 @@ fn no_import_keeps_a_report_waiting() {
     assert_eq!(memory.sent.lock().unwrap().len(), 1);
 }
 
+#[test]
+fn a_worker_whose_clock_is_ahead_puts_nobody_off_longer_than_they_can_wait() {
+    for ahead in [6, 20, 60] {
+        let clock = Clock::manual(START);
+        let early = Clock::manual(START + Duration::from_secs(ahead));
+        let (memory, table) = (throttling(), TableModel::new(clock.clone()));
+        let wrong = worker(&memory, &table, &early);
+        let made = (0..40).map(|_| at_once(wrong.signed_url("key")));
+        assert!(made.take_while(Result::is_ok).count() >= 10);
+        let right = worker(&memory, &table, &clock);
+        assert!(
+            at_once(right.signed_url("key")).is_ok(),
+            "it is {ahead} s ahead"
+        );
+    }
+}
+
 /// No call to the table succeeds.
 #[derive(Debug)]
 struct Outage;
