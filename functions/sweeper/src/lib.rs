@@ -205,9 +205,8 @@ impl Sweeper {
                     summary.cut_short = true;
                     return summary;
                 }
-                let revived = summary.files_revived + summary.events_revived;
-                let patience = self.patience(revived);
-                for outcome in join_all(some.iter().map(|due| self.row(due, now, patience))).await {
+                let rows = some.iter().map(|due| self.row(due, now, &summary));
+                for outcome in join_all(rows).await {
                     summary.add(outcome);
                 }
                 if summary.failed > 0 && is_planted(SeededBug::FailedRowEndsTheSweep) {
@@ -221,7 +220,8 @@ impl Sweeper {
         }
     }
 
-    /// How long a row whose message is sent again is left alone, when so many of its partition were before it in this sweep.
+    /// How long a row whose message is sent again is left alone, when so many of its kind and its partition were before it in this sweep: files and
+    /// events have a queue each, and one's length says nothing about the other.
     ///
     /// Where many have to be revived, hardly any message was lost: they wait for workers, and each one more makes them wait
     /// longer. So the more there are, the later they are looked at again, and a backlog of days doesn't grow by itself. Half of
@@ -248,10 +248,10 @@ impl Sweeper {
         self.lifecycle.configuration().clocks.call_timeout * 2
     }
 
-    /// Does what is owed for one row. Failing is told and counted here: the next rows don't suffer from it.
-    async fn row(&self, due: &Due, now: Timestamp, patience: Duration) -> Swept {
+    /// Does what is owed for one row, `before` which so much was done. Failing is told and counted here: the next rows don't suffer from it.
+    async fn row(&self, due: &Due, now: Timestamp, before: &Summary) -> Swept {
         let mut due = due.clone();
-        match self.try_row(&mut due, now, patience).await {
+        match self.try_row(&mut due, now, before).await {
             Ok(swept) => swept,
             Err(Error::Tracking(landfall_tracking::Error::Unreadable { what, problem }))
                 if !is_planted(SeededBug::FailedRowEndsTheSweep) =>
@@ -275,18 +275,18 @@ impl Sweeper {
         &self,
         due: &mut Due,
         now: Timestamp,
-        patience: Duration,
+        before: &Summary,
     ) -> Result<Swept, Error> {
         let store = self.lifecycle.store();
         let item = store.due_item(due, now).await?;
         let hidden_until = match &item {
             DueItem::Gone => return Ok(Swept::Nothing),
             DueItem::Transfer(..) => now + self.claimed_for(),
-            DueItem::Event(_) => now + patience,
+            DueItem::Event(_) => now + self.patience(before.events_revived),
             DueItem::File(file) => file
                 .leased_until
                 .filter(|until| *until > now)
-                .unwrap_or(now + patience),
+                .unwrap_or_else(|| now + self.patience(before.files_revived)),
             DueItem::Tenant(_) => now + self.lifecycle.configuration().clocks.reconcile_interval,
         };
         if !store.postpone(due, hidden_until).await? {

@@ -54,7 +54,9 @@ impl Lifecycle {
         let store = store.acting_as(actor);
         // Work that has to wait for longer is given back, and comes again no sooner than after this.
         let patience = configuration.clocks.retry_pause;
-        let governor = Arc::new(Governor::new(store.clone(), clock.clone(), patience));
+        let outage_max = configuration.clocks.settle_retry_max;
+        let governor = Governor::new(store.clone(), clock.clone(), patience, outage_max);
+        let governor = Arc::new(governor);
         Self {
             store,
             imports,
@@ -279,8 +281,14 @@ impl Lifecycle {
         }
     }
 
+    /// The site of a transfer that is being settled.
+    async fn site_to_settle(&self, transfer: &Transfer) -> Result<Site, Error> {
+        let pressing = transfer.is_pressing(self.now(), &self.configuration.clocks);
+        Ok(self.site(&transfer.tenant).await?.pressing(pressing))
+    }
+
     async fn settle(&self, stored: &Stored) -> Result<Done, Error> {
-        let site = self.site(&stored.transfer.tenant).await?;
+        let site = self.site_to_settle(&stored.transfer).await?;
         // The attempt is written before it is made. Whoever loses this race leaves the sending to the other.
         let begun = if is_planted(SeededBug::AttemptNotWritten) {
             stored.clone()
@@ -319,7 +327,7 @@ impl Lifecycle {
 
     /// Looks whether the platform still has a transfer as active.
     async fn confirm(&self, transfer: &Transfer) -> Result<Done, Error> {
-        let site = self.site(&transfer.tenant).await?;
+        let site = self.site_to_settle(transfer).await?;
         let listed = match site.recent().await {
             Ok(recent) => listing(&recent, &transfer.id).0,
             Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),

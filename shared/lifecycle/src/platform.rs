@@ -48,6 +48,7 @@ pub struct Site {
     installed: bool,
     looked: Looked,
     patient_until: Timestamp,
+    pressing: bool,
 }
 
 impl Platform {
@@ -89,6 +90,7 @@ impl Platform {
             id: id.clone(),
             looked,
             patient_until: Timestamp::default(),
+            pressing: false,
             tenant: Tenant {
                 client_key: id.as_str().to_owned(),
                 base_url: self.hosts.admit_base(&tenant.base_url)?,
@@ -108,6 +110,12 @@ impl Site {
         }
     }
 
+    /// The same site for a settlement, which may be so late that it can't keep to a pause that the site asked for.
+    #[must_use]
+    pub(crate) fn pressing(self, pressing: bool) -> Self {
+        Self { pressing, ..self }
+    }
+
     /// The longest that the work on it should wait for the site now, and not be given back.
     pub fn patience(&self) -> Duration {
         self.governor.patience(self.patient_until)
@@ -122,12 +130,15 @@ impl Site {
         self.heard(call).await
     }
 
-    /// Makes a call at once, unless the site asked for a pause: then it is [`CallError::Throttled`] for the rest of it, and nothing was sent.
+    /// Makes a call at once, unless the site asked for a pause and nothing presses: then it is [`CallError::Throttled`] for the rest of it, and nothing
+    /// was sent.
     async fn at_once<T>(
         &self,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        self.governor.admit(&self.id, self.looked).await?;
+        if !self.pressing {
+            self.governor.admit(&self.id, self.looked).await?;
+        }
         self.heard(call).await
     }
 
@@ -136,8 +147,8 @@ impl Site {
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
         let called_at = self.governor.now();
-        let outcome = call.await;
-        if let Err(error) = &outcome {
+        let mut outcome = call.await;
+        if let Err(error) = &mut outcome {
             self.governor.heard(&self.id, called_at, error).await;
         }
         outcome

@@ -63,7 +63,7 @@ const LATE: Duration = Duration::from_secs(3);
 /// Added to every pause that a site asks for: what workers' clocks differ by.
 const MARGIN: Duration = Duration::from_millis(250);
 
-/// What workers' clocks can honestly differ by. A pause that begins later than this from now, or calls that are taken for longer than anybody waits, were
+/// What workers' clocks can honestly differ by. A pause that begins later than this from now, and calls that were taken later than this from now, were
 /// written by a clock that was wrong, and count for nothing: one worker's clock must not stop a site's work.
 const SKEW_MAX: Duration = Duration::from_secs(5);
 
@@ -184,13 +184,10 @@ impl Pace {
         patience: Duration,
         now: Timestamp,
     ) -> Result<Lot, Duration> {
+        self.forget_what_a_wrong_clock_took(now);
         let now_us = micros(now);
         let paused_until = self.paused_until(now);
         let saved_since = now_us.saturating_sub(span(SAVED_UP));
-        let queue_max = span(PATIENCE_MAX + LOT_SPAN + SKEW_MAX);
-        if self.taken_until_us > micros(now.max(paused_until)).saturating_add(queue_max) {
-            self.taken_until_us = now_us;
-        }
         let from_us = self
             .taken_until_us
             .max(saved_since)
@@ -224,6 +221,20 @@ impl Pace {
             calls,
             used: 0,
         })
+    }
+
+    /// Whoever took calls last, or made them void, says when that was by its own clock. One that is ahead takes them so far in the future that the others
+    /// would find no turn that they could wait for.
+    fn forget_what_a_wrong_clock_took(&mut self, now: Timestamp) {
+        let honest_until = now + SKEW_MAX;
+        if self.taken_at.max(self.refused_at) <= honest_until {
+            return;
+        }
+        self.taken_until_us = micros(now);
+        self.taken_at = self.taken_at.min(now);
+        if self.refused_at > honest_until {
+            self.refused_at = Timestamp::default();
+        }
     }
 
     /// Takes in that the site refused a call. One that was made before the last pause began belongs to the window which began it.

@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,16 @@ pub(crate) enum Confirmed {
     Open,
 }
 
+/// The moment at which something happens to a settlement.
+#[derive(Clone, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Timestamp,
+    /// The transfer's.
+    pub(crate) age: Duration,
+    /// While keeping to a pause that the site asked for would make the settlement come too late.
+    pub(crate) pressing: Range<Timestamp>,
+}
+
 impl Settlement {
     pub(crate) const fn new(verdict: Verdict, now: Timestamp) -> Self {
         Self {
@@ -148,14 +159,8 @@ impl Settlement {
         self.sending_until = Some(now + clocks.send_lease());
     }
 
-    pub(crate) fn answered(
-        &mut self,
-        answer: Answer,
-        now: Timestamp,
-        clocks: &Clocks,
-        age: Duration,
-        seed: u64,
-    ) {
+    pub(crate) fn answered(&mut self, answer: Answer, moment: &Moment, clocks: &Clocks, seed: u64) {
+        let now = moment.now;
         self.sending_until = None;
         match answer {
             Answer::Accepted => {
@@ -172,8 +177,7 @@ impl Settlement {
             }
             Answer::NotTaken { retry_after } | Answer::Unknown { retry_after } => {
                 self.may_have_arrived |= matches!(answer, Answer::Unknown { .. });
-                let pause = self.backoff(clocks, age, seed);
-                self.next_at = now + retry_after.map_or(pause, |asked| asked.max(pause));
+                self.next_at = self.again_at(retry_after, moment, clocks, seed);
             }
         }
     }
@@ -181,16 +185,16 @@ impl Settlement {
     pub(crate) fn looked(
         &mut self,
         listing: Listing,
-        now: Timestamp,
+        moment: &Moment,
         clocks: &Clocks,
-        age: Duration,
         seed: u64,
     ) -> Confirmed {
+        let now = moment.now;
         match (listing, self.accepted_at, self.suspect_at) {
             (Listing::Absent, Some(_), _) => Confirmed::Settled,
             (_, Some(_), _) if is_planted(SeededBug::AcceptedIsBelieved) => Confirmed::Settled,
             // Nobody can tell: the 200 is neither confirmed nor contradicted.
-            (Listing::Full, Some(_), _) => self.look_failed(None, now, clocks, age, seed),
+            (Listing::Full, Some(_), _) => self.look_failed(None, moment, clocks, seed),
             (Listing::Active, Some(accepted), _) => {
                 let deadline = accepted + clocks.settle_confirm_after;
                 if now < deadline {
@@ -210,7 +214,7 @@ impl Settlement {
             // Still active, or nobody can tell: then the 403 was about our credentials, and the same verdict is repeated.
             (Listing::Active | Listing::Full, None, _) => {
                 self.suspect_at = None;
-                self.next_at = now + self.backoff(clocks, age, seed);
+                self.next_at = now + self.backoff(clocks, moment.age, seed);
                 Confirmed::Open
             }
         }
@@ -220,11 +224,11 @@ impl Settlement {
     pub(crate) fn look_failed(
         &mut self,
         retry_after: Option<Duration>,
-        now: Timestamp,
+        moment: &Moment,
         clocks: &Clocks,
-        age: Duration,
         seed: u64,
     ) -> Confirmed {
+        let now = moment.now;
         // A sender whose lease ran out will not answer any more; one that is at it is left alone.
         if self.sending_until.is_some_and(|until| until <= now) {
             self.may_have_arrived = true;
@@ -232,12 +236,34 @@ impl Settlement {
         }
         // The platform ignores some percents although it answers 200 (PROTOCOL.md 2.6), so a 200 alone proves nothing; only when the
         // platform has given the transfer up by itself there is nothing left to prove.
-        if self.accepted_at.is_some() && age > platform::LIFE {
+        if self.accepted_at.is_some() && moment.age > platform::LIFE {
             return Confirmed::Settled;
         }
-        let pause = self.backoff(clocks, age, seed);
-        self.next_at = now + retry_after.map_or(pause, |asked| asked.max(pause));
+        self.next_at = self.again_at(retry_after, moment, clocks, seed);
         Confirmed::Open
+    }
+
+    /// When to try again, after a pause of our own and after the one that was asked for, but not too late. While it presses, a pause that was
+    /// asked for is no longer than our own may be.
+    fn again_at(
+        &self,
+        asked: Option<Duration>,
+        moment: &Moment,
+        clocks: &Clocks,
+        seed: u64,
+    ) -> Timestamp {
+        let Moment { now, age, pressing } = moment;
+        let pause = self.backoff(clocks, *age, seed);
+        let asked = asked.unwrap_or_default();
+        if pressing.contains(now) {
+            return *now + asked.min(clocks.settle_retry_max).max(pause);
+        }
+        let again = *now + asked.max(pause);
+        if *now < pressing.start {
+            again.min(pressing.start)
+        } else {
+            again
+        }
     }
 
     fn take_next_form(&mut self, now: Timestamp, clocks: &Clocks) {

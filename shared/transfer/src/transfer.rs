@@ -51,6 +51,10 @@ pub struct Transfer {
     pub absent_since: Option<Timestamp>,
     /// Nothing is asked of the platform before this, because it could not answer.
     pub held_back_until: Option<Timestamp>,
+    /// When the admin's cancellation was first seen, whatever we were about to do: from then on the platform waits no longer than
+    /// [`platform::CANCELLATION_GRACE`].
+    #[serde(default)]
+    pub cancelled_at: Option<Timestamp>,
 }
 
 /// Files in flight whose records a transfer's row tells; a Lambda account works on fewer at once.
@@ -108,6 +112,7 @@ impl Transfer {
             reconciled_at: now,
             absent_since: None,
             held_back_until: None,
+            cancelled_at: None,
         }
     }
 
@@ -196,7 +201,7 @@ impl Transfer {
                 self.exporter.completed_at.get_or_insert(now);
                 self.heard(now);
             }
-            Input::CancelRequested => self.stop(StopReason::Cancelled, now),
+            Input::CancelRequested => self.cancel(now, clocks),
             Input::Superseded { by } => self.stop(StopReason::Superseded { by }, now),
             Input::Stop(reason) => self.stop(reason, now),
             Input::PlatformSettled { status } => self.platform_settled(status, now),
@@ -229,9 +234,9 @@ impl Transfer {
                 }
             }
             Input::SettlementAnswered(answer) => {
-                let (age, seed) = (now.since(self.created_at), self.seed());
+                let (moment, seed) = (self.moment(now, clocks), self.seed());
                 if let Phase::Settling(settlement) = &mut self.phase {
-                    settlement.answered(answer, now, clocks, age, seed);
+                    settlement.answered(answer, &moment, clocks, seed);
                 }
             }
             Input::PlatformUnavailable { retry_after } => {

@@ -27,7 +27,7 @@ use landfall_simulation::cloud::{
 };
 use landfall_simulation::executor::{Executor, MachineTime, VirtualTime};
 use landfall_simulation::machine::{Ended, Fortune, Machine, Turn, invoke};
-use landfall_simulation::platform::{PlatformModel, Switches};
+use landfall_simulation::platform::{EndedBy, PlatformModel, Switches};
 use landfall_simulation::scene::sqs;
 use landfall_simulation::trace::Trace;
 use landfall_simulation::webhook;
@@ -51,8 +51,11 @@ struct Quota {
     window: Duration,
     /// Every so manieth refusal names no pause; 0 is none.
     silent_every: usize,
-    /// Refuses everything until then.
+    /// Refuses everything until then, and asks for pauses that are at most so long.
     closed_until: Timestamp,
+    longest: Duration,
+    /// Whether progress and the list of active transfers are part of it.
+    spares_settling: bool,
     current: (i64, u64),
     asked: Vec<Asked>,
 }
@@ -82,6 +85,8 @@ impl Quota {
             window,
             silent_every,
             closed_until: START,
+            longest: MINUTE,
+            spares_settling: false,
             current: (0, 0),
             asked: Vec::new(),
         }
@@ -91,7 +96,7 @@ impl Quota {
     fn take(&mut self, now: Timestamp) -> Result<(), Refusal> {
         if now < self.closed_until {
             return Err(Refusal {
-                retry_after: Some(self.closed_until.since(now).min(MINUTE)),
+                retry_after: Some(self.closed_until.since(now).min(self.longest)),
             });
         }
         let length = i64::try_from(self.window.as_millis()).unwrap();
@@ -129,10 +134,25 @@ struct Site {
 
 impl Site {
     async fn ask<T>(&self, call: BoxFuture<'_, Result<T, CallError>>) -> Result<T, CallError> {
+        self.ask_for(call, false).await
+    }
+
+    async fn ask_for<T>(
+        &self,
+        call: BoxFuture<'_, Result<T, CallError>>,
+        settling: bool,
+    ) -> Result<T, CallError> {
         let sent = self.time.now();
         self.time.sleep(self.latency / 2).await;
         let arrived = self.time.now();
-        let taken = lock(&self.quota).take(arrived);
+        let taken = {
+            let mut quota = lock(&self.quota);
+            if settling && quota.spares_settling {
+                Ok(())
+            } else {
+                quota.take(arrived)
+            }
+        };
         let answer = match taken {
             Ok(()) => call.await,
             Err(Refusal { retry_after }) => Err(CallError::Throttled { retry_after }),
@@ -157,15 +177,15 @@ impl Api for Site {
         transfer: &'call TransferId,
         progress: &'call Progress,
     ) -> BoxFuture<'call, Result<(), CallError>> {
-        self.ask(self.model.send_progress(tenant, transfer, progress))
-            .boxed()
+        let sent = self.model.send_progress(tenant, transfer, progress);
+        self.ask_for(sent, true).boxed()
     }
 
     fn recent<'call>(
         &'call self,
         tenant: &'call Tenant,
     ) -> BoxFuture<'call, Result<Recent, CallError>> {
-        self.ask(self.model.recent(tenant)).boxed()
+        self.ask_for(self.model.recent(tenant), true).boxed()
     }
 
     fn file_list<'call>(
@@ -320,6 +340,10 @@ impl World {
 
     /// The server app uploads a file, and its event is queued. No two records have an author in common, so each batch is a look-up.
     fn upload(&self, key: &str, records: usize) {
+        self.upload_of(TRANSFER, key, records);
+    }
+
+    fn upload_of(&self, transfer: &str, key: &str, records: usize) {
         let mut content = String::new();
         for number in 0..records {
             writeln!(
@@ -329,19 +353,17 @@ impl World {
             .unwrap();
         }
         let label = format!("{key}.ndjson");
-        self.cloud.platform.upload(TRANSFER, key, &label, content);
-        let uploaded = webhook::event(
-            "app-data-uploaded",
-            TENANT,
-            TRANSFER,
-            None,
-            START,
-            &json!({"s3Key": key, "label": label}),
-        );
+        self.cloud.platform.upload(transfer, key, &label, content);
+        let uploaded = json!({"s3Key": key, "label": label});
+        self.tell("app-data-uploaded", transfer, &uploaded);
+    }
+
+    fn tell(&self, kind: &str, transfer: &str, more: &serde_json::Value) {
+        let event = webhook::event(kind, TENANT, transfer, None, self.time.now(), more);
         let calm: Arc<dyn Weather> = Arc::new(Calm);
         let clock = Clock::of(Arc::new(MachineTime::new(self.time.clone())));
         let intake = self.cloud.intake(&calm, &clock);
-        let request = webhook::request(TENANT, &uploaded, self.time.now());
+        let request = webhook::request(TENANT, &event, self.time.now());
         let answer = intake.answer(&request).now_or_never().unwrap();
         assert_eq!(answer.status, 200);
     }
@@ -637,4 +659,43 @@ fn waiting_for_a_site_is_no_attempt_however_often_it_is_waited_for() {
     let quota = lock(&world.quota);
     let refused = quota.asked.iter().filter(|asked| asked.refused).count();
     assert!((30..60).contains(&refused), "once a minute: {refused}");
+}
+
+#[test]
+fn a_cancelled_transfer_is_settled_in_time_on_a_site_that_asks_for_an_hour_again_and_again() {
+    let mut quota = Quota::new(1_000, MINUTE, 0);
+    quota.closed_until = START + Duration::from_hours(6);
+    quota.longest = Duration::from_hours(1);
+    quota.spares_settling = true;
+    let world = World::new(quota, QUICK, Steady::new(Duration::ZERO, 0, 0));
+    let platform = &world.cloud.platform;
+    platform.begin(TENANT, "other", None);
+    world.upload("f", 40);
+    for file in 0..4 {
+        world.upload_of("other", &format!("o{file}"), 40);
+    }
+    let cancelled_at = START + 30 * MINUTE;
+    let mut cancelled = false;
+    world.run(4, Duration::from_hours(3), |world| {
+        platform.enforce();
+        if !cancelled && world.time.now() >= cancelled_at {
+            cancelled = true;
+            platform.cancel(TRANSFER);
+            world.tell("transfer-cancellation-requested", TRANSFER, &json!({}));
+        }
+        false
+    });
+    let ended = platform.transfer(TRANSFER).unwrap().ended.unwrap();
+    assert_eq!(ended.by, EndedBy::App, "{ended:?}");
+    let settle_by = cancelled_at + 45 * MINUTE;
+    assert!(ended.at >= settle_by, "it kept to the pause: {ended:?}");
+    // Within a pause that somebody was told nobody called, but for what settled and looked.
+    let quota = lock(&world.quota);
+    let within = |call: &&Asked| {
+        let mut told = quota.asked.iter().filter(|by| by.told < call.sent);
+        told.any(|by| call.sent < by.told + by.retry_after.unwrap_or_default())
+    };
+    let within: Vec<Timestamp> = quota.asked.iter().filter(within).map(|a| a.sent).collect();
+    assert!((1..=4).contains(&within.len()), "{within:?}");
+    assert!(within.iter().all(|sent| *sent >= settle_by), "{within:?}");
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use landfall_tracking::{Claim, NewFile};
+use landfall_tracking::{Claim, EventRow, NewFile};
 use landfall_transfer::{Clocks, TransferId};
 use serde_json::json;
 
@@ -61,6 +61,32 @@ async fn what_may_be_lost_is_revived_at_its_usual_pace_and_a_long_line_is_hardly
     assert!((20 * 25..=20 * 30).contains(&few), "{few}");
     let many = added_in_an_hour(240).await;
     assert!((240..=240 * 20).contains(&many), "{many}");
+}
+
+#[tokio::test]
+async fn a_long_line_of_files_keeps_no_event_waiting_whose_message_was_lost() {
+    let world = World::start().await;
+    for number in 0..240 {
+        announce(&world, &format!("k-{number}"), "a.ndjson").await;
+    }
+    world.clock.advance(MINUTE);
+    // Behind the files, in each partition of the index.
+    for number in 0..20 {
+        let event = EventRow {
+            tenant: tenant(),
+            transfer: Some(TransferId::new("t")),
+            message_id: format!("m-{number}"),
+            event_type: "listener-triggered".to_owned(),
+            body: json!({ "eventType": "listener-triggered", "transferId": "t" }).to_string(),
+            received_at: world.clock.now(),
+        };
+        world.store.record_event(&event, 2 * MINUTE).await.unwrap();
+    }
+    for _ in 0..5 {
+        world.clock.advance(2 * MINUTE);
+        world.sweep().await;
+        assert_eq!(world.queues.take("events").len(), 20);
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub(crate) struct Governor {
     clock: Clock,
     /// The longest wait within a call: a longer one is left to whoever gives the work back.
     patience: Duration,
+    /// The longest pause that counts of those which come with a 5xx.
+    outage_max: Duration,
     sites: Mutex<HashMap<TenantId, Arc<Here>>>,
 }
 
@@ -94,11 +96,17 @@ pub(crate) struct Looked {
 }
 
 impl Governor {
-    pub(crate) fn new(store: Store, clock: Clock, patience: Duration) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        clock: Clock,
+        patience: Duration,
+        outage_max: Duration,
+    ) -> Self {
         Self {
             store,
             clock,
             patience: patience.min(PATIENCE_MAX),
+            outage_max,
             sites: Mutex::default(),
         }
     }
@@ -215,7 +223,22 @@ impl Governor {
     }
 
     /// Takes in how a call ended. A pause that it was told counts here at once, and for everybody as soon as it is written.
-    pub(crate) async fn heard(&self, tenant: &TenantId, called_at: Timestamp, error: &CallError) {
+    ///
+    /// A 429 asks for its pause. With a 5xx a machine that is in trouble guesses how long that will last: such a pause is cut, in the error as well, for
+    /// whoever looks for cancellations and files that got lost must not look away for an hour.
+    pub(crate) async fn heard(
+        &self,
+        tenant: &TenantId,
+        called_at: Timestamp,
+        error: &mut CallError,
+    ) {
+        if let CallError::Server {
+            retry_after: Some(guessed),
+            ..
+        } = error
+        {
+            *guessed = (*guessed).min(self.outage_max);
+        }
         let (too_many, retry_after) = match error {
             CallError::Throttled { retry_after } => (true, *retry_after),
             CallError::Server { retry_after, .. } if retry_after.is_some() => (false, *retry_after),

@@ -109,10 +109,13 @@ fn site(answer: Result<(), CallError>, installed: bool) -> (Arc<Memory>, Site) {
 
 const START: Timestamp = Timestamp::from_millis(1_763_769_600_000);
 
+const OUTAGE_MAX: Duration = Duration::from_mins(5);
+
 /// A site as a worker has it that shares nothing with others but the table.
 fn worker(memory: &Arc<Memory>, table: &TableModel, clock: &Clock) -> Site {
     let store = Store::new(Arc::new(table.clone()), clock.clone());
-    let governor = Governor::new(store, clock.clone(), Duration::from_secs(10));
+    let patience = Duration::from_secs(10);
+    let governor = Governor::new(store, clock.clone(), patience, OUTAGE_MAX);
     let id = TenantId::new("tenant");
     Site {
         api: Arc::<Memory>::clone(memory),
@@ -126,6 +129,7 @@ fn worker(memory: &Arc<Memory>, table: &TableModel, clock: &Clock) -> Site {
         },
         installed: true,
         patient_until: Timestamp::default(),
+        pressing: false,
     }
 }
 
@@ -271,6 +275,78 @@ fn no_import_keeps_a_report_waiting() {
     assert!((10..200).contains(&made), "{made} calls at once");
     assert_eq!(report(&site), Ok(()));
     assert_eq!(memory.sent.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_worker_whose_clock_is_ahead_puts_nobody_off_longer_than_they_can_wait() {
+    for ahead in [6, 20, 60] {
+        let clock = Clock::manual(START);
+        let early = Clock::manual(START + Duration::from_secs(ahead));
+        let (memory, table) = (throttling(), TableModel::new(clock.clone()));
+        let wrong = worker(&memory, &table, &early);
+        let made = (0..40).map(|_| at_once(wrong.signed_url("key")));
+        assert!(made.take_while(Result::is_ok).count() >= 10);
+        let right = worker(&memory, &table, &clock);
+        assert!(
+            at_once(right.signed_url("key")).is_ok(),
+            "it is {ahead} s ahead"
+        );
+    }
+}
+
+#[test]
+fn only_a_settlement_that_presses_is_sent_within_a_pause() {
+    let clock = Clock::manual(START);
+    let (memory, table) = (throttling(), TableModel::new(clock.clone()));
+    assert_eq!(asked_to_wait(report(&worker(&memory, &table, &clock))), 30);
+    let verdict = Verdict {
+        status: Status::Failed,
+        cause: Cause::Cancelled,
+        message: String::new(),
+        decided_at: START,
+    };
+    for pressing in [false, true] {
+        let site = worker(&memory, &table, &clock).pressing(pressing);
+        let answer = at_once(site.settle(&TransferId::new("t"), &verdict, None));
+        assert!(matches!(answer, Ok(Answer::NotTaken { .. })), "{answer:?}");
+        let sent = memory.sent.lock().unwrap().len();
+        assert_eq!(sent, 1 + usize::from(pressing));
+    }
+    // Whatever presses, its answer is everybody's.
+    clock.advance(Duration::from_secs(29));
+    let site = worker(&memory, &table, &clock).pressing(true);
+    assert!(at_once(site.settle(&TransferId::new("t"), &verdict, None)).is_ok());
+    clock.advance(Duration::from_secs(5));
+    assert!(asked_to_wait(report(&worker(&memory, &table, &clock))) >= 24);
+}
+
+#[test]
+fn what_a_503_guesses_stops_nobody_longer_than_five_minutes_and_what_a_429_asks_for_does() {
+    let hour = Some(Duration::from_hours(1));
+    let unavailable = CallError::Server {
+        status: 503,
+        retry_after: hour,
+    };
+    for (answer, kept_for) in [
+        (unavailable, OUTAGE_MAX),
+        (
+            CallError::Throttled { retry_after: hour },
+            Duration::from_hours(1),
+        ),
+    ] {
+        let clock = Clock::manual(START);
+        let (_, told) = site(Err(answer), true);
+        let (memory, table) = (site(Ok(()), true).0, TableModel::new(clock.clone()));
+        let told = Site {
+            governor: worker(&memory, &table, &clock).governor,
+            ..told
+        };
+        assert_eq!(report(&told).unwrap_err().retry_after(), Some(kept_for));
+        let other = worker(&memory, &table, &clock);
+        assert!(asked_to_wait(report(&other)) >= kept_for.as_secs());
+        clock.advance(kept_for + Duration::from_secs(1));
+        assert_eq!(report(&worker(&memory, &table, &clock)), Ok(()));
+    }
 }
 
 /// No call to the table succeeds.

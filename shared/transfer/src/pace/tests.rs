@@ -162,6 +162,59 @@ fn a_worker_whose_clock_is_an_hour_ahead_stops_nobody() {
     assert_eq!(pace.paused_until(at(200)), at(5_450));
 }
 
+/// Two workers that have something to ask all the time for a minute, the other's clock so far ahead. How many calls each of them made, and how
+/// often the first one was told that its turn is further away than it can wait.
+fn beside_a_clock_ahead(ahead: u64) -> ([u64; 2], u64) {
+    let mut pace = Pace::new(START);
+    let mut lots: [Option<Lot>; 2] = [None, None];
+    let (mut calls, mut turned_away) = ([0; 2], 0);
+    for now in (0..60_000).step_by(10) {
+        for (worker, clock) in [at(now), at(now + ahead)].into_iter().enumerate() {
+            let lot = &mut lots[worker];
+            if lot
+                .as_ref()
+                .and_then(|lot| lot.next_call(&pace, clock))
+                .is_none()
+            {
+                let taken = pace.take(LOT_MAX, seconds(10), clock);
+                turned_away += u64::from(worker == 0 && taken.is_err());
+                *lot = taken.ok();
+            }
+            if let Some(lot) = lot
+                && lot.next_call(&pace, clock).is_some_and(|at| at <= clock)
+            {
+                lot.use_one();
+                calls[worker] += 1;
+            }
+        }
+    }
+    (calls, turned_away)
+}
+
+#[test]
+fn a_worker_whose_clock_is_ahead_keeps_none_from_their_turn_however_far_it_is() {
+    for ahead in [
+        0, 2_000, 5_000, 6_000, 9_000, 14_000, 30_000, 67_000, 600_000,
+    ] {
+        let ([calls, _], turned_away) = beside_a_clock_ahead(ahead);
+        assert_eq!(turned_away, 0, "{ahead} ms ahead");
+        assert!(calls >= 150, "{calls} calls beside {ahead} ms ahead");
+    }
+}
+
+#[test]
+fn calls_that_a_clock_far_ahead_took_count_for_nothing_and_later_ones_keep_their_distance() {
+    let mut pace = Pace::new(START);
+    let ahead = at(20_000);
+    pace.take(4, PATIENT, ahead).unwrap();
+    pace.refused(too_many(Some(seconds(5)), ahead), ahead);
+    let first = pace.take(4, Duration::ZERO, START).unwrap();
+    assert_eq!(first.next_call(&pace, START), Some(START));
+    let second = pace.take(4, PATIENT, START).unwrap();
+    let behind = second.next_call(&pace, START).unwrap();
+    assert!(behind > at(300) && behind <= at(400), "{behind:?}");
+}
+
 #[test]
 fn a_pace_that_nobody_waits_for_does_not_grow() {
     let mut pace = Pace::new(START);

@@ -8,6 +8,18 @@ use crate::timestamp::Timestamp;
 use crate::verdict::{Status, Verdict};
 
 impl Transfer {
+    pub(super) fn cancel(&mut self, now: Timestamp, clocks: &Clocks) {
+        self.stop(StopReason::Cancelled, now);
+        if self.cancelled_at.is_none() {
+            self.cancelled_at = Some(now);
+            let moment = self.moment(now, clocks);
+            // A verdict that is on its way may be waiting for a pause that is now too long.
+            if let Phase::Settling(settlement) = &mut self.phase {
+                settlement.next_at = settlement.next_at.min(moment.pressing.start);
+            }
+        }
+    }
+
     pub(super) fn stop(&mut self, reason: StopReason, now: Timestamp) {
         let stronger = matches!(
             reason,
@@ -90,7 +102,7 @@ impl Transfer {
     }
 
     pub(super) fn listed(&mut self, listing: Listing, now: Timestamp, clocks: &Clocks) {
-        let (age, seed) = (now.since(self.created_at), self.seed());
+        let (moment, seed) = (self.moment(now, clocks), self.seed());
         match &mut self.phase {
             Phase::Open => {
                 self.reconciled_at = now;
@@ -114,7 +126,7 @@ impl Transfer {
                 }
             }
             Phase::Settling(settlement) => {
-                let looked = settlement.looked(listing, now, clocks, age, seed);
+                let looked = settlement.looked(listing, &moment, clocks, seed);
                 self.confirmed(looked, now);
             }
             Phase::Stopping { .. } | Phase::Settled(_) => {}
@@ -127,9 +139,9 @@ impl Transfer {
         now: Timestamp,
         clocks: &Clocks,
     ) {
-        let (age, seed) = (now.since(self.created_at), self.seed());
+        let (moment, seed) = (self.moment(now, clocks), self.seed());
         if let Phase::Settling(settlement) = &mut self.phase {
-            let looked = settlement.look_failed(retry_after, now, clocks, age, seed);
+            let looked = settlement.look_failed(retry_after, &moment, clocks, seed);
             self.confirmed(looked, now);
         } else {
             let pause = retry_after.unwrap_or_default().max(clocks.retry_pause);

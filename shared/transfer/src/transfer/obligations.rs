@@ -1,7 +1,10 @@
+use std::ops::Range;
+
 use super::{Phase, Step, StopReason, Transfer};
-use crate::clocks::Clocks;
+use crate::clocks::{Clocks, own, platform};
 use crate::completeness::Evidence;
 use crate::seeded_bugs::{SeededBug, is_planted};
+use crate::settlement::Moment;
 use crate::timestamp::Timestamp;
 
 impl Transfer {
@@ -24,6 +27,30 @@ impl Transfer {
     /// Whether the server app and our own work were quiet for so long that the platform's file list decides.
     pub fn is_quiet(&self, now: Timestamp, clocks: &Clocks) -> bool {
         now >= self.quiet_from(clocks)
+    }
+
+    /// Whether its settlement would come too late if it kept to a pause that the site asked for: then it is sent, and looked for, within the pause.
+    pub fn is_pressing(&self, now: Timestamp, clocks: &Clocks) -> bool {
+        self.pressing(clocks).contains(&now)
+    }
+
+    /// From the latest instant at which the settlement should be sent until the platform takes something away: it cancels the transfer by itself,
+    /// or the admin can't re-run it any more. After that a pause costs nothing further, and is kept again.
+    fn pressing(&self, clocks: &Clocks) -> Range<Timestamp> {
+        if let Some(cancelled) = self.cancelled_at {
+            cancelled + clocks.cancel_settle_by..cancelled + platform::CANCELLATION_GRACE
+        } else {
+            let until = self.created_at + platform::RERUN_WINDOW;
+            until - own::RERUN_LEFT..until
+        }
+    }
+
+    pub(super) fn moment(&self, now: Timestamp, clocks: &Clocks) -> Moment {
+        Moment {
+            now,
+            age: now.since(self.created_at),
+            pressing: self.pressing(clocks),
+        }
     }
 
     /// The strongest sign, the manifest aside, that nothing more will come.

@@ -514,3 +514,91 @@ fn a_sender_that_is_at_it_is_left_alone_while_its_lease_lasts() {
         (None, true)
     );
 }
+
+/// A settlement that is sent at every instant at which it is due, and is told to wait for an hour each time. When each attempt was made.
+fn told_to_wait_an_hour(
+    transfer: &mut Transfer,
+    unless: fn(&Transfer, Timestamp) -> bool,
+) -> Vec<Timestamp> {
+    let mut attempts = Vec::new();
+    while let Some(now) = transfer.due_at(&clocks())
+        && !unless(transfer, now)
+    {
+        transfer.apply(Input::SettlementBegun, now, &clocks());
+        let retry_after = Some(Duration::from_hours(1));
+        let answer = Answer::NotTaken { retry_after };
+        transfer.apply(Input::SettlementAnswered(answer), now, &clocks());
+        attempts.push(now);
+    }
+    attempts
+}
+
+#[test]
+fn a_pause_of_an_hour_makes_no_cancelled_transfer_miss_its_hour() {
+    let grace = platform::CANCELLATION_GRACE;
+    let cancelled = [(0, Input::FileSeen), (1, Input::CancelRequested)];
+    let mut transfer = given(
+        cancelled
+            .into_iter()
+            .chain([(1, fenced(FileTotals::default()))]),
+    );
+    let over = |_: &Transfer, now| now >= at(1) + platform::CANCELLATION_GRACE;
+    let attempts = told_to_wait_an_hour(&mut transfer, over);
+    assert_eq!(attempts[..2], [at(1), at(46)], "within its 60 minutes");
+    assert!((4..=7).contains(&attempts.len()), "{attempts:?}");
+    assert!(attempts.iter().all(|attempt| *attempt < at(1) + grace));
+    for (minute, presses) in [(45, false), (46, true), (60, true), (61, false)] {
+        assert_eq!(transfer.is_pressing(at(minute), &clocks()), presses);
+    }
+    // Nothing is left to be missed, so the pause is kept again.
+    let late = transfer.due_at(&clocks()).unwrap();
+    transfer.apply(Input::SettlementBegun, late, &clocks());
+    let retry_after = Some(Duration::from_hours(1));
+    let answer = Input::SettlementAnswered(Answer::NotTaken { retry_after });
+    transfer.apply(answer, late, &clocks());
+    assert_eq!(
+        transfer.due_at(&clocks()),
+        Some(late + Duration::from_hours(1))
+    );
+}
+
+#[test]
+fn a_verdict_that_waits_for_a_pause_when_the_admin_cancels_waits_no_longer_than_that_allows() {
+    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    transfer.apply(Input::SettlementBegun, at(1), &clocks());
+    let retry_after = Some(Duration::from_hours(1));
+    let answer = Input::SettlementAnswered(Answer::NotTaken { retry_after });
+    transfer.apply(answer, at(1), &clocks());
+    assert_eq!(transfer.due_at(&clocks()), Some(at(61)));
+    transfer.apply(Input::CancelRequested, at(2), &clocks());
+    assert_eq!(transfer.due_at(&clocks()), Some(at(47)));
+    assert_eq!(transfer.next_step(at(47), &clocks()), Step::Settle);
+    assert!(transfer.is_pressing(at(47), &clocks()));
+}
+
+#[test]
+fn a_look_for_a_cancelled_transfers_settlement_waits_no_longer_than_that_allows() {
+    let cancelled = [(0, Input::FileSeen), (1, Input::CancelRequested)];
+    let mut transfer = given(cancelled.into_iter().chain([
+        (1, fenced(FileTotals::default())),
+        (1, Input::SettlementBegun),
+        (1, Input::SettlementAnswered(Answer::Accepted)),
+    ]));
+    let retry_after = Some(Duration::from_hours(1));
+    let unavailable = Input::PlatformUnavailable { retry_after };
+    transfer.apply(unavailable, at(2), &clocks());
+    assert_eq!(transfer.due_at(&clocks()), Some(at(46)));
+    assert_eq!(transfer.next_step(at(46), &clocks()), Step::Confirm);
+}
+
+#[test]
+fn pauses_without_end_leave_the_admin_a_day_to_run_it_again() {
+    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    let left = START + platform::RERUN_WINDOW - Duration::from_hours(24);
+    let before = told_to_wait_an_hour(&mut transfer, |transfer, now| {
+        transfer.is_pressing(now, &clocks())
+    });
+    let hours = 11 * 24;
+    assert!((hours..=hours + 1).contains(&before.len()), "once an hour");
+    assert_eq!(transfer.due_at(&clocks()), Some(left));
+}

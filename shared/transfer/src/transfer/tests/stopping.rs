@@ -248,11 +248,15 @@ fn a_lease_that_runs_out_this_very_instant_is_waited_for_no_longer() {
 }
 
 #[test]
-fn a_cancellation_that_comes_after_the_verdict_changes_nothing() {
+fn a_cancellation_that_comes_after_the_verdict_changes_nothing_but_when_it_presses() {
     let settling = given([(0, Input::FileSeen), (1, imported(1, 0)), (1, complete())]);
     assert_eq!(settling.phase.as_str(), "SETTLING");
     let mut cancelled = settling.clone();
-    assert!(!cancelled.apply(Input::CancelRequested, at(2), &clocks()));
-    assert!(!cancelled.apply(Input::Stop(StopReason::Deadline), at(2), &clocks()));
+    assert!(cancelled.apply(Input::CancelRequested, at(2), &clocks()));
+    assert!(!cancelled.apply(Input::CancelRequested, at(3), &clocks()));
+    assert!(!cancelled.apply(Input::Stop(StopReason::Deadline), at(3), &clocks()));
+    assert_eq!(cancelled.phase, settling.phase);
+    assert_eq!(cancelled.cancelled_at, Some(at(2)));
+    cancelled.cancelled_at = None;
     assert_eq!(cancelled, settling);
 }
