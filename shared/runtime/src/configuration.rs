@@ -169,6 +169,7 @@ clocks!(
     slice,
     lease,
     message_grace,
+    hold_again_after,
     work_stale_after,
     export_silence,
     hard_deadline,
@@ -429,10 +430,16 @@ fn clocks(
         jwt_leeway: given.jwt_leeway.unwrap_or(default.jwt_leeway),
     };
     let default = WorkClocks::default();
+    let message_grace = given.message_grace.unwrap_or(default.message_grace);
     let work = WorkClocks {
         slice: given.slice.unwrap_or(default.slice),
         lease: given.lease.unwrap_or(default.lease),
-        message_grace: given.message_grace.unwrap_or(default.message_grace),
+        message_grace,
+        // Whoever gives work up sooner means this one, too.
+        hold_again_after: given.hold_again_after.unwrap_or_else(|| {
+            let room = clocks.work_stale_after.saturating_sub(message_grace);
+            default.hold_again_after.min(room / 2)
+        }),
     };
     (clocks, intake, work)
 }

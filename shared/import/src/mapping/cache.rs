@@ -39,6 +39,8 @@ pub struct MappingCache {
 pub(super) struct State {
     entries: usize,
     now: Timestamp,
+    /// That an id has no cloud id is not believed if it was learnt before.
+    missing_from: Timestamp,
     numbers: HashMap<String, usize>,
     young: Generation,
     old: Generation,
@@ -83,6 +85,7 @@ impl MappingCache {
             state: Mutex::new(State {
                 entries,
                 now: Timestamp::default(),
+                missing_from: Timestamp::default(),
                 numbers: HashMap::new(),
                 young: Generation::default(),
                 old: Generation::default(),
@@ -96,6 +99,12 @@ impl MappingCache {
     pub fn now_is(&self, now: Timestamp) {
         let mut state = self.lock();
         state.now = state.now.max(now);
+    }
+
+    /// Tells it that a second pass began at this instant: that there is no cloud id isn't believed if it was learnt before. It never goes back.
+    pub fn asks_again_from(&self, instant: Timestamp) {
+        let mut state = self.lock();
+        state.missing_from = state.missing_from.max(instant);
     }
 
     /// What was used of the platform's answers and not taken yet, in pieces that are worth to be kept; with `all`, whatever there is.
@@ -139,19 +148,20 @@ impl State {
 
     /// What is known of a key, and still believed.
     pub(super) fn find(&mut self, namespace: usize, key: &str) -> Option<Answer> {
-        let now = self.now;
+        let (now, missing_from) = (self.now, self.missing_from);
         let young = self.young.answers.get(namespace)?.get(key);
-        if let Some(believed) = young.filter(|believed| believed.until > now) {
+        if let Some(believed) = young.filter(|believed| believed.holds(now, missing_from)) {
             return Some(believed.answer.clone());
         }
         if let Some((key, believed)) = self.old.take(namespace, key)
-            && believed.until > now
+            && believed.holds(now, missing_from)
         {
             let answer = believed.answer.clone();
             self.insert(namespace, key, believed);
             return Some(answer);
         }
-        let believed = self.namespaces.get(namespace)?.find(key, now)?;
+        let believed = self.namespaces.get(namespace)?.find(key);
+        let believed = believed.holds(now, missing_from).then_some(believed)?;
         let answer = believed.answer.clone();
         self.use_first(namespace, key.to_owned(), believed);
         Some(answer)
@@ -272,12 +282,23 @@ impl Generation {
 }
 
 impl Namespace {
-    fn find(&self, key: &str, now: Timestamp) -> Option<Believed> {
+    fn find(&self, key: &str) -> Believed {
         let (answer, until) = match self.listed.get(key) {
             Some(cloud_id) => (Answer::CloudId(Arc::clone(cloud_id)), self.found_until),
             None => (Answer::Missing, self.missing_until),
         };
-        (until > now).then_some(Believed { answer, until })
+        Believed { answer, until }
+    }
+}
+
+impl Believed {
+    /// Whether it is believed now, and what is missing only if it was learnt at `missing_from` or later.
+    fn holds(&self, now: Timestamp, missing_from: Timestamp) -> bool {
+        let is_fresh = match self.answer {
+            Answer::CloudId(_) => true,
+            Answer::Missing => self.until >= missing_from + MISSING_BELIEVED_FOR,
+        };
+        self.until > now && is_fresh
     }
 }
 
@@ -317,6 +338,33 @@ mod tests {
         }
         assert_eq!(cache.lock().find(number, "50"), None);
         assert_eq!(cache.lock().find(number, "99"), Some(Answer::Missing));
+    }
+
+    #[test]
+    fn a_miss_that_was_learnt_before_a_second_pass_is_not_believed_in_it() {
+        let (cache, number) = cache(10);
+        cache.lock().learn(number, "1".to_owned(), found("10"));
+        cache.lock().learn(number, "2".to_owned(), Answer::Missing);
+        let again = START + Duration::from_mins(1);
+        cache.now_is(again);
+        assert_eq!(cache.lock().find(number, "2"), Some(Answer::Missing));
+        cache.asks_again_from(again);
+        assert_eq!(cache.lock().find(number, "1"), Some(found("10")));
+        assert_eq!(cache.lock().find(number, "2"), None);
+        cache.lock().learn(number, "2".to_owned(), Answer::Missing);
+        cache.asks_again_from(START);
+        assert_eq!(cache.lock().find(number, "2"), Some(Answer::Missing));
+    }
+
+    #[test]
+    fn a_listed_namespace_is_asked_again_in_a_second_pass_for_what_it_did_not_list() {
+        let (cache, number) = cache(10);
+        let listed = HashMap::from([("1".to_owned(), cloud_id("10"))]);
+        cache.lock().keep_listed(number, listed);
+        cache.asks_again_from(START + Duration::from_mins(1));
+        cache.now_is(START + Duration::from_mins(2));
+        assert_eq!(cache.lock().find(number, "1"), Some(found("10")));
+        assert_eq!(cache.lock().find(number, "2"), None);
     }
 
     #[test]
