@@ -5,6 +5,7 @@ use landfall_import::{Checkpoint, Interruption, Ports, SliceOutcome, Target, imp
 use landfall_lifecycle::{Error, Site, manifest};
 use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking};
 use landfall_transfer::clocks::own::INVOCATION_MARGIN;
+use landfall_transfer::timeline::What;
 use landfall_transfer::{Counts, FileOutcome, Input, TenantId, Timestamp, TransferId};
 
 use crate::Processor;
@@ -115,8 +116,7 @@ impl<K: Sink> Processor<K> {
                 moved,
             } => {
                 if moved {
-                    let share = source.share_done(checkpoint.offset);
-                    self.moved(claimed, checkpoint.counts, share).await?;
+                    self.moved(claimed, &checkpoint, &source).await?;
                 }
                 self.interrupted(claimed, &site, &source, &reason, retry_after)
                     .await
@@ -253,12 +253,7 @@ impl<K: Sink> Processor<K> {
             records.read = checkpoint.counts.read,
             "A slice of a file is imported."
         );
-        self.moved(
-            claimed,
-            checkpoint.counts,
-            source.share_done(checkpoint.offset),
-        )
-        .await?;
+        self.moved(claimed, checkpoint, source).await?;
         self.give_back(claimed, Duration::ZERO).await
     }
 
@@ -361,17 +356,33 @@ impl<K: Sink> Processor<K> {
     }
 
     /// Work has moved: the transfer is not stuck, and the admin may be told.
-    async fn moved(&self, claimed: &Claimed, counts: Counts, in_flight: u32) -> Result<(), Error> {
-        let file = &claimed.file;
+    async fn moved(
+        &self,
+        claimed: &Claimed,
+        checkpoint: &Checkpoint,
+        source: &FileSource,
+    ) -> Result<(), Error> {
+        let (file, counts) = (&claimed.file, checkpoint.counts);
         let moved = Input::WorkMoved {
             file: file.s3_key.clone(),
             counts,
         };
+        if checkpoint.second.is_some() {
+            // The counts stay as they were, so the new state wouldn't tell it.
+            let committed = What::SliceCommitted {
+                file: file.s3_key.clone(),
+                counts,
+            };
+            self.lifecycle
+                .tell(&file.tenant, &file.transfer, committed, None)
+                .await;
+        }
         let moved = self
             .lifecycle
             .apply(&file.tenant, &file.transfer, &moved)
             .await?;
         if let Some(stored) = moved {
+            let in_flight = source.share_done(checkpoint.offset);
             self.lifecycle.report(&stored, in_flight).await?;
         }
         Ok(())

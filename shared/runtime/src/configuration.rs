@@ -529,6 +529,22 @@ mod tests {
     }
 
     #[test]
+    fn held_records_are_asked_again_in_time_also_where_work_is_given_up_sooner() {
+        let pause = |clocks: &str| {
+            let text = format!("{MINIMAL}[clocks]\n{clocks}");
+            let configuration = Configuration::parse(&text, environment(&[])).unwrap();
+            configuration.work.hold_again_after
+        };
+        assert_eq!(pause(""), Duration::from_mins(15));
+        let scaled = "work_stale_after = \"10m\"\n";
+        assert_eq!(pause(scaled), Duration::from_mins(4));
+        let said = format!("{scaled}hold_again_after = \"8m\"\n");
+        assert_eq!(pause(&said), Duration::from_mins(8));
+        let later = format!("{MINIMAL}[clocks]\n{scaled}hold_again_after = \"481s\"\n");
+        assert!(problems(&later, &[])[0].starts_with("clocks.hold_again_after:"));
+    }
+
+    #[test]
     fn an_http_sink_needs_its_secret() {
         let http = format!(
             "{MINIMAL}[clocks]\nlease = \"2m\"\n[sink]\nkind = \"http\"\nurl = \"https://sink.example.com/batches\"\n"
