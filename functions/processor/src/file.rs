@@ -5,6 +5,7 @@ use landfall_import::{Checkpoint, Interruption, Ports, SliceOutcome, Target, imp
 use landfall_lifecycle::{Error, Site, manifest};
 use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking};
 use landfall_transfer::clocks::own::INVOCATION_MARGIN;
+use landfall_transfer::timeline::What;
 use landfall_transfer::{Counts, FileOutcome, Input, TenantId, Timestamp, TransferId};
 
 use crate::Processor;
@@ -44,6 +45,9 @@ impl<K: Sink> Processor<K> {
                 // Whoever has it goes on with it; if that worker dies, the file becomes due and the sweeper queues it.
                 tracing::info!(transfer.id = %transfer, file.key = s3_key, file.held_until_ms = until.as_millis(), "Another worker has this file.");
                 Ok(())
+            }
+            Claim::Waits { until, counts } => {
+                self.waits(tenant, transfer, s3_key, until, counts).await
             }
             Claim::Ended => Ok(()),
             Claim::Over => {
@@ -104,12 +108,17 @@ impl<K: Sink> Processor<K> {
         match outcome {
             Sliced::Ended(ending) => self.end(claimed, &ending).await,
             Sliced::Continue(checkpoint) => self.go_on(claimed, &checkpoint, &source).await,
+            Sliced::ReadAgain(counts) => self.read_again(claimed, counts).await,
             Sliced::Interrupted {
                 reason,
                 retry_after,
                 checkpoint,
+                moved,
             } => {
-                self.interrupted(claimed, &site, &source, &reason, retry_after, &checkpoint)
+                if moved {
+                    self.moved(claimed, &checkpoint, &source).await?;
+                }
+                self.interrupted(claimed, &site, &source, &reason, retry_after)
                     .await
             }
             Sliced::FenceLost => {
@@ -145,7 +154,7 @@ impl<K: Sink> Processor<K> {
             Err(error) => return Sliced::unreadable(&error, file.counts),
         };
         let ledger = FileLedger::new(&self.lifecycle, claimed, label);
-        let (cache, earlier) = self.known_mappings(&file.transfer);
+        let (cache, earlier) = self.known_mappings(&file.transfer, file.again_at);
         let mappings = SiteMappings::new(site, &self.lifecycle, &claimed.transfer, &earlier);
         let operations = SiteOperations {
             site,
@@ -175,6 +184,10 @@ impl<K: Sink> Processor<K> {
             rerun: claimed.transfer.is_rerun(),
         };
         let out_of_time = || self.lifecycle.now() >= end;
+        let read_before = match &checkpoint.second {
+            Some(second) => second.counts.read,
+            None => file.counts.read,
+        };
         match import_slice(
             &described,
             checkpoint,
@@ -204,15 +217,23 @@ impl<K: Sink> Processor<K> {
                 })
             }
             SliceOutcome::Continue(checkpoint) => Sliced::Continue(checkpoint),
+            SliceOutcome::ReadAgain(checkpoint) => Sliced::ReadAgain(checkpoint.counts),
             SliceOutcome::Interrupted {
                 reason,
                 retry_after,
                 checkpoint,
-            } => Sliced::Interrupted {
-                reason,
-                retry_after,
-                checkpoint,
-            },
+            } => {
+                let read = match &checkpoint.second {
+                    Some(second) => second.counts.read,
+                    None => checkpoint.counts.read,
+                };
+                Sliced::Interrupted {
+                    reason,
+                    retry_after,
+                    checkpoint,
+                    moved: read > read_before,
+                }
+            }
             SliceOutcome::FenceLost => Sliced::FenceLost,
         }
     }
@@ -232,13 +253,84 @@ impl<K: Sink> Processor<K> {
             records.read = checkpoint.counts.read,
             "A slice of a file is imported."
         );
-        self.moved(
-            claimed,
-            checkpoint.counts,
-            source.share_done(checkpoint.offset),
-        )
-        .await?;
+        self.moved(claimed, checkpoint, source).await?;
         self.give_back(claimed, Duration::ZERO).await
+    }
+
+    /// The file was read to its end with records held: gives it back until they are asked again. When that is was committed with it.
+    async fn read_again(&self, claimed: &Claimed, counts: Counts) -> Result<(), Error> {
+        let file = &claimed.file;
+        let stored = self.lifecycle.store();
+        let Some(until) = stored
+            .file(&file.tenant, &file.transfer, &file.s3_key)
+            .await?
+            .and_then(|file| file.again_at)
+        else {
+            return self.give_back(claimed, self.retry_pause()).await;
+        };
+        tracing::info!(
+            transfer.id = %file.transfer,
+            file.key = %file.s3_key,
+            records.held = counts.held,
+            file.again_at_ms = until.as_millis(),
+            "A file was read to its end; its held records are asked again later."
+        );
+        self.asked_again_later(&file.tenant, &file.transfer, &file.s3_key, until, counts)
+            .await?;
+        self.give_back(claimed, self.pause_until(until)).await
+    }
+
+    /// Somebody took the file up before its held records are asked again: the message comes again then.
+    async fn waits(
+        &self,
+        tenant: &TenantId,
+        transfer: &TransferId,
+        s3_key: &str,
+        until: Timestamp,
+        counts: Counts,
+    ) -> Result<(), Error> {
+        let (store, work) = (self.lifecycle.store(), &self.lifecycle.configuration().work);
+        // The worker that ended the first pass may have died before it said so, or given the file back for too short a time.
+        self.asked_again_later(tenant, transfer, s3_key, until, counts)
+            .await?;
+        store
+            .put_off(tenant, transfer, s3_key, until, until + work.message_grace)
+            .await?;
+        self.lifecycle
+            .queue_import(tenant, transfer, s3_key, self.pause_until(until))
+            .await
+    }
+
+    async fn asked_again_later(
+        &self,
+        tenant: &TenantId,
+        transfer: &TransferId,
+        s3_key: &str,
+        at: Timestamp,
+        counts: Counts,
+    ) -> Result<(), Error> {
+        let later = Input::AskedAgainLater {
+            file: s3_key.to_owned(),
+            counts,
+            at,
+        };
+        let told = self.lifecycle.apply(tenant, transfer, &later).await?;
+        if let Some(stored) = told {
+            self.lifecycle.report(&stored, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// The pause until an instant, in whole seconds as queues count them, and never too short.
+    fn pause_until(&self, instant: Timestamp) -> Duration {
+        let pause = instant.since(self.lifecycle.now());
+        Duration::from_secs(
+            pause
+                .as_millis()
+                .div_ceil(1_000)
+                .try_into()
+                .unwrap_or(u64::MAX),
+        )
     }
 
     async fn interrupted(
@@ -248,18 +340,9 @@ impl<K: Sink> Processor<K> {
         source: &FileSource,
         reason: &Interruption,
         retry_after: Option<Duration>,
-        checkpoint: &Checkpoint,
     ) -> Result<(), Error> {
         let file = &claimed.file;
         tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %reason, "The import of a file was interrupted; it goes on later.");
-        if checkpoint.counts.read > file.counts.read {
-            self.moved(
-                claimed,
-                checkpoint.counts,
-                source.share_done(checkpoint.offset),
-            )
-            .await?;
-        }
         self.stalled(claimed, reason.to_string()).await?;
         let pause = retry_after.unwrap_or_default().max(self.retry_pause());
         self.give_back(claimed, pause).await?;
@@ -273,17 +356,33 @@ impl<K: Sink> Processor<K> {
     }
 
     /// Work has moved: the transfer is not stuck, and the admin may be told.
-    async fn moved(&self, claimed: &Claimed, counts: Counts, in_flight: u32) -> Result<(), Error> {
-        let file = &claimed.file;
+    async fn moved(
+        &self,
+        claimed: &Claimed,
+        checkpoint: &Checkpoint,
+        source: &FileSource,
+    ) -> Result<(), Error> {
+        let (file, counts) = (&claimed.file, checkpoint.counts);
         let moved = Input::WorkMoved {
             file: file.s3_key.clone(),
             counts,
         };
+        if checkpoint.second.is_some() {
+            // The counts stay as they were, so the new state wouldn't tell it.
+            let committed = What::SliceCommitted {
+                file: file.s3_key.clone(),
+                counts,
+            };
+            self.lifecycle
+                .tell(&file.tenant, &file.transfer, committed, None)
+                .await;
+        }
         let moved = self
             .lifecycle
             .apply(&file.tenant, &file.transfer, &moved)
             .await?;
         if let Some(stored) = moved {
+            let in_flight = source.share_done(checkpoint.offset);
             self.lifecycle.report(&stored, in_flight).await?;
         }
         Ok(())
@@ -389,10 +488,14 @@ impl<K: Sink> Processor<K> {
 enum Sliced {
     Ended(Ending),
     Continue(Checkpoint),
+    /// These are the file's counts until its second pass has ended.
+    ReadAgain(Counts),
     Interrupted {
         reason: Interruption,
         retry_after: Option<Duration>,
         checkpoint: Checkpoint,
+        /// Whether records were committed before.
+        moved: bool,
     },
     FenceLost,
 }

@@ -168,8 +168,13 @@ impl<K: Sink> Processor<K> {
         Ok(queue.send(message, pause).await?)
     }
 
-    /// The mappings that are known of a transfer, and believed now.
-    fn known_mappings(&self, transfer: &TransferId) -> (Arc<MappingCache>, Arc<EarlierMappings>) {
+    /// The mappings that are known of a transfer, and believed now; what was missing before a file's second pass, if that is what `again_at`
+    /// says, is asked again.
+    fn known_mappings(
+        &self,
+        transfer: &TransferId,
+        again_at: Option<Timestamp>,
+    ) -> (Arc<MappingCache>, Arc<EarlierMappings>) {
         let mut known = self
             .mappings
             .lock()
@@ -191,6 +196,9 @@ impl<K: Sink> Processor<K> {
             }
         };
         cache.now_is(self.lifecycle.now());
+        if let Some(again_at) = again_at {
+            cache.asks_again_from(again_at);
+        }
         (cache, earlier)
     }
 }

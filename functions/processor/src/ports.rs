@@ -12,9 +12,9 @@ use landfall_import::ContentHash;
 use landfall_import::declaration::JiraType;
 use landfall_import::ports::{
     Batch, CommitError, KeptMappings, Ledger, LedgerUnavailable, MappingPage, Mappings,
-    MappingsError, Opened, RejectionKind, RestartPoint, Source, SourceError,
+    MappingsError, Opened, Pass, RejectionKind, RestartPoint, Source, SourceError,
 };
-use landfall_import::segments::{Fingerprint, KeptSegment, Segment, SegmentPage};
+use landfall_import::segments::{Fingerprint, KeptSegment, Segment, SegmentPage, SegmentStart};
 use landfall_import::sink::jira::{JiraError, Operations};
 use landfall_lifecycle::{Lifecycle, Site};
 use landfall_platform::connect::client::{CallError, Page, Refusal};
@@ -468,7 +468,19 @@ impl Ledger for FileLedger<'_> {
                 reason: rejection.reason,
             })
             .collect();
+        let (now, work) = (self.lifecycle.now(), &self.lifecycle.configuration().work);
+        let again_at = now + work.hold_again_after;
+        let pass = match batch.pass {
+            Pass::First => landfall_tracking::Pass::First,
+            Pass::FirstEnds => landfall_tracking::Pass::FirstEnds {
+                again_at,
+                due: again_at + work.message_grace,
+            },
+            Pass::Second => landfall_tracking::Pass::Second,
+            Pass::SecondEnds => landfall_tracking::Pass::SecondEnds,
+        };
         let commit = Commit {
+            pass,
             checkpoint: batch.checkpoint.encode(),
             counts: batch.checkpoint.counts,
             landed,
@@ -479,7 +491,7 @@ impl Ledger for FileLedger<'_> {
         let committed = self
             .lifecycle
             .store()
-            .commit(self.lease, &commit, self.lifecycle.now())
+            .commit(self.lease, &commit, now)
             .await
             .or_else(|error| match error {
                 Tracking::Unknown if is_planted(SeededBug::UnknownCommitBelieved) => Ok(()),
@@ -492,6 +504,7 @@ impl Ledger for FileLedger<'_> {
 
     async fn keep_segment(&self, segment: Segment) -> Result<(), CommitError> {
         let kept = landfall_tracking::Segment {
+            second_pass: segment.second_pass,
             first_record: segment.first_record,
             last_record: segment.last_record,
             landed: Fingerprint::pack(&segment.landed),
@@ -537,7 +550,10 @@ impl Ledger for FileLedger<'_> {
             })?;
             segments.push(KeptSegment {
                 place: kept.place,
-                own_first_record: kept.own_first_record,
+                own: kept.own.map(|own| SegmentStart {
+                    second_pass: own.second_pass,
+                    first_record: own.first_record,
+                }),
                 landed,
             });
         }

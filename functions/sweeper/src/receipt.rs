@@ -163,7 +163,7 @@ impl Sweeper {
     ) -> Result<ExceptionLines, Error> {
         let store = self.lifecycle.store();
         let page = store.exceptions(tenant, transfer, after).await?;
-        let (mut lines, mut bytes, mut next) = (Vec::new(), 0, None);
+        let (mut lines, mut bytes, mut next) = (Vec::new(), 0, page.next);
         let last = page.rows.len();
         for (number, row) in page.rows.into_iter().enumerate() {
             for line in lines_of(&row) {
@@ -171,7 +171,9 @@ impl Sweeper {
                 lines.push(line);
             }
             if bytes > PAGE_BYTES || number + 1 == last {
-                next = (page.more || number + 1 < last).then_some(row.place);
+                if number + 1 < last {
+                    next = Some(row.place);
+                }
                 break;
             }
         }
@@ -199,8 +201,8 @@ impl Sweeper {
                 held += of_row;
                 rejected += row.exceptions.len() as u64 - of_row;
             }
-            after = page.rows.last().map(|row| row.place.clone());
-            if !page.more {
+            after = page.next;
+            if after.is_none() {
                 let sha256 = hex::encode(digest.finish());
                 return Ok(Exceptions {
                     held,

@@ -11,7 +11,7 @@ use crate::segments::Base;
 
 /// The newest version that this code reads. It writes the oldest that holds what is to be said, so that a release that was taken back
 /// can go on with as many files as possible.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Everything that a later slice needs to go on where an earlier one stopped. Stored as text: [`Checkpoint::encode`], [`Checkpoint::decode`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,10 +29,12 @@ pub struct Checkpoint {
     /// The stored bytes that are hashed; of a raw file none, whose own hash serves. They reach to where bytes were read ahead, so at least to
     /// where a later slice begins to read.
     pub hashed: Hashed,
-    /// What became of the records so far.
+    /// What became of the records so far; while the file is read once more, what became of them the first time.
     pub counts: Counts,
     /// Where a re-run reads on in the segments of an earlier attempt, when these are too many to be held at once.
     pub base: Option<Base>,
+    /// Set when the file was read to its end with records held: everything above but the counts tells how far it is read once more.
+    pub second: Option<SecondPass>,
     /// Set when there is nothing more to read; the file is then finished, with a problem or without.
     pub ended: Option<Ended>,
 }
@@ -57,6 +59,41 @@ pub struct RawProgress {
     /// What the sink has to remember.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<String>,
+}
+
+/// A file that is read once more, because records of it were held and what they miss may have come since.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondPass {
+    /// What became of the records so far, this time. It counts once all of them have been read.
+    pub counts: Counts,
+    /// Decompressed bytes that were read the first time: what is delivered now comes behind them.
+    pub behind: u64,
+    /// What the file measured the first time.
+    #[serde(default, skip_serializing_if = "Measure::is_unknown")]
+    pub measure: Measure,
+}
+
+impl SecondPass {
+    /// What became of the file's records, all in all. `first` is what became of them the first time, when records that an earlier attempt had
+    /// left in the target were told from those that this one put there.
+    pub(crate) fn conclude(&self, first: Counts) -> Counts {
+        let Counts {
+            read,
+            applied,
+            unchanged,
+            held,
+            rejected,
+        } = self.counts;
+        let arrived = applied + unchanged;
+        let unchanged = first.unchanged.min(arrived);
+        Counts {
+            read,
+            applied: arrived - unchanged,
+            unchanged,
+            held,
+            rejected,
+        }
+    }
 }
 
 /// The SHA-256 of a file's first stored bytes, and how many they are.
@@ -132,7 +169,7 @@ struct Version {
     version: u32,
 }
 
-/// Version 1; version 2, which has rows and their columns, and zstd; and version 3, which has raw files.
+/// Version 1; version 2, which has rows and their columns, and zstd; version 3, which has raw files; and version 4, which has second passes.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
@@ -152,6 +189,8 @@ struct Stored {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<Base>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    second: Option<SecondPass>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<Ended>,
 }
 
@@ -159,6 +198,26 @@ impl Checkpoint {
     /// The checkpoint of a file that nobody has begun.
     pub fn start() -> Self {
         Self::default()
+    }
+
+    /// What became of the records that were read so far in the pass that is under way.
+    pub(crate) fn counts_of_pass(&self) -> Counts {
+        self.second
+            .as_ref()
+            .map_or(self.counts, |second| second.counts)
+    }
+
+    /// The same file from its beginning, to be read once more. `first` is what became of its records.
+    pub(crate) fn read_again(first: Counts, behind: u64, measure: Measure) -> Self {
+        Self {
+            counts: first,
+            second: Some(SecondPass {
+                counts: Counts::default(),
+                behind,
+                measure,
+            }),
+            ..Self::default()
+        }
     }
 
     /// The text to store; a few hundred bytes.
@@ -171,10 +230,11 @@ impl Checkpoint {
                 )
         });
         let stored = Stored {
-            version: match &self.raw {
-                Some(_) => 3,
-                None if rows_or_zstd => 2,
-                None => 1,
+            version: match (&self.second, &self.raw) {
+                (Some(_), _) => 4,
+                (None, Some(_)) => 3,
+                (None, None) if rows_or_zstd => 2,
+                (None, None) => 1,
             },
             offset: self.offset,
             record_number: self.record_number,
@@ -184,6 +244,7 @@ impl Checkpoint {
             hashed: self.hashed.clone(),
             counts: self.counts,
             base: self.base.clone(),
+            second: self.second.clone(),
             ended: self.ended.clone(),
         };
         serde_json::to_string(&stored).expect("numbers and strings always serialise")
@@ -205,6 +266,7 @@ impl Checkpoint {
             hashed: stored.hashed,
             counts: stored.counts,
             base: stored.base,
+            second: stored.second,
             ended: stored.ended,
         })
     }
@@ -293,6 +355,32 @@ mod tests {
         }
     }
 
+    fn read_again() -> Checkpoint {
+        let first = in_mid_file().counts;
+        Checkpoint::read_again(
+            first,
+            1_048_577,
+            ended_and_measured().ended.unwrap().measure,
+        )
+    }
+
+    fn in_the_second_pass() -> Checkpoint {
+        let counts = Counts {
+            read: 2,
+            applied: 1,
+            unchanged: 1,
+            ..Counts::default()
+        };
+        let again = read_again();
+        Checkpoint {
+            offset: 77,
+            record_number: 2,
+            reading: ended_early().reading,
+            second: again.second.map(|second| SecondPass { counts, ..second }),
+            ..again
+        }
+    }
+
     fn hashed() -> Hashed {
         let mut hashed = Hashed::default();
         hashed.take(0, b"abc");
@@ -346,6 +434,14 @@ mod tests {
             include_str!("checkpoint/v1-measured.json").trim_end()
         );
         assert_eq!(
+            read_again().encode(),
+            include_str!("checkpoint/v4-read-again.json").trim_end()
+        );
+        assert_eq!(
+            in_the_second_pass().encode(),
+            include_str!("checkpoint/v4-second-pass.json").trim_end()
+        );
+        assert_eq!(
             Checkpoint::start().encode(),
             include_str!("checkpoint/v1-start.json").trim_end()
         );
@@ -357,6 +453,11 @@ mod tests {
             (include_str!("checkpoint/v2-row.json"), in_a_row()),
             (include_str!("checkpoint/v3-raw.json"), in_a_raw_file()),
             (include_str!("checkpoint/v1-mid-file.json"), in_mid_file()),
+            (include_str!("checkpoint/v4-read-again.json"), read_again()),
+            (
+                include_str!("checkpoint/v4-second-pass.json"),
+                in_the_second_pass(),
+            ),
             (
                 include_str!("checkpoint/v1-ended-early.json"),
                 ended_early(),
@@ -380,11 +481,37 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_refused_whatever_else_it_holds() {
-        let error = Checkpoint::decode(r#"{"version":4,"segments":[]}"#).unwrap_err();
+        let error = Checkpoint::decode(r#"{"version":5,"segments":[]}"#).unwrap_err();
         assert!(
-            matches!(error, CheckpointError::NewerVersion { found: 4 }),
+            matches!(error, CheckpointError::NewerVersion { found: 5 }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_a_second_pass_comes_to_balances_and_keeps_what_the_first_one_found_unchanged() {
+        let counts = |applied, unchanged, held, rejected| Counts {
+            read: applied + unchanged + held + rejected,
+            applied,
+            unchanged,
+            held,
+            rejected,
+        };
+        for (first, second, whole) in [
+            // What the first pass applied is there when the second looks.
+            (counts(7, 0, 3, 0), counts(2, 7, 1, 0), counts(9, 0, 1, 0)),
+            (counts(3, 4, 3, 0), counts(2, 7, 1, 0), counts(5, 4, 1, 0)),
+            (counts(0, 8, 1, 1), counts(0, 6, 2, 2), counts(0, 6, 2, 2)),
+            // The store gave another file.
+            (counts(0, 8, 2, 0), counts(1, 2, 0, 0), counts(0, 3, 0, 0)),
+        ] {
+            let again = SecondPass {
+                counts: second,
+                ..SecondPass::default()
+            };
+            assert_eq!(again.conclude(first), whole);
+            assert!(whole.balances());
+        }
     }
 
     #[test]

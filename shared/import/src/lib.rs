@@ -26,7 +26,7 @@ pub mod segments;
 pub mod sink;
 mod slice;
 
-pub use checkpoint::{Checkpoint, CheckpointError};
+pub use checkpoint::{Checkpoint, CheckpointError, SecondPass};
 pub use declaration::{Declaration, Import, Imports, Limits};
 pub use identity::{ContentHash, Key};
 pub use landfall_transfer::{Counts, Measure};

@@ -253,14 +253,30 @@ pub struct KeptMappings {
 /// [`COMMIT_BYTES`] bytes in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Where the file stands once this batch is written. Its counts include this batch.
+    /// Where the file stands once this batch is written. Its counts include this batch, unless it is of a second pass that goes on.
     pub checkpoint: Checkpoint,
+    /// Which reading of the file it is of.
+    pub pass: Pass,
     /// Records that this commit writes to the target, each key once; none where a sink outside has them.
     pub landed: Vec<Landed>,
     /// Records that are not, in the order of the file.
     pub rejections: Vec<Rejection>,
-    /// What this batch adds to the file's counts.
+    /// What became of the records of this batch.
     pub counts: Counts,
+}
+
+/// Which reading of a file a batch is of. A file that was read to its end with records held is read once more, in a second pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pass {
+    /// The first, and for most files the only one.
+    #[default]
+    First,
+    /// The first, whose last batch this is: the file is to be read once more, after a pause.
+    FirstEnds,
+    /// The second. As long as it isn't over, the counts and rejections of the first are the file's.
+    Second,
+    /// The second, whose last batch this is: its counts and rejections are the file's now, and those of the first no more.
+    SecondEnds,
 }
 
 /// A record on its way into the target.
@@ -395,7 +411,8 @@ pub struct Delivery<'a> {
     pub idempotency_key: String,
     /// Which file it is of.
     pub file: FileIdentity<'a>,
-    /// Bytes of the decompressed file before the first record that was read for it. It tells the deliveries of a file apart, and their order.
+    /// Bytes of the decompressed file before the first record that was read for it; in a second pass, all bytes of the first are before it, too.
+    /// It tells the deliveries of a file apart, and their order.
     pub position: u64,
     /// The records, each key once.
     pub records: &'a [Landed],

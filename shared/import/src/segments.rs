@@ -73,7 +73,9 @@ impl Fingerprint {
 /// A stretch of consecutive records of a file, and which of them are in the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
-    /// Number of its first record, from 1. A segment replaces an earlier one of the same attempt and file with the same first record.
+    /// Whether it was read in the file's second pass. Its segments stand beside those of the first, and are given back behind them.
+    pub second_pass: bool,
+    /// Number of its first record, from 1. A segment replaces an earlier one of the same attempt, file and pass with the same first record.
     pub first_record: u64,
     /// Number of its last record.
     pub last_record: u64,
@@ -96,11 +98,32 @@ pub struct SegmentPage {
 pub struct KeptSegment {
     /// Its place among those of its attempt.
     pub place: String,
-    /// The number of its first record, when it is of the very file that is imported: one behind the checkpoint says what a worker delivered
-    /// that died before it could commit it.
-    pub own_first_record: Option<u64>,
+    /// Where it begins, when it is of the very file that is imported: one behind the checkpoint says what a worker delivered that died before
+    /// it could commit it.
+    pub own: Option<SegmentStart>,
     /// Which records it shows.
     pub landed: Vec<Fingerprint>,
+}
+
+/// Where a segment begins in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentStart {
+    /// Whether it is of the file's second pass.
+    pub second_pass: bool,
+    /// The number of its first record.
+    pub first_record: u64,
+}
+
+impl SegmentStart {
+    /// Whether what it shows is committed, as the checkpoint tells. Before a second pass begins the whole first one is.
+    fn is_committed(self, checkpoint: &Checkpoint) -> bool {
+        let in_second_pass = checkpoint.second.is_some();
+        if self.second_pass == in_second_pass {
+            self.first_record <= checkpoint.record_number
+        } else {
+            in_second_pass
+        }
+    }
 }
 
 /// Where the segments of an attempt are read on that are too many to be held at once.
@@ -150,9 +173,25 @@ impl Known {
         ledger: &L,
         checkpoint: &Checkpoint,
     ) -> Result<Self, LedgerUnavailable> {
+        Self::of(ledger.attempts().await?, ledger, checkpoint).await
+    }
+
+    /// The same of this attempt alone.
+    pub(crate) async fn load_own<L: Ledger>(
+        ledger: &L,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self, LedgerUnavailable> {
+        let own = ledger.attempts().await?.pop();
+        Self::of(own.into_iter().collect(), ledger, checkpoint).await
+    }
+
+    async fn of<L: Ledger>(
+        attempts: Vec<String>,
+        ledger: &L,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self, LedgerUnavailable> {
         let base = checkpoint.base.as_ref();
         let mut known = Self::default();
-        let attempts = ledger.attempts().await?;
         for attempt in attempts.into_iter().rev() {
             let mut after = None;
             let mut loaded = HashMap::new();
@@ -164,10 +203,8 @@ impl Known {
             while !is_large {
                 let page = ledger.segments(&attempt, place.as_deref()).await?;
                 place = page.segments.last().map(|kept| kept.place.clone());
-                let committed = |kept: &&KeptSegment| {
-                    kept.own_first_record
-                        .is_none_or(|first| first <= checkpoint.record_number)
-                };
+                let committed =
+                    |kept: &&KeptSegment| kept.own.is_none_or(|own| own.is_committed(checkpoint));
                 let committed = page.segments.iter().filter(committed);
                 for fingerprint in committed.flat_map(|kept| &kept.landed) {
                     loaded.insert(fingerprint.key, fingerprint.content);
@@ -359,7 +396,7 @@ mod tests {
                 segments: segments
                     .map(|(place, landed)| KeptSegment {
                         place: place.to_string(),
-                        own_first_record: None,
+                        own: None,
                         landed: landed.clone(),
                     })
                     .collect(),

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use landfall_transfer::{Counts, Measure};
 
-use crate::checkpoint::{Checkpoint, Ended, Reading};
+use crate::checkpoint::{Checkpoint, Ended, Reading, SecondPass};
 use crate::declaration::{Format, Import, Limits, OnRerun};
 use crate::format::Compression;
 use crate::identity::PartsDigest;
 use crate::mapping::{MappingCache, Rewriter};
 use crate::ports::{
     Batch, CommitError, FileIdentity, Finished, KeptMappings, Ledger, LedgerUnavailable, Mappings,
-    MappingsError, Sink, SinkError, Source, SourceError,
+    MappingsError, Pass, Sink, SinkError, Source, SourceError,
 };
 use crate::problem::FileProblem;
 use crate::reader::{ReadStop, Reader, ReaderOptions};
@@ -112,6 +112,9 @@ pub enum SliceOutcome {
     },
     /// The time is up; this is the committed checkpoint to go on from.
     Continue(Checkpoint),
+    /// The file was read to its end with records held. This committed checkpoint begins its second pass, in which they are asked again: it is to
+    /// be gone on from after a pause, in which what they miss may come.
+    ReadAgain(Checkpoint),
     /// Something failed that trying again may heal.
     Interrupted {
         /// What failed.
@@ -289,6 +292,7 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
     let rewriter = Rewriter::new(file.import)
         .unwrap_or_else(|problem| panic!("a declaration that was validated compiles: {problem}"));
     let job = Job {
+        behind: checkpoint.second.as_ref().map(|second| second.behind),
         rewriter,
         file,
         ports,
@@ -328,12 +332,21 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
     stop.into_outcome(slice.checkpoint)
 }
 
-/// Learns what earlier attempts have landed, where the file is one of a re-run and that matters.
+/// Learns what earlier attempts have landed, where the file is one of a re-run and that matters; in a second pass, what this one has.
 async fn look_back<L: Ledger>(
     file: &File<'_>,
     ledger: &L,
     checkpoint: &Checkpoint,
 ) -> Result<Option<Known>, Stop> {
+    if checkpoint.second.is_some() {
+        let replaces = file.rerun && file.import.on_rerun == OnRerun::Replace;
+        let known = if replaces {
+            Known::load_own(ledger, checkpoint).await?
+        } else {
+            Known::load(ledger, checkpoint).await?
+        };
+        return Ok(Some(known));
+    }
     if !file.rerun {
         return Ok(None);
     }
@@ -356,6 +369,8 @@ async fn look_back<L: Ledger>(
 
 /// What stays the same for all batches of a slice.
 struct Job<'a, S, L, M, K> {
+    /// Decompressed bytes that the first pass read, in a second one.
+    behind: Option<u64>,
     rewriter: Rewriter<'a>,
     file: &'a File<'a>,
     ports: &'a Ports<'a, S, L, M, K>,
@@ -378,6 +393,18 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
         };
         Ok(sink.finish(&finished).await?)
     }
+}
+
+/// What it comes to that there is nothing more to read.
+enum Conclusion {
+    /// Records are held: the file, which measures this, is read once more.
+    ReadAgain(Measure),
+    /// The file has ended, by a batch of this pass, and these are its counts.
+    Ended {
+        pass: Pass,
+        counts: Counts,
+        ended: Ended,
+    },
 }
 
 /// How far a file is read.
@@ -486,8 +513,13 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
                     measure: measure.clone(),
                 });
             }
+            if self.job.behind.is_none() && self.checkpoint.second.is_some() {
+                return Ok(SliceOutcome::ReadAgain(self.checkpoint.clone()));
+            }
             let so_far = self.checkpoint.counts + self.done.counts;
-            if self.causes.too_many(file.import, so_far, false).is_some() {
+            // A file whose first pass bore its failures isn't judged again.
+            let is_judged = self.job.behind.is_none();
+            if is_judged && self.causes.too_many(file.import, so_far, false).is_some() {
                 // What the file ends with is what is committed.
                 self.hand_over().await?;
                 self.commit().await?;
@@ -551,32 +583,65 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
         if self.done.end.is_some() {
             self.causes.settle(self.done.rejections.len());
         }
-        if let Some((_, ended @ Some(_))) = &mut self.done.end {
-            let counts = self.checkpoint.counts + self.done.counts;
-            if let Some(Ended {
-                problem: problem @ None,
-                ..
-            }) = ended
-            {
-                *problem = self.causes.too_many(self.job.file.import, counts, true);
+        let mut conclusion = None;
+        if let Some((_, Some(ended))) = &self.done.end {
+            let concluded = self.conclude(ended.clone());
+            if let Conclusion::Ended { counts, ended, .. } = &concluded {
+                finished = self.job.finish(*counts, ended.problem.is_none()).await;
             }
-            let complete = matches!(ended, Some(Ended { problem: None, .. }));
-            finished = self.job.finish(counts, complete).await;
-            if finished.is_err() {
-                // The records have their outcome nevertheless; that the file ends is said another time.
-                *ended = None;
-            }
+            // The records have their outcome nevertheless; that the file ends is said another time.
+            conclusion = finished.is_ok().then_some(concluded);
         }
         if matches!(finished, Err(Stop::FenceLost)) {
             return finished;
         }
-        self.commit_done().await?;
+        self.commit_done(conclusion).await?;
         finished
     }
 
-    async fn commit_done(&mut self) -> Result<(), Stop> {
+    /// What the end of the file comes to, with what is about to be committed.
+    fn conclude(&self, mut ended: Ended) -> Conclusion {
+        let of_pass = self.checkpoint.counts_of_pass() + self.done.counts;
+        let first = self.checkpoint.counts;
+        match &self.checkpoint.second {
+            None => {
+                if ended.problem.is_none() {
+                    let import = self.job.file.import;
+                    ended.problem = self.causes.too_many(import, of_pass, true);
+                }
+                if ended.problem.is_none() && of_pass.held > 0 {
+                    return Conclusion::ReadAgain(ended.measure);
+                }
+                Conclusion::Ended {
+                    pass: Pass::First,
+                    counts: of_pass,
+                    ended,
+                }
+            }
+            Some(second) => match ended.problem {
+                None => {
+                    let second = SecondPass {
+                        counts: of_pass,
+                        ..second.clone()
+                    };
+                    Conclusion::Ended {
+                        pass: Pass::SecondEnds,
+                        counts: second.conclude(first),
+                        ended,
+                    }
+                }
+                Some(problem) => Conclusion::Ended {
+                    pass: Pass::Second,
+                    counts: first,
+                    ended: as_the_first_pass(second, &problem),
+                },
+            },
+        }
+    }
+
+    async fn commit_done(&mut self, conclusion: Option<Conclusion>) -> Result<(), Stop> {
         let mut done = std::mem::take(&mut self.done);
-        let Some((position, ended)) = done.end else {
+        let Some((position, _)) = done.end else {
             return Ok(());
         };
         let read = position.record_number - self.checkpoint.record_number;
@@ -586,22 +651,52 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             done.counts
         );
         let ledger = self.job.ports.ledger;
-        let checkpoint = Checkpoint {
-            offset: position.offset,
-            record_number: position.record_number,
-            reading: position.reading,
-            columns: self.reader.columns().to_vec(),
-            raw: None,
-            hashed: self.reader.hashed(),
-            counts: self.checkpoint.counts + done.counts,
-            base: self.known.as_ref().and_then(Known::base),
-            ended,
+        let of_pass = self.checkpoint.counts_of_pass() + done.counts;
+        let (pass, checkpoint) = match conclusion {
+            Some(Conclusion::ReadAgain(measure)) => (
+                Pass::FirstEnds,
+                Checkpoint::read_again(of_pass, position.offset, measure),
+            ),
+            Some(Conclusion::Ended {
+                pass,
+                counts,
+                ended,
+            }) => (
+                pass,
+                Checkpoint {
+                    counts,
+                    ended: Some(ended),
+                    ..self.read_up_to(position)
+                },
+            ),
+            None => match &self.checkpoint.second {
+                None => (
+                    Pass::First,
+                    Checkpoint {
+                        counts: of_pass,
+                        ..self.read_up_to(position)
+                    },
+                ),
+                Some(second) => (
+                    Pass::Second,
+                    Checkpoint {
+                        counts: self.checkpoint.counts,
+                        second: Some(SecondPass {
+                            counts: of_pass,
+                            ..second.clone()
+                        }),
+                        ..self.read_up_to(position)
+                    },
+                ),
+            },
         };
+        let second_pass = self.job.behind.is_some();
         let first_record = self.checkpoint.record_number + 1;
         let by_commit = matches!(self.job.ports.target, Target::Ledger);
         if !by_commit && !done.fingerprints.is_empty() {
             // First what the sink has, then that it is done with: a crash in between delivers the same again.
             let segment = Segment {
+                second_pass,
                 first_record,
                 last_record: position.record_number,
                 landed: std::mem::take(&mut done.fingerprints),
@@ -609,6 +704,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             ledger.keep_segment(segment).await?;
         }
         let batch = Batch {
+            pass,
             checkpoint: checkpoint.clone(),
             landed: done.landed,
             rejections: done.rejections,
@@ -620,6 +716,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             // Only now: a segment never says more than what is committed.
             if self.segment.landed.is_empty() {
                 self.segment.first_record = first_record;
+                self.segment.second_pass = second_pass;
             }
             self.segment.last_record = position.record_number;
             self.segment.landed.extend(done.fingerprints);
@@ -628,6 +725,19 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             self.keep_segment().await?;
         }
         Ok(())
+    }
+
+    /// The file read up to there, without what became of its records.
+    fn read_up_to(&self, position: Position) -> Checkpoint {
+        Checkpoint {
+            offset: position.offset,
+            record_number: position.record_number,
+            reading: position.reading,
+            columns: self.reader.columns().to_vec(),
+            hashed: self.reader.hashed(),
+            base: self.known.as_ref().and_then(Known::base),
+            ..Checkpoint::default()
+        }
     }
 
     /// Keeps what the ledger's commits have landed since the last segment. What can't be kept is looked up by a later attempt.
@@ -675,17 +785,25 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
 
     /// Ends the file after the last committed batch. What was read since is not counted: nothing became of it.
     async fn end_with(&mut self, problem: FileProblem) -> Result<SliceOutcome, Stop> {
-        let checkpoint = Checkpoint {
-            ended: Some(Ended::because(problem.clone())),
-            ..self.checkpoint.clone()
+        let counts = self.checkpoint.counts;
+        let (pass, mut ended) = match &self.checkpoint.second {
+            None => (Pass::First, Ended::because(problem)),
+            Some(second) => (Pass::Second, as_the_first_pass(second, &problem)),
         };
-        let counts = checkpoint.counts;
-        match self.job.finish(counts, false).await {
-            // One problem is enough to end a file, and this one was first.
-            Ok(()) | Err(Stop::Problem(_)) => {}
+        match self.job.finish(counts, ended.problem.is_none()).await {
+            Ok(()) => {}
+            // One problem is enough to end a file, and the other was first.
+            Err(Stop::Problem(_)) if ended.problem.is_some() => {}
+            Err(Stop::Problem(problem)) => ended = Ended::because(problem),
             Err(stop) => return Err(stop),
         }
+        let checkpoint = Checkpoint {
+            second: None,
+            ended: Some(ended.clone()),
+            ..self.checkpoint.clone()
+        };
         let batch = Batch {
+            pass,
             checkpoint,
             landed: Vec::new(),
             rejections: Vec::new(),
@@ -696,8 +814,17 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
         self.keep_used_mappings(true).await;
         Ok(SliceOutcome::Finished {
             counts,
-            problem: Some(problem),
-            measure: Measure::default(),
+            problem: ended.problem,
+            measure: ended.measure,
         })
+    }
+}
+
+/// How a file ends whose second pass came to nothing: as its first pass had ended, which had read all of it.
+fn as_the_first_pass(second: &SecondPass, problem: &FileProblem) -> Ended {
+    tracing::warn!(error = %problem, "A file could not be read to its end for the second time; what became of its records the first time counts.");
+    Ended {
+        problem: None,
+        measure: second.measure.clone(),
     }
 }

@@ -169,6 +169,7 @@ clocks!(
     slice,
     lease,
     message_grace,
+    hold_again_after,
     work_stale_after,
     export_silence,
     hard_deadline,
@@ -429,10 +430,16 @@ fn clocks(
         jwt_leeway: given.jwt_leeway.unwrap_or(default.jwt_leeway),
     };
     let default = WorkClocks::default();
+    let message_grace = given.message_grace.unwrap_or(default.message_grace);
     let work = WorkClocks {
         slice: given.slice.unwrap_or(default.slice),
         lease: given.lease.unwrap_or(default.lease),
-        message_grace: given.message_grace.unwrap_or(default.message_grace),
+        message_grace,
+        // Whoever gives work up sooner means this one, too.
+        hold_again_after: given.hold_again_after.unwrap_or_else(|| {
+            let room = clocks.work_stale_after.saturating_sub(message_grace);
+            default.hold_again_after.min(room / 2)
+        }),
     };
     (clocks, intake, work)
 }
@@ -519,6 +526,22 @@ mod tests {
         assert_eq!(configuration.work.slice, Duration::from_millis(250));
         let upside_down = format!("{MINIMAL}[clocks]\nslice = \"2m\"\n");
         assert!(problems(&upside_down, &[])[0].starts_with("clocks.lease:"));
+    }
+
+    #[test]
+    fn held_records_are_asked_again_in_time_also_where_work_is_given_up_sooner() {
+        let pause = |clocks: &str| {
+            let text = format!("{MINIMAL}[clocks]\n{clocks}");
+            let configuration = Configuration::parse(&text, environment(&[])).unwrap();
+            configuration.work.hold_again_after
+        };
+        assert_eq!(pause(""), Duration::from_mins(15));
+        let scaled = "work_stale_after = \"10m\"\n";
+        assert_eq!(pause(scaled), Duration::from_mins(4));
+        let said = format!("{scaled}hold_again_after = \"8m\"\n");
+        assert_eq!(pause(&said), Duration::from_mins(8));
+        let later = format!("{MINIMAL}[clocks]\n{scaled}hold_again_after = \"481s\"\n");
+        assert!(problems(&later, &[])[0].starts_with("clocks.hold_again_after:"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Records that did not arrive: all those of a commit in one packed row.
 
+use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 
 use flate2::Compression;
@@ -60,12 +61,15 @@ pub struct ExceptionRow {
 pub struct ExceptionPage {
     /// The rows.
     pub rows: Vec<ExceptionRow>,
-    /// Whether others follow.
-    pub more: bool,
+    /// The place behind which others follow, if any do.
+    pub next: Option<String>,
 }
 
-/// The form of a row of exceptions.
-const VERSION: u64 = 1;
+/// The newest form of a row of exceptions: 2 is of a file's second pass, which an older release would list beside those of the first.
+const VERSION: u64 = 2;
+
+/// What stands between the file and the record in the place of a row of the second pass: behind all rows of the first.
+const SECOND_PASS: &str = "second#";
 
 /// Largest packed row, in bytes; an item holds 400 KB (AWS DynamoDB limits).
 const PACKED_MAX: usize = 350_000;
@@ -78,6 +82,7 @@ pub(crate) fn put_exceptions(
     lease: &Lease,
     label: &str,
     exceptions: &[Exception],
+    second_pass: bool,
     now: Timestamp,
 ) -> Result<Vec<Write>, Error> {
     let Some(first) = exceptions.first() else {
@@ -86,19 +91,19 @@ pub(crate) fn put_exceptions(
     let packed = pack(exceptions)?;
     if packed.len() > PACKED_MAX && exceptions.len() > 1 {
         let (front, back) = exceptions.split_at(exceptions.len() / 2);
-        let mut writes = put_exceptions(lease, label, front, now)?;
-        writes.extend(put_exceptions(lease, label, back, now)?);
+        let mut writes = put_exceptions(lease, label, front, second_pass, now)?;
+        writes.extend(put_exceptions(lease, label, back, second_pass, now)?);
         return Ok(writes);
     }
     let sort = format!(
-        "{}{}#{:012}",
-        keys::EXCEPTION,
-        keys::part(&lease.s3_key),
+        "{}{}{:012}",
+        of_file(&lease.s3_key),
+        if second_pass { SECOND_PASS } else { "" },
         first.record
     );
     let item = Item::from([
         ("kind".into(), text("exceptions")),
-        ("v".into(), number(VERSION)),
+        ("v".into(), number(if second_pass { VERSION } else { 1 })),
         ("s3_key".into(), text(&lease.s3_key)),
         ("label".into(), text(label)),
         ("first_record".into(), number(first.record)),
@@ -109,6 +114,25 @@ pub(crate) fn put_exceptions(
     ]);
     let key = Key::new(keys::transfer(&lease.tenant, &lease.transfer), sort);
     Ok(vec![Write::put(key, item)])
+}
+
+/// What the places of a file's rows begin with.
+fn of_file(s3_key: &str) -> String {
+    format!("{}{}#", keys::EXCEPTION, keys::part(s3_key))
+}
+
+/// The row that says that from now on the exceptions of the second pass count, and those of the first no more. It lives as long as they do,
+/// which is longer than the file's own row.
+pub(crate) fn put_recounted(lease: &Lease, now: Timestamp) -> Write {
+    let item = Item::from([
+        ("kind".into(), text("recounted")),
+        ("v".into(), number(1)),
+        ("s3_key".into(), text(&lease.s3_key)),
+        ("at".into(), instant(now)),
+        ("expires_at".into(), history_expires(now)),
+    ]);
+    let key = keys::recounted(&lease.tenant, &lease.transfer, &lease.s3_key);
+    Write::put(key, item)
 }
 
 /// gzip over a JSON object a line, so that whoever reads the table needs nothing of ours.
@@ -139,7 +163,8 @@ fn unpack(packed: &[u8]) -> Result<Vec<Exception>, Error> {
 }
 
 impl Store {
-    /// Records of a transfer that did not arrive, some at a time: those behind the place `after`.
+    /// Records of a transfer that did not arrive, some at a time: those behind the place `after`. Of a file that was read twice they are
+    /// those of the pass whose counts are the file's.
     pub async fn exceptions(
         &self,
         tenant: &TenantId,
@@ -148,8 +173,10 @@ impl Store {
     ) -> Result<ExceptionPage, Error> {
         let partition = keys::transfer(tenant, transfer);
         let after = after.map(|place| Key::new(&partition, place));
+        let recounted = self.recounted(&partition).await?;
         let page = self.table.query(&partition, keys::EXCEPTION, after).await?;
         let more = page.next.is_some();
+        let last = page.rows.last().map(|(key, _)| key.sort.clone());
         let mut rows = Vec::with_capacity(page.rows.len());
         for (key, item) in page.rows {
             let reader = Reader::new(&item, "a row of exceptions");
@@ -158,13 +185,32 @@ impl Store {
                 let problem = format!("version {version} is newer than this release");
                 return Err(Error::unreadable("a row of exceptions", problem));
             }
+            let s3_key = reader.text("s3_key")?;
+            let place = key.sort.strip_prefix(&of_file(s3_key));
+            let of_second_pass = place.is_some_and(|place| place.starts_with(SECOND_PASS));
+            if of_second_pass != recounted.contains(s3_key) {
+                continue;
+            }
             rows.push(ExceptionRow {
-                place: key.sort,
-                s3_key: reader.text("s3_key")?.to_owned(),
+                s3_key: s3_key.to_owned(),
                 label: reader.text("label")?.to_owned(),
                 exceptions: unpack(reader.bytes("packed").unwrap_or_default())?,
+                place: key.sort,
             });
         }
-        Ok(ExceptionPage { rows, more })
+        Ok(ExceptionPage {
+            rows,
+            next: last.filter(|_| more),
+        })
+    }
+
+    /// The files of a transfer of which the second pass counts.
+    async fn recounted(&self, partition: &str) -> Result<HashSet<String>, Error> {
+        let rows = self.rows(partition, keys::RECOUNTED).await?;
+        let file = |item: &Item| {
+            let reader = Reader::new(item, "a row of recounted exceptions");
+            Ok(reader.text("s3_key")?.to_owned())
+        };
+        rows.iter().map(file).collect()
     }
 }

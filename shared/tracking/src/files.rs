@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::events::Recorded;
-use crate::exceptions::{Exception, put_exceptions};
+use crate::exceptions::{Exception, put_exceptions, put_recounted};
 use crate::item::{Item, Reader, Value, instant, number, text};
 use crate::keys;
 use crate::records::{Landed, put_landed};
@@ -115,6 +115,8 @@ pub struct File {
     pub attempts: u64,
     /// Where to go on, as the import wrote it.
     pub checkpoint: Option<String>,
+    /// When it may be taken up for its second pass, once the first has ended with records held.
+    pub again_at: Option<Timestamp>,
     /// Its records so far.
     pub counts: Counts,
     /// How it ended.
@@ -180,6 +182,13 @@ pub enum Claim {
     Claimed(Box<Claimed>),
     /// Another worker has it until then.
     Held(Timestamp),
+    /// It is read once more, but not before that instant. Nothing was written.
+    Waits {
+        /// When it may be taken up.
+        until: Timestamp,
+        /// Its records, as they count until then.
+        counts: Counts,
+    },
     /// It has ended, or was fenced off.
     Ended,
     /// Its transfer takes no work any more.
@@ -204,8 +213,10 @@ pub struct Claimed {
 pub struct Commit {
     /// Where to go on after it.
     pub checkpoint: String,
-    /// The file's records up to there.
+    /// The file's records up to there; while it is read for the second time, those of the first.
     pub counts: Counts,
+    /// Which reading of the file it belongs to.
+    pub pass: Pass,
     /// Records that land in the records table with it.
     pub landed: Vec<Landed>,
     /// The file's label; empty when the server app gave none.
@@ -214,6 +225,30 @@ pub struct Commit {
     pub exceptions: Vec<Exception>,
     /// Until when the lease now holds.
     pub leased_until: Timestamp,
+}
+
+/// Which reading of a file a commit belongs to. A file that was read to its end with records held is read twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// The first, and for most files the only one.
+    First,
+    /// The first, and it ends with this commit: another follows.
+    FirstEnds {
+        /// Before this instant the file isn't taken up.
+        again_at: Timestamp,
+        /// When the sweeper looks for it, should its message be missing.
+        due: Timestamp,
+    },
+    /// The second. What it finds is kept beside what the first found.
+    Second,
+    /// The second, and it ends with this commit: its counts and exceptions are the file's from now on.
+    SecondEnds,
+}
+
+impl Pass {
+    const fn is_second(self) -> bool {
+        matches!(self, Self::Second | Self::SecondEnds)
+    }
 }
 
 /// Where a compressed file can be entered again; what it says is the reader's affair.
@@ -353,6 +388,10 @@ impl Store {
                     if let Some(until) = file.leased_until.filter(|until| *until > now) {
                         return Ok(Claim::Held(until));
                     }
+                    if let Some(until) = file.again_at.filter(|until| *until > now) {
+                        let counts = file.counts;
+                        return Ok(Claim::Waits { until, counts });
+                    }
                 }
                 FileState::Ended | FileState::Fenced | FileState::Dropped => {
                     return Ok(Claim::Ended);
@@ -468,7 +507,16 @@ impl Store {
             .set("counts", text(encode(&commit.counts)?))
             .set("attempts", number(0))
             .set("leased_until", instant(commit.leased_until));
+        let checkpointed = match commit.pass {
+            Pass::FirstEnds { again_at, due } => checkpointed
+                .set("again_at", instant(again_at))
+                .set("due_at", instant(due)),
+            Pass::First | Pass::Second | Pass::SecondEnds => checkpointed,
+        };
         let mut writes = vec![checkpointed];
+        if commit.pass == Pass::SecondEnds {
+            writes.push(put_recounted(lease, now));
+        }
         for landed in &commit.landed {
             writes.push(put_landed(&lease.tenant, &lease.chain, landed));
         }
@@ -476,6 +524,7 @@ impl Store {
             lease,
             &commit.label,
             &commit.exceptions,
+            commit.pass.is_second(),
             now,
         )?);
         if writes.len() == 1 {
@@ -567,6 +616,26 @@ impl Store {
             released
         };
         self.write(released).await
+    }
+
+    /// Sees to it that the sweeper looks for a file that waits for its second pass at `due`, and not before.
+    pub async fn put_off(
+        &self,
+        tenant: &TenantId,
+        transfer: &TransferId,
+        s3_key: &str,
+        again_at: Timestamp,
+        due: Timestamp,
+    ) -> Result<(), Error> {
+        let put_off = Write::update(keys::file(tenant, transfer, s3_key))
+            .only_if("state", text(FileState::Open.as_str()))
+            .only_if("again_at", instant(again_at))
+            .set("due_at", instant(due));
+        match self.write(put_off).await {
+            // It is over; there is nothing to wait for.
+            Ok(()) | Err(Error::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// A worker that was fenced off says that it has stopped, so that nobody waits for its lease to run out.
@@ -755,6 +824,7 @@ pub(crate) fn read_file(item: &Item) -> Result<File, Error> {
         leased_until: reader.optional_instant("leased_until"),
         attempts: reader.number("attempts")?,
         checkpoint: reader.optional_text("checkpoint").map(str::to_owned),
+        again_at: reader.optional_instant("again_at"),
         counts: decode(reader.optional_text("counts"))?.unwrap_or_default(),
         outcome: decode(reader.optional_text("outcome"))?,
         measure: Measure {

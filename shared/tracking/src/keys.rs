@@ -9,6 +9,8 @@ pub(crate) const EVENT: &str = "EVENT#";
 pub(crate) const ATTEMPT: &str = "ATTEMPT#";
 pub(crate) const LOG: &str = "LOG#";
 pub(crate) const EXCEPTION: &str = "EXCEPTION#";
+/// One row for each file of which the exceptions of the second pass count.
+pub(crate) const RECOUNTED: &str = "RECOUNTED#";
 pub(crate) const MAPPINGS: &str = "MAPPINGS#";
 const RESTART: &str = "RESTART#";
 
@@ -50,6 +52,11 @@ pub(crate) fn pace(id: &TenantId) -> Key {
 /// The row of a file.
 pub(crate) fn file(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
     Key::new(transfer(tenant, id), format!("{FILE}{}", part(s3_key)))
+}
+
+/// The row that says that a file's exceptions are those of its second pass.
+pub(crate) fn recounted(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
+    Key::new(transfer(tenant, id), format!("{RECOUNTED}{}", part(s3_key)))
 }
 
 /// The row of the place where a compressed file can be entered again.

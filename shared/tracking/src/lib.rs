@@ -31,7 +31,7 @@ pub use error::Error;
 pub use events::{EventRow, Recorded};
 pub use exceptions::{Exception, ExceptionOutcome, ExceptionPage, ExceptionRow};
 pub use files::{
-    Claim, Claimed, Commit, Ending, File, FileState, Lease, NewFile, PACKED_MANIFEST_MAX,
+    Claim, Claimed, Commit, Ending, File, FileState, Lease, NewFile, PACKED_MANIFEST_MAX, Pass,
     RestartPoint, pack_manifest,
 };
 pub use item::{Item, Name, Value};
@@ -40,7 +40,7 @@ pub use pace::KeptPace;
 pub use queue::{DeadLetter, Message, Messages, Queue, Received, Task};
 pub use records::{Landed, RecordKey};
 pub use secrets::{SealError, SecretKey};
-pub use segments::{KeptSegment, Segment, SegmentPage};
+pub use segments::{KeptSegment, Segment, SegmentPage, SegmentStart};
 pub use store::Store;
 pub use table::{
     Assignment, Change, Condition, DueEntries, DueEntry, Key, Many, Page, Returning, Table, Which,

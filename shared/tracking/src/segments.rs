@@ -13,6 +13,8 @@ use crate::table::{Key, Returning, Write, WriteError};
 /// Consecutive records of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
+    /// Whether they were read in the file's second pass. Its segments stand beside those of the first, and count as newer.
+    pub second_pass: bool,
     /// Number of the first one in the file, from 1.
     pub first_record: u64,
     /// Number of the last one.
@@ -26,10 +28,30 @@ pub struct Segment {
 pub struct KeptSegment {
     /// Its place among those of its attempt.
     pub place: String,
-    /// The number of its first record, when it is of the file that the lease is for.
-    pub own_first_record: Option<u64>,
+    /// Where it begins, when it is of the file that the lease is for.
+    pub own: Option<SegmentStart>,
     /// Which of its records are in the target, as the import packs it.
     pub landed: Vec<u8>,
+}
+
+/// Where a segment begins in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentStart {
+    /// Whether it is of the file's second pass.
+    pub second_pass: bool,
+    /// The number of its first record.
+    pub first_record: u64,
+}
+
+impl SegmentStart {
+    /// Reads what stands behind the file in a segment's place.
+    fn parse(place: &str) -> Option<Self> {
+        let of_second_pass = place.strip_prefix(SECOND_PASS);
+        Some(Self {
+            second_pass: of_second_pass.is_some(),
+            first_record: of_second_pass.unwrap_or(place).parse().ok()?,
+        })
+    }
 }
 
 /// Some of an attempt's segments, in their order.
@@ -43,6 +65,10 @@ pub struct SegmentPage {
 
 /// The form of a segment's row. A newer one is refused, never passed over: it may say that what an earlier attempt landed is there no more.
 const VERSION: u64 = 1;
+
+/// What stands between the file and the record in the place of a segment of the second pass: behind all of the first, so that of a key what
+/// was found last is read last.
+const SECOND_PASS: &str = "second#";
 
 /// The partition of all segments of a chain under one label.
 fn partition(tenant: &TenantId, chain: &ChainId, label: &str) -> String {
@@ -68,7 +94,7 @@ fn of_file(lease: &Lease) -> String {
 }
 
 impl Store {
-    /// Keeps a segment, over one with the same first record that the same or an earlier worker kept.
+    /// Keeps a segment, over one of the same pass with the same first record that the same or an earlier worker kept.
     /// [`Error::Conflict`]: a later worker was here; nothing was written and nothing may be.
     pub async fn keep_segment(
         &self,
@@ -77,7 +103,8 @@ impl Store {
         segment: &Segment,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let sort = format!("{}{:012}", of_file(lease), segment.first_record);
+        let pass = if segment.second_pass { SECOND_PASS } else { "" };
+        let sort = format!("{}{pass}{:012}", of_file(lease), segment.first_record);
         let key = Key::new(partition(&lease.tenant, &lease.chain, label), sort);
         let item = Item::from([
             ("v".into(), number(VERSION)),
@@ -130,9 +157,9 @@ impl Store {
                 let problem = format!("version {version} is newer than this release");
                 return Err(Error::unreadable("a segment", problem));
             }
-            let first = key.sort.strip_prefix(&own);
+            let place = key.sort.strip_prefix(&own);
             segments.push(KeptSegment {
-                own_first_record: first.and_then(|first| first.parse().ok()),
+                own: place.and_then(SegmentStart::parse),
                 landed: reader.bytes("landed").unwrap_or_default().to_vec(),
                 place: key.sort,
             });

@@ -1,3 +1,5 @@
+use crate::timestamp::Timestamp;
+
 /// Longest message that we send with a status, in characters. The admin's log shows at most 1,000 (PROTOCOL.md 2.6).
 pub const MESSAGE_MAX: usize = 900;
 
@@ -18,6 +20,13 @@ pub(crate) fn count_of(number: u64, noun: &str) -> String {
     } else {
         format!("{number} {noun}s")
     }
+}
+
+/// When held records are asked again, as the admin and support read it.
+pub(crate) fn asked_again(held: u64, at: Timestamp) -> String {
+    let are = if held == 1 { "is" } else { "are" };
+    let records = count_of(held, "held record");
+    format!("{records} {are} asked again at {}", at.for_admin())
 }
 
 #[cfg(test)]

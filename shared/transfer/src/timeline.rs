@@ -128,6 +128,15 @@ pub enum What {
         /// Pause until it is tried again, in milliseconds, where it is known.
         retry_after_ms: Option<u64>,
     },
+    /// A file was read to its end with records held; it is read once more, for their mappings may have come by then.
+    AskedAgainLater {
+        /// The file's key.
+        file: String,
+        /// How many of its records are held.
+        held: u64,
+        /// When.
+        at: Timestamp,
+    },
     /// The import of a file ended.
     FileEnded {
         /// Its key.
@@ -314,6 +323,7 @@ impl What {
             Self::FileTaken { .. } => "file_taken",
             Self::SliceCommitted { .. } => "slice_committed",
             Self::Interrupted { .. } => "interrupted",
+            Self::AskedAgainLater { .. } => "asked_again_later",
             Self::FileEnded { .. } => "file_ended",
             Self::ProgressReported { .. } => "progress_reported",
             Self::ExportAwaited { .. } => "export_awaited",
@@ -359,7 +369,9 @@ impl What {
             Self::EventTaken { event: name } | Self::SliceCommitted { file: name, .. } => {
                 *name = told(name, NAME_MAX);
             }
-            Self::FileTaken { file, .. } => *file = told(file, NAME_MAX),
+            Self::FileTaken { file, .. } | Self::AskedAgainLater { file, .. } => {
+                *file = told(file, NAME_MAX);
+            }
             Self::FileAnnounced { file, label } | Self::FileAdopted { file, label } => {
                 *file = told(file, NAME_MAX);
                 tell(label, NAME_MAX);

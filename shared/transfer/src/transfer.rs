@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::clocks::{Clocks, platform};
 use crate::counts::Counts;
 use crate::identity::{ChainId, TenantId, TransferId};
-use crate::message::clip;
+use crate::message::{asked_again, clip};
 use crate::timestamp::Timestamp;
 use crate::verdict::Verdict;
 
@@ -177,12 +177,14 @@ impl Transfer {
                     self.file_ended(outcome, counts, manifest, now);
                 }
             }
-            Input::WorkMoved { file, counts } => {
-                let work = &mut self.work;
-                work.last_moved_at = now;
-                work.stalled_by = None;
-                if work.in_flight.len() < IN_FLIGHT_MAX || work.in_flight.contains_key(&file) {
-                    work.in_flight.insert(file, counts);
+            Input::WorkMoved { file, counts } => self.work_moved(file, counts, now),
+            Input::AskedAgainLater { file, counts, at } => {
+                let reason = Some(asked_again(counts.held, at));
+                // Said again by whoever takes the file up too early; only the first time something has moved.
+                let is_known = self.work.in_flight.get(&file) == Some(&counts);
+                if self.work.stalled_by != reason || !is_known {
+                    self.work_moved(file, counts, now);
+                    self.work.stalled_by = reason;
                 }
             }
             Input::WorkStalled { reason } => self.work.stalled_by = Some(clip(&reason, 120)),
@@ -259,6 +261,15 @@ impl Transfer {
 
     fn heard(&mut self, now: Timestamp) {
         self.exporter.last_heard_at = self.exporter.last_heard_at.max(now);
+    }
+
+    fn work_moved(&mut self, file: String, counts: Counts, now: Timestamp) {
+        let work = &mut self.work;
+        work.last_moved_at = now;
+        work.stalled_by = None;
+        if work.in_flight.len() < IN_FLIGHT_MAX || work.in_flight.contains_key(&file) {
+            work.in_flight.insert(file, counts);
+        }
     }
 
     fn file_ended(&mut self, outcome: FileOutcome, counts: Counts, manifest: bool, now: Timestamp) {

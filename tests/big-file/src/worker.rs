@@ -140,7 +140,7 @@ async fn import(task: &Task) -> anyhow::Result<Counts> {
                 problem: Some(problem),
                 ..
             } => anyhow::bail!("the file ended early: {problem}"),
-            SliceOutcome::Continue(_) => interruptions = 0,
+            SliceOutcome::Continue(_) | SliceOutcome::ReadAgain(_) => interruptions = 0,
             SliceOutcome::Interrupted {
                 reason,
                 retry_after,

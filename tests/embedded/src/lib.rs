@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::{
@@ -148,6 +149,8 @@ pub struct Sent {
     pub group: String,
     /// The body.
     pub body: String,
+    /// How long it was to be hidden.
+    pub delay: Duration,
 }
 
 /// Queues in memory: what is sent waits until the test takes it, delays are not waited for.
@@ -205,6 +208,7 @@ impl Queues {
             queue: name.to_owned(),
             group: String::new(),
             body: body.to_owned(),
+            delay: Duration::ZERO,
         });
     }
 
@@ -249,6 +253,7 @@ async fn answer(
                 queue,
                 group: text("MessageGroupId"),
                 body: text("MessageBody"),
+                delay: Duration::from_secs(request["DelaySeconds"].as_u64().unwrap_or(0)),
             };
             lock(&waiting).push_back(sent);
             json!({ "MessageId": "sent", "MD5OfMessageBody": "" })

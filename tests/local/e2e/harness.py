@@ -67,6 +67,7 @@ class Declaration:
         "waiting_report_interval": "2s",
         "reconcile_interval": "2s",
         "message_grace": "2s",
+        "hold_again_after": "1s",
         # Far away: a test that is about one of these brings it near.
         "export_silence": "5m",
         "work_stale_after": "5m",

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cloud::{SWEEP_INTERVAL, VISIBILITY};
 use crate::platform::{EndedBy, Transfer};
-use crate::watch::{number, text};
+use crate::watch::{exceptions_match, number, text};
 use crate::world::World;
 
 /// The re-run's day: a FAILED leaves at least one of the twelve (docs/verdicts.md).
@@ -31,6 +31,7 @@ pub(crate) fn judge(world: &World) {
     }
     everything_accepted_is_known(world);
     target_is_right(world);
+    exceptions_match(&world.table().rows(Which::Tracking), world.violations());
     nothing_is_left(world);
 }
 
@@ -131,15 +132,29 @@ fn recovered_in_time(world: &World) {
     let once = REVIVED + PAUSES + world.clocks_were_off_by();
     // A poison file's worker dies each time, also when nothing else goes wrong any more: each of its attempts is revived.
     let attempts = world.attempts_at_a_poison_file();
+    let transfers: BTreeMap<String, Transfer> = world.platform().transfers().into_iter().collect();
     for (id, took) in world.recoveries() {
         let deaths = if world.has_poison(&id) { attempts } else { 0 };
-        let longest = once + REVIVED * deaths;
+        let transfer = transfers.get(&id);
+        let pause = transfer.map_or(Duration::ZERO, |transfer| pause(world, &id, transfer));
+        let longest = once + REVIVED * deaths + pause;
         world.violations().require(took <= longest, || {
             format!(
                 "{id}: L1: settled {} s after it could have been",
                 took.as_secs()
             )
         });
+    }
+}
+
+/// Where records are held, their files wait and are read once more.
+fn pause(world: &World, id: &str, transfer: &Transfer) -> Duration {
+    let asks_again = |what: &What| matches!(what, What::AskedAgainLater { .. });
+    let entries = world.timeline(&transfer.tenant, id);
+    if entries.iter().any(|entry| asks_again(&entry.what)) {
+        world.hold_again_after() + REVIVED
+    } else {
+        Duration::ZERO
     }
 }
 

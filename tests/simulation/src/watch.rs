@@ -203,6 +203,37 @@ fn phase<'table>(row: &Key, tracking: &'table BTreeMap<Key, Arc<Item>>) -> &'tab
         .map_or("none", |state| text(state, "phase"))
 }
 
+/// The records that are listed as not arrived are as many as their files count, whichever pass over a file counts.
+pub(crate) fn exceptions_match(tracking: &[(Key, Arc<Item>)], violations: &Violations) {
+    let sorts = |prefix: &str, file: &Key| format!("{prefix}{}", &file.sort["FILE#".len()..]);
+    for (key, file) in tracking {
+        if !key.sort.starts_with("FILE#") {
+            continue;
+        }
+        let of_transfer = || {
+            let same = |other: &&(Key, Arc<Item>)| other.0.partition == key.partition;
+            tracking.iter().filter(same)
+        };
+        let recounted = sorts("RECOUNTED#", key);
+        let of_second_pass = of_transfer().any(|(other, _)| other.sort == recounted);
+        let prefix = sorts("EXCEPTION#", key) + "#";
+        let listed: i64 = of_transfer()
+            .filter_map(|(other, row)| Some((other.sort.strip_prefix(&prefix)?, row)))
+            .filter(|(place, _)| place.starts_with("second#") == of_second_pass)
+            .map(|(_, row)| number(row, "count"))
+            .sum();
+        let counts: Option<Json> = serde_json::from_str(text(file, "counts")).ok();
+        let of = |name: &str| counts.as_ref().and_then(|counts| counts[name].as_i64());
+        let counted = of("held").unwrap_or(0) + of("rejected").unwrap_or(0);
+        violations.require(listed == counted, || {
+            let file = text(file, "s3_key");
+            format!(
+                "file {file}: {listed} records are listed as not arrived, {counted} are counted"
+            )
+        });
+    }
+}
+
 pub(crate) fn text<'item>(item: &'item Item, name: &str) -> &'item str {
     match item.get(name) {
         Some(Value::Text(text)) => text,

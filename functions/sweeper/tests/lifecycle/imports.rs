@@ -141,6 +141,8 @@ async fn a_record_that_can_not_be_read_or_mapped_never_stops_the_file() {
     );
     world.all_uploaded("t").await;
     world.work().await;
+    // The held record is asked again.
+    world.pass(16 * MINUTE, MINUTE).await;
     let verdict = world.platform.verdict();
     assert_eq!(verdict.status, "INCOMPLETE");
     let counts = world.transfer("t").await.work.counts;

@@ -2,7 +2,7 @@ use landfall_runtime::Clock;
 use landfall_transfer::{ChainId, Phase, SettledBy, Timestamp, TransferId};
 use serde_json::json;
 
-use crate::world::{HOUR, World, records, tenant};
+use crate::world::{HOUR, MINUTE, World, records, tenant};
 
 const MANIFEST: &str = r#"{"version":1,"files":[{"label":"a.ndjson"},{"label":"b.ndjson"}]}"#;
 
@@ -96,6 +96,7 @@ async fn a_rerun_knows_the_users_of_the_attempt_before_when_the_platform_has_for
     let event = json!({ "s3Key": "r-b", "label": "b.ndjson", "originalTransferId": "t-1" });
     world.event("app-data-uploaded", "t-2", event).await;
     world.work().await;
+    world.pass(16 * MINUTE, MINUTE).await;
     let counts = world.transfer("t-2").await.work.counts;
     assert_eq!((counts.read, counts.applied, counts.held), (21, 20, 1));
     assert!(world.target().await["t-1 b.ndjson 21"].contains("cloud-user-0"));

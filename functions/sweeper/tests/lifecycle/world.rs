@@ -1,10 +1,12 @@
 //! Everything that Landfall is, in one process.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use landfall_embedded::{Queues, RECORDS_TABLE, Sent, store_on, tables};
 use landfall_import::ports::Sink;
 use landfall_lifecycle::Lifecycle;
@@ -28,6 +30,8 @@ pub(crate) struct World<K = NoSink> {
     pub(crate) queues: Queues,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
+    /// Messages that are hidden for minutes: until when, and what.
+    hidden: Mutex<Vec<(Timestamp, Sent)>>,
     client: aws_sdk_dynamodb::Client,
     configuration: Arc<Configuration>,
     processor: Arc<Processor<K>>,
@@ -99,6 +103,7 @@ impl<K: Sink> World<K> {
             queues,
             store,
             clock,
+            hidden: Mutex::default(),
             client,
             configuration,
             processor,
@@ -192,11 +197,10 @@ impl<K: Sink> World<K> {
         }
     }
 
-    /// The processor works until both queues are empty, or until it has had its chances.
+    /// The processor works until both queues are empty, or until it has had its chances. Pauses of seconds are over at once.
     pub(crate) async fn work(&self) {
         for _ in 0..40 {
-            let mut messages = self.queues.take("events");
-            messages.extend(self.queues.take("imports"));
+            let messages = self.visible();
             if messages.is_empty() {
                 return;
             }
@@ -204,15 +208,45 @@ impl<K: Sink> World<K> {
         }
     }
 
+    /// The messages that are hidden get lost.
+    pub(crate) fn lose_hidden(&self) {
+        self.hidden.lock().unwrap().clear();
+    }
+
+    /// Takes the messages of both queues that can be seen now.
+    pub(crate) fn visible(&self) -> Vec<Sent> {
+        let now = self.clock.now();
+        let mut hidden = self.hidden.lock().unwrap();
+        let sent = self.queues.take("events").into_iter();
+        for sent in sent.chain(self.queues.take("imports")) {
+            let pause = if sent.delay < MINUTE {
+                Duration::ZERO
+            } else {
+                sent.delay
+            };
+            hidden.push((now + pause, sent));
+        }
+        let all = std::mem::take(&mut *hidden).into_iter();
+        let (seen, later) = all.partition(|(from, _)| *from <= now);
+        *hidden = later;
+        let seen: Vec<(Timestamp, Sent)> = seen;
+        seen.into_iter().map(|(_, sent)| sent).collect()
+    }
+
     /// The processor has one go at these messages; what fails is gone, as if its worker had died.
     pub(crate) async fn handle(&self, messages: Vec<Sent>) -> usize {
+        self.handle_within(5 * MINUTE, messages).await
+    }
+
+    /// The same in an invocation that ends so soon.
+    pub(crate) async fn handle_within(&self, time: Duration, messages: Vec<Sent>) -> usize {
         let records: Vec<Value> = messages
             .iter()
             .enumerate()
             .map(|(number, sent)| json!({ "messageId": number.to_string(), "body": sent.body }))
             .collect();
         let batch: SqsEvent = serde_json::from_value(json!({ "Records": records })).unwrap();
-        let deadline = self.clock.now() + 5 * MINUTE;
+        let deadline = self.clock.now() + time;
         self.processor
             .handle(batch, "invocation", deadline)
             .await
@@ -224,6 +258,33 @@ impl<K: Sink> World<K> {
     pub(crate) async fn explain(&self, id: &str) -> Explanation {
         let transfer = TransferId::new(id);
         self.sweeper.explain(&tenant(), &transfer).await.unwrap()
+    }
+
+    /// What became of a transfer, as its receipt says it.
+    pub(crate) async fn receipt(&self, id: &str) -> Value {
+        let (tenant, id) = (tenant(), TransferId::new(id));
+        let receipt = self.sweeper.receipt(&tenant, &id).await;
+        let signed = serde_json::to_value(receipt.unwrap()).unwrap();
+        let payload = URL_SAFE_NO_PAD.decode(signed["payload"].as_str().unwrap());
+        serde_json::from_slice(&payload.unwrap()).unwrap()
+    }
+
+    /// The numbers of a transfer's records that did not arrive, as they are listed.
+    pub(crate) async fn exceptions(&self, id: &str) -> Vec<u64> {
+        let (tenant, id) = (tenant(), TransferId::new(id));
+        let (mut records, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.sweeper.exceptions(&tenant, &id, after.as_deref());
+            let page = page.await.unwrap();
+            for line in &page.lines {
+                let line: Value = serde_json::from_str(line).unwrap();
+                records.push(line["record"].as_u64().unwrap());
+            }
+            after = page.next;
+            if after.is_none() {
+                return records;
+            }
+        }
     }
 
     pub(crate) async fn sweep(&self) -> Summary {

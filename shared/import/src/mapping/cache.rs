@@ -41,6 +41,8 @@ pub(super) struct State {
     entries: usize,
     now: Timestamp,
     hash: RandomState,
+    /// That an id has no cloud id is not believed if it was learnt before.
+    missing_from: Timestamp,
     numbers: HashMap<String, usize>,
     young: Generation,
     old: Generation,
@@ -98,12 +100,16 @@ impl Believed {
         }
     }
 
-    fn is_of(&self, key: &str, now: Timestamp) -> bool {
-        self.until > now && &self.text[..self.key_bytes] == key
+    fn key(&self) -> &str {
+        &self.text[..self.key_bytes]
+    }
+
+    fn is_missing(&self) -> bool {
+        self.text.len() == self.key_bytes
     }
 
     fn answer(&self) -> Answer {
-        if self.text.len() == self.key_bytes {
+        if self.is_missing() {
             return Answer::Missing;
         }
         Answer::CloudId(CloudId {
@@ -137,6 +143,7 @@ impl MappingCache {
                 entries,
                 now: Timestamp::default(),
                 hash: RandomState::new(),
+                missing_from: Timestamp::default(),
                 numbers: HashMap::new(),
                 young: Generation::default(),
                 old: Generation::default(),
@@ -150,6 +157,12 @@ impl MappingCache {
     pub fn now_is(&self, now: Timestamp) {
         let mut state = self.lock();
         state.now = state.now.max(now);
+    }
+
+    /// Tells it that a second pass began at this instant: that there is no cloud id isn't believed if it was learnt before. It never goes back.
+    pub fn asks_again_from(&self, instant: Timestamp) {
+        let mut state = self.lock();
+        state.missing_from = state.missing_from.max(instant);
     }
 
     /// What was used of the platform's answers and not taken yet, in pieces that are worth to be kept; with `all`, whatever there is.
@@ -193,8 +206,15 @@ impl State {
 
     /// What is known of a key, and still believed.
     pub(super) fn find(&mut self, namespace: usize, key: &str) -> Option<Answer> {
-        let (now, hash) = (self.now, self.hash.hash_one(key));
-        let is_it = |believed: &Believed| believed.is_of(key, now);
+        let (now, missing_from) = (self.now, self.missing_from);
+        // What is missing is believed only if it was learnt since.
+        let holds = |is_missing: bool, until: Timestamp| {
+            until > now && (!is_missing || until >= missing_from + MISSING_BELIEVED_FOR)
+        };
+        let is_it = |believed: &Believed| {
+            believed.key() == key && holds(believed.is_missing(), believed.until)
+        };
+        let hash = self.hash.hash_one(key);
         let young = self.young.answers.get(namespace)?.get(&hash);
         if let Some(believed) = young.filter(|believed| is_it(believed)) {
             return Some(believed.answer());
@@ -204,8 +224,9 @@ impl State {
             self.insert(namespace, hash, believed);
             return Some(answer);
         }
-        let (answer, until) = self.namespaces.get(namespace)?.find(key, now)?;
-        Some(self.use_first(namespace, key, &answer, until))
+        let (answer, until) = self.namespaces.get(namespace)?.find(key);
+        holds(answer == Answer::Missing, until)
+            .then(|| self.use_first(namespace, key, &answer, until))
     }
 
     /// Remembers what the platform has just said of a key.
@@ -332,12 +353,11 @@ impl Generation {
 
 impl Namespace {
     /// What the list says of a key, and until when that is believed.
-    fn find(&self, key: &str, now: Timestamp) -> Option<(Answer, Timestamp)> {
-        let (answer, until) = match self.listed.get(key) {
+    fn find(&self, key: &str) -> (Answer, Timestamp) {
+        match self.listed.get(key) {
             Some(cloud_id) => (Answer::CloudId(cloud_id.clone()), self.found_until),
             None => (Answer::Missing, self.missing_until),
-        };
-        (until > now).then_some((answer, until))
+        }
     }
 }
 
@@ -377,6 +397,33 @@ mod tests {
         }
         assert_eq!(cache.lock().find(number, "50"), None);
         assert_eq!(cache.lock().find(number, "99"), Some(Answer::Missing));
+    }
+
+    #[test]
+    fn a_miss_that_was_learnt_before_a_second_pass_is_not_believed_in_it() {
+        let (cache, number) = cache(10);
+        cache.lock().learn(number, "1", &found("10"));
+        cache.lock().learn(number, "2", &Answer::Missing);
+        let again = START + Duration::from_mins(1);
+        cache.now_is(again);
+        assert_eq!(cache.lock().find(number, "2"), Some(Answer::Missing));
+        cache.asks_again_from(again);
+        assert_eq!(cache.lock().find(number, "1"), Some(found("10")));
+        assert_eq!(cache.lock().find(number, "2"), None);
+        cache.lock().learn(number, "2", &Answer::Missing);
+        cache.asks_again_from(START);
+        assert_eq!(cache.lock().find(number, "2"), Some(Answer::Missing));
+    }
+
+    #[test]
+    fn a_listed_namespace_is_asked_again_in_a_second_pass_for_what_it_did_not_list() {
+        let (cache, number) = cache(10);
+        let listed = HashMap::from([("1".to_owned(), cloud_id("10"))]);
+        cache.lock().keep_listed(number, listed);
+        cache.asks_again_from(START + Duration::from_mins(1));
+        cache.now_is(START + Duration::from_mins(2));
+        assert_eq!(cache.lock().find(number, "1"), Some(found("10")));
+        assert_eq!(cache.lock().find(number, "2"), None);
     }
 
     #[test]

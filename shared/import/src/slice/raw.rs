@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, Ended, RawProgress};
 use crate::declaration::Limits;
 use crate::identity::{ContentHash, RunningHash, bounded_reason};
 use crate::ports::{
-    Batch, Finished, Ledger, Mappings, PIECE_BYTES, PIECE_BYTES_MAX, Piece, Rejection,
+    Batch, Finished, Ledger, Mappings, PIECE_BYTES, PIECE_BYTES_MAX, Pass, Piece, Rejection,
     RejectionKind, Sink, SinkError, SinkOutcome, Source,
 };
 use crate::problem::FileProblem;
@@ -271,6 +271,7 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
             if !self.known.as_mut().is_some_and(is_shown) {
                 // First what the sink has, then that it is done with.
                 let segment = Segment {
+                    second_pass: false,
                     first_record: 1,
                     last_record: 1,
                     landed: vec![landed],
@@ -292,6 +293,7 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
             ..Checkpoint::default()
         };
         self.write(Batch {
+            pass: Pass::First,
             checkpoint,
             landed: Vec::new(),
             rejections,
@@ -314,6 +316,7 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
             ..Checkpoint::default()
         };
         self.write(Batch {
+            pass: Pass::First,
             checkpoint,
             landed: Vec::new(),
             rejections: Vec::new(),
@@ -354,6 +357,7 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
             ..Checkpoint::default()
         };
         self.write(Batch {
+            pass: Pass::First,
             checkpoint,
             landed: Vec::new(),
             rejections: Vec::new(),

@@ -14,6 +14,7 @@ mod raw;
 mod rerun;
 mod rows;
 mod s3_sink;
+mod second_pass;
 mod sinks;
 mod source;
 mod world;

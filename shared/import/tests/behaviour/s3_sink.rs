@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use landfall_import::declaration::Format;
+use landfall_import::declaration::{Format, OnMiss};
 use landfall_import::sink::s3::{Bucket, BucketError, S3Sink, StoredObject};
 use landfall_import::{
     Checkpoint, Counts, File, FileProblem, MappingCache, Ports, SliceOutcome, Target, import_slice,
@@ -427,4 +427,36 @@ async fn an_upload_that_was_aborted_from_outside_ends_the_file_and_a_rerun_bring
         finish(&world, "transfer-2", &bucket).await,
         (applied(1), None)
     );
+}
+
+#[tokio::test]
+async fn what_a_second_pass_puts_lies_behind_the_first_and_replaces_none_of_its_objects() {
+    let bucket = MemoryBucket::default();
+    let text = lines(10)
+        .replace("\"n\":1}", "\"n\":1,\"user\":\"late\"}")
+        .replace("\"n\":7}", "\"n\":7,\"user\":\"late\"}");
+    let mut world = World::new("pages.ndjson", text.clone()).maps_user(OnMiss::Hold);
+    let first = loop {
+        if let SliceOutcome::ReadAgain(checkpoint) = slice(&world, "transfer-1", &bucket).await {
+            break checkpoint.counts;
+        }
+    };
+    assert_eq!((first.applied, first.held), (8, 2));
+    assert!(bucket.indexes("transfer-1").is_empty(), "more follows");
+    let objects = bucket.objects();
+    world = world.knows_user("late", "late");
+    let ended = finish(&world, "transfer-1", &bucket).await;
+    assert_eq!(ended, (applied(10), None));
+    let after = bucket.objects();
+    assert!(objects.iter().all(|(name, content)| after[name] == content));
+    let found = bucket.records("transfer-1");
+    assert_eq!(found.len(), 10);
+    assert!(
+        found
+            .values()
+            .zip(text.lines())
+            .all(|(one, other)| one == other)
+    );
+    let index = &bucket.indexes("transfer-1")[0];
+    assert_eq!(index["counts"]["applied"], 10);
 }

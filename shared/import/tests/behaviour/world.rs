@@ -15,10 +15,10 @@ use landfall_import::declaration::{Format, Mapping, OnMiss};
 use landfall_import::ports::{
     Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Finished, KeptMappings, Ledger,
     LedgerUnavailable, MAPPING_KEYS, MAPPING_PAGE, MappingPage, Mappings, MappingsError, Opened,
-    Piece, PieceTaken, Rejection, RejectionKind, RestartPoint, Sink, SinkError, SinkOutcome,
+    Pass, Piece, PieceTaken, Rejection, RejectionKind, RestartPoint, Sink, SinkError, SinkOutcome,
     Source, SourceError,
 };
-use landfall_import::segments::{KeptSegment, Segment, SegmentPage};
+use landfall_import::segments::{KeptSegment, Segment, SegmentPage, SegmentStart};
 use landfall_import::{
     Checkpoint, ContentHash, Counts, File, FileProblem, Import, Limits, MappingCache, Measure,
     Ports, SliceOutcome, Target, import_slice,
@@ -126,12 +126,17 @@ pub(crate) struct Stored {
     pub(crate) target: BTreeMap<String, (ContentHash, Bytes)>,
     /// Every landed key, in order.
     pub(crate) landed: Vec<String>,
+    /// Those that count: of the first pass, until the second has ended.
     pub(crate) rejections: Vec<Rejection>,
+    /// Those of the second pass, as long as it isn't over.
+    pub(crate) rejections_again: Vec<Rejection>,
+    /// Passes of the commits.
+    pub(crate) passes: Vec<Pass>,
     /// Counts and offset of each commit.
     pub(crate) commits: Vec<(Counts, u64)>,
     pub(crate) known_asked: Vec<usize>,
-    /// Segments of the chain's attempts, this one last, by the first record of each.
-    pub(crate) attempts: Vec<BTreeMap<u64, Segment>>,
+    /// Segments of the chain's attempts, this one last, by the pass and the first record of each.
+    pub(crate) attempts: Vec<BTreeMap<(bool, u64), Segment>>,
     /// Pages of segments that were read.
     pub(crate) pages_read: usize,
     /// The restart point that was kept last.
@@ -161,12 +166,35 @@ impl MemoryLedger {
             .as_deref()
             .map_or_else(Checkpoint::start, |text| Checkpoint::decode(text).unwrap());
         assert_eq!(before.ended, None, "a finished file is not written to");
-        assert_eq!(batch.checkpoint.counts, before.counts + batch.counts);
-        assert_eq!(
-            batch.checkpoint.record_number,
-            before.record_number + batch.counts.read
-        );
-        assert!(batch.checkpoint.offset >= before.offset);
+        let is_second = matches!(batch.pass, Pass::Second | Pass::SecondEnds);
+        assert_eq!(before.second.is_some(), is_second);
+        let after = &batch.checkpoint;
+        match (batch.pass, &before.second, &after.second) {
+            (Pass::First | Pass::FirstEnds, _, _) => {
+                assert_eq!(after.counts, before.counts + batch.counts);
+            }
+            (_, Some(before_it), Some(after_it)) => {
+                assert_eq!(after.counts, before.counts, "those of the first pass");
+                assert_eq!(after_it.counts, before_it.counts + batch.counts);
+            }
+            (pass, ..) => {
+                assert!(after.ended.is_some());
+                assert!(pass == Pass::SecondEnds || after.counts == before.counts);
+            }
+        }
+        assert!(after.counts.balances());
+        if batch.pass == Pass::FirstEnds {
+            let second = after.second.as_ref().unwrap();
+            assert_eq!(second.counts, Counts::default());
+            assert_eq!((after.offset, after.record_number), (0, 0));
+            assert_eq!((&after.reading, &after.base), (&None, &None));
+        } else {
+            assert_eq!(
+                after.record_number,
+                before.record_number + batch.counts.read
+            );
+            assert!(after.offset >= before.offset);
+        }
         assert!(batch.counts.balances());
         assert!(batch.landed.len() + batch.rejections.len().min(1) <= COMMIT_WRITES);
         let landed_bytes =
@@ -177,11 +205,20 @@ impl MemoryLedger {
         assert_eq!(keys.len(), batch.landed.len(), "each key once");
         for rejection in &batch.rejections {
             assert!(rejection.record_number > before.record_number);
-            assert!(rejection.record_number <= batch.checkpoint.record_number);
+            let read = before.record_number + batch.counts.read;
+            assert!(rejection.record_number <= read);
         }
+        stored.passes.push(batch.pass);
         stored.checkpoint = Some(batch.checkpoint.encode());
         stored.commits.push((batch.counts, batch.checkpoint.offset));
-        stored.rejections.extend(batch.rejections);
+        if is_second {
+            stored.rejections_again.extend(batch.rejections);
+        } else {
+            stored.rejections.extend(batch.rejections);
+        }
+        if batch.pass == Pass::SecondEnds {
+            stored.rejections = std::mem::take(&mut stored.rejections_again);
+        }
         for landed in batch.landed {
             stored.landed.push(landed.key.to_string());
             stored
@@ -253,7 +290,7 @@ impl Ledger for MemoryLedger {
             stored.attempts.push(BTreeMap::new());
         }
         let own = stored.attempts.last_mut().unwrap();
-        own.insert(segment.first_record, segment);
+        own.insert((segment.second_pass, segment.first_record), segment);
         Ok(())
     }
 
@@ -269,16 +306,26 @@ impl Ledger for MemoryLedger {
     ) -> Result<SegmentPage, LedgerUnavailable> {
         let mut stored = self.stored.lock().unwrap();
         stored.pages_read += 1;
-        let first = after.map_or(0, |after| after.parse::<u64>().unwrap() + 1);
+        let first = after.map_or((false, 0), |after| {
+            let (pass, first) = after.split_once(' ').unwrap();
+            (pass == "second", first.parse::<u64>().unwrap() + 1)
+        });
         let attempt = attempt.parse::<usize>().unwrap();
         let is_own = attempt + 1 == stored.attempts.len();
         let mut segments = stored.attempts[attempt].range(first..);
         let page = segments
             .by_ref()
             .take(100)
-            .map(|(first, segment)| KeptSegment {
-                place: first.to_string(),
-                own_first_record: is_own.then_some(*first),
+            .map(|(&(second_pass, first_record), segment)| KeptSegment {
+                place: if second_pass {
+                    format!("second {first_record}")
+                } else {
+                    format!("first {first_record}")
+                },
+                own: is_own.then_some(SegmentStart {
+                    second_pass,
+                    first_record,
+                }),
                 landed: segment.landed.clone(),
             })
             .collect();

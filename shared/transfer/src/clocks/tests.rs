@@ -124,6 +124,7 @@ const CASES: &[Case] = &[
     (
         "clocks.work_stale_after: must be at least clocks.lease",
         |all, more| {
+            all.work.hold_again_after = BIT;
             all.clocks.work_stale_after = all.work.lease + all.work.message_grace - more;
         },
     ),
@@ -133,6 +134,9 @@ const CASES: &[Case] = &[
             all.work.message_grace = all.intake.write_within - more;
         },
     ),
+    ("clocks.hold_again_after: must with", |all, more| {
+        all.work.hold_again_after = all.clocks.work_stale_after - all.work.message_grace + more;
+    }),
     ("IntakeTimeout: must be above", |all, more| {
         all.deployment.intake_timeout = platform::EVENT_ANSWER + BIT - more;
     }),
@@ -233,6 +237,9 @@ const ZEROS: &[Zero] = &[
     }),
     ("clocks.retry_pause: must be longer than zero", |all| {
         all.clocks.retry_pause = Duration::ZERO;
+    }),
+    ("clocks.hold_again_after: must be longer than zero", |all| {
+        all.work.hold_again_after = Duration::ZERO;
     }),
     ("clocks.slice: must be longer than zero", |all| {
         all.work.slice = Duration::ZERO;

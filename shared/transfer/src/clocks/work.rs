@@ -13,6 +13,10 @@ pub struct WorkClocks {
     /// How long a row's message may be on its way before the sweeper queues it again. At least
     /// [`IntakeClocks::write_within`], in which the message may still be sent.
     pub message_grace: Duration,
+    /// Pause after which a file is read once more that was read to its end with records held, because their mappings may have come. Above
+    /// zero; with `message_grace` at most [`Clocks::work_stale_after`] (and so below [`Clocks::hard_deadline`]), so that the second reading
+    /// begins, also where its message got lost, before the transfer is given up.
+    pub hold_again_after: Duration,
 }
 
 impl WorkClocks {
@@ -20,6 +24,7 @@ impl WorkClocks {
         slice: Duration::from_mins(1),
         lease: Duration::from_secs(90),
         message_grace: Duration::from_mins(2),
+        hold_again_after: Duration::from_mins(15),
     };
 
     /// The inequalities that must hold, each broken one as a sentence that begins with its key.
@@ -31,7 +36,7 @@ impl WorkClocks {
         &self,
         clocks: &Clocks,
         intake: &IntakeClocks,
-    ) -> [Inequality; 5] {
+    ) -> [Inequality; 7] {
         [
             (
                 above_zero(self.slice),
@@ -55,6 +60,17 @@ impl WorkClocks {
             (
                 at_most(intake.write_within, self.message_grace),
                 "clocks.message_grace: must be at least clocks.write_within, in which the message may still be sent",
+            ),
+            (
+                above_zero(self.hold_again_after),
+                "clocks.hold_again_after: must be longer than zero",
+            ),
+            (
+                at_most(
+                    self.hold_again_after.saturating_add(self.message_grace),
+                    clocks.work_stale_after,
+                ),
+                "clocks.hold_again_after: must with clocks.message_grace be at most clocks.work_stale_after, or a transfer would be given up before its held records are asked again",
             ),
         ]
     }

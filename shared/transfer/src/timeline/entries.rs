@@ -84,6 +84,16 @@ fn of_input(before: &Transfer, after: &Transfer, input: &Input) -> Option<What> 
                 counts: *counts,
             })
         }
+        Input::AskedAgainLater { file, counts, at }
+            if before.work.stalled_by != after.work.stalled_by
+                || before.work.in_flight.get(file) != Some(counts) =>
+        {
+            Some(What::AskedAgainLater {
+                file: file.clone(),
+                held: counts.held,
+                at: *at,
+            })
+        }
         Input::WorkStalled { .. } if before.work.stalled_by != after.work.stalled_by => after
             .work
             .stalled_by

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub enum Health {
         /// Since when.
         since: Timestamp,
     },
-    /// Nothing of ours is open: the server app or the platform must act.
+    /// Nothing of ours is open, or only files whose held records are asked again at a later time: the server app or the platform must act.
     WaitingFor {
         /// What must happen; reads after "waiting for".
         what: String,
@@ -123,6 +123,8 @@ struct Seen {
     /// How many of these came before the last sign of progress.
     overcome: usize,
     waiting_for: Option<String>,
+    /// Files that are read once more, and when.
+    asked_again: BTreeMap<String, Timestamp>,
     unavailable: Option<(Timestamp, Option<String>)>,
     person: Option<(String, String)>,
     stopping_since: Option<Timestamp>,
@@ -143,6 +145,7 @@ impl Seen {
             troubles: Vec::new(),
             overcome: 0,
             waiting_for: None,
+            asked_again: BTreeMap::new(),
             unavailable: None,
             person: None,
             stopping_since: None,
@@ -175,10 +178,19 @@ impl Seen {
                 }
             }
             What::SliceCommitted { file, .. } => {
+                self.asked_again.remove(file);
+                self.opened(file, at);
+                self.reached();
+            }
+            What::AskedAgainLater {
+                file, at: again, ..
+            } => {
+                self.asked_again.insert(file.clone(), *again);
                 self.opened(file, at);
                 self.reached();
             }
             What::FileEnded { file, .. } => {
+                self.asked_again.remove(file);
                 self.open.remove(file);
                 self.ended.insert(file.clone());
                 self.moved(at);
@@ -345,7 +357,25 @@ impl Seen {
         })
     }
 
+    /// When held records are asked again, while nothing else is open.
+    fn asked_again_at(&self, now: Timestamp, clocks: &Clocks) -> Option<Timestamp> {
+        let of = |file: &String| {
+            let at = self.asked_again.get(file)?;
+            // Once it should be under way, its silence is that of any other file.
+            (now < *at + clocks.waiting_report_interval).then_some(*at)
+        };
+        let all: Option<Vec<Timestamp>> = self.open.iter().map(of).collect();
+        all?.into_iter().min()
+    }
+
     fn while_open(&self, now: Timestamp, clocks: &Clocks) -> Health {
+        if let Some(at) = self.asked_again_at(now, clocks) {
+            let held = "mappings of held records, which are asked again at";
+            return Health::WaitingFor {
+                what: format!("{held} {},", at.for_admin()),
+                since: self.moved_at,
+            };
+        }
         let files = count_of(self.open.len() as u64, "file");
         let still = now.since(self.moved_at);
         let since_moved = self.troubles[self.overcome..].last();

@@ -72,6 +72,15 @@ fn ended(file: &str) -> What {
     }
 }
 
+/// Five held records of a file are asked again so many minutes after the start.
+fn asked_again_later(file: &str, minutes: u64) -> What {
+    What::AskedAgainLater {
+        file: file.to_owned(),
+        held: 5,
+        at: START + Duration::from_mins(minutes),
+    }
+}
+
 fn interrupted() -> What {
     What::Interrupted {
         file: Some("a".to_owned()),
@@ -124,6 +133,7 @@ fn every_kind() -> Vec<What> {
         taken("a", Taken::TakenOver),
         moved("a"),
         interrupted(),
+        asked_again_later("a", 15),
         ended("a"),
         What::ProgressReported {
             percent: 50,

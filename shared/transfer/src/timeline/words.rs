@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Ended, Taken, What};
+use crate::message::asked_again;
 use crate::transfer::{SettledBy, StopReason};
 
 /// One sentence without its full stop, as support reads it.
@@ -81,6 +82,11 @@ impl fmt::Display for What {
                     None => Ok(()),
                 }
             }
+            Self::AskedAgainLater { file, held, at } => write!(
+                formatter,
+                "read file {file} to its end; {}",
+                asked_again(*held, *at)
+            ),
             Self::FileEnded {
                 file,
                 how,

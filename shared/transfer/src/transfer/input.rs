@@ -70,6 +70,15 @@ pub enum Input {
         /// Why, as the admin may read it.
         reason: String,
     },
+    /// A file was read to its end with records held; it is read once more, for their mappings may have come by then.
+    AskedAgainLater {
+        /// The file's key.
+        file: String,
+        /// The file's records, as they count until then.
+        counts: Counts,
+        /// When.
+        at: Timestamp,
+    },
     /// A progress report is about to be sent.
     Reporting {
         /// Its percent.

@@ -196,6 +196,34 @@ fn work_that_can_not_go_on_says_what_it_waits_for_until_it_moves() {
 }
 
 #[test]
+fn a_file_whose_held_records_are_asked_again_says_when_and_has_moved() {
+    let mut transfer = given([(0, Input::FileSeen)]);
+    let counts = Counts {
+        held: 2,
+        ..counts(9, 0)
+    };
+    let later = Input::AskedAgainLater {
+        file: "k".to_owned(),
+        counts,
+        at: at(20),
+    };
+    assert!(transfer.apply(later.clone(), at(5), &clocks()));
+    assert_eq!(transfer.work.last_moved_at, at(5));
+    assert_eq!(transfer.work.counts_so_far(), counts);
+    assert!(
+        !transfer.apply(later, at(6), &clocks()),
+        "whoever takes the file up too early changes nothing"
+    );
+    let told = transfer.report(0).message;
+    assert!(
+        told.contains("because 2 held records are asked again at 22 Nov 00:20 UTC"),
+        "{told}"
+    );
+    transfer.apply(moved(), at(20), &clocks());
+    assert!(transfer.report(0).message.starts_with("Importing:"));
+}
+
+#[test]
 fn a_share_of_a_file_counts_only_while_a_file_is_open() {
     assert_eq!(given([]).report(500).percent, 1);
     let open = given([(0, Input::FileSeen)]);

@@ -4,7 +4,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::{join, join_all};
 use landfall_tracking::{
     Claim, Claimed, Commit, Ending, Error, Exception, ExceptionOutcome, FileState, Item, Key,
-    Landed, Lease, NewFile, RecordKey, Recorded, RestartPoint, Returning, Store, Value, Write,
+    Landed, Lease, NewFile, Pass, RecordKey, Recorded, RestartPoint, Returning, Store, Value,
+    Write,
 };
 use landfall_transfer::timeline::{Taken, What};
 use landfall_transfer::{
@@ -128,6 +129,7 @@ fn batch(records: u64, keys: &[&str]) -> Commit {
                 record: "{}".to_owned(),
             })
             .collect(),
+        pass: Pass::First,
         label: "issues.ndjson".to_owned(),
         exceptions: Vec::new(),
         leased_until: later(120),
@@ -489,6 +491,92 @@ pub(super) async fn a_batch_moves_records_exceptions_and_checkpoint_together(sub
     assert_eq!(rows[0].exceptions, [exception(3)]);
 }
 
+pub(super) async fn a_file_whose_first_pass_has_ended_waits_for_its_second_and_is_due_behind_it(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let commit = Commit {
+        pass: Pass::FirstEnds {
+            again_at: later(900),
+            due: later(1_000),
+        },
+        ..batch(2, &[])
+    };
+    let committed = subject.store.commit(&taken.lease, &commit, later(3)).await;
+    committed.unwrap();
+    assert_eq!(subject.file("k").await.again_at, Some(later(900)));
+    assert_eq!(subject.due_files(later(999)).await, [""; 0]);
+    assert_eq!(subject.due_files(later(1_000)).await, ["k"]);
+    let early = subject.claim("k", "b", later(119)).await;
+    assert!(matches!(early, Claim::Held(_)), "{early:?}");
+    let row = subject.file_row("k").await;
+    // Whoever comes when its lease has run out, too, changes nothing.
+    let early = subject.claim("k", "b", later(899)).await;
+    assert!(
+        matches!(early, Claim::Waits { until, counts } if until == later(900) && counts == applied(2)),
+        "{early:?}"
+    );
+    assert_eq!(subject.file_row("k").await, row);
+    // A worker that didn't know the outcome of its commit gives it back for too short a time.
+    let released = subject.store.release(&taken.lease, later(10), true).await;
+    released.unwrap();
+    for (again_at, due) in [(901, 10), (900, 1_000)] {
+        let (tenant, id) = (tenant(), id());
+        let put_off = subject
+            .store
+            .put_off(&tenant, &id, "k", later(again_at), later(1_000));
+        put_off.await.unwrap();
+        assert_eq!(subject.due_files(later(due - 1)).await, [""; 0]);
+        assert_eq!(subject.due_files(later(due)).await, ["k"]);
+    }
+    subject.claimed("k", "b", later(900)).await;
+}
+
+pub(super) async fn the_exceptions_of_a_file_are_those_of_the_pass_that_counts(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    // A file whose key begins like the other's, and that is read once.
+    let other = subject.lease_of("k#second").await;
+    let commits = [
+        (&other, Pass::First, 1),
+        (&taken.lease, Pass::First, 3),
+        (
+            &taken.lease,
+            Pass::FirstEnds {
+                again_at: NOW,
+                due: NOW,
+            },
+            9,
+        ),
+        (&taken.lease, Pass::Second, 3),
+        (&taken.lease, Pass::SecondEnds, 5),
+    ];
+    let mut found = Vec::new();
+    for (lease, pass, record) in commits {
+        let commit = Commit {
+            pass,
+            exceptions: vec![exception(record)],
+            ..batch(0, &[])
+        };
+        subject.store.commit(lease, &commit, NOW).await.unwrap();
+        let page = subject.store.exceptions(&tenant(), &id(), None).await;
+        let rows = page.unwrap().rows.into_iter();
+        let records = rows.flat_map(|row| row.exceptions).map(|one| one.record);
+        found.push(records.collect::<Vec<_>>());
+    }
+    assert_eq!(
+        found,
+        [
+            vec![1],
+            vec![3, 1],
+            vec![3, 9, 1],
+            vec![3, 9, 1],
+            vec![3, 5, 1]
+        ]
+    );
+}
+
 fn exception(record: u64) -> Exception {
     Exception {
         record,
@@ -546,9 +634,9 @@ pub(super) async fn exceptions_of_any_number_and_size_are_kept_and_read_back_in_
             .exceptions(&tenant(), &id(), after.as_deref())
             .await
             .unwrap();
-        after = page.rows.last().map(|row| row.place.clone());
+        after = page.next;
         read.extend(page.rows.into_iter().flat_map(|row| row.exceptions));
-        if !page.more {
+        if after.is_none() {
             break;
         }
     }

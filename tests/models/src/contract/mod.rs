@@ -63,6 +63,8 @@ checks! {
     a_file_is_not_taken_over_when_its_transfer_is_stopped_meanwhile,
     a_batch_that_is_committed_while_its_file_is_taken_over_is_gone_on_from,
     a_batch_moves_records_exceptions_and_checkpoint_together,
+    a_file_whose_first_pass_has_ended_waits_for_its_second_and_is_due_behind_it,
+    the_exceptions_of_a_file_are_those_of_the_pass_that_counts,
     exceptions_of_any_number_and_size_are_kept_and_read_back_in_their_order,
     a_worker_that_was_taken_over_keeps_no_exceptions,
     a_lease_holds_until_the_file_is_taken_over_or_its_transfer_stopped,

@@ -1,4 +1,4 @@
-use landfall_tracking::{Commit, Item, Landed, Lease, RecordKey, Which};
+use landfall_tracking::{Commit, Item, Landed, Lease, Pass, RecordKey, Which};
 use landfall_transfer::{ChainId, Counts, TenantId};
 
 use super::files::upload;
@@ -39,6 +39,7 @@ impl Subject {
             landed,
             label: String::new(),
             exceptions: Vec::new(),
+            pass: Pass::First,
             leased_until: later(90),
         };
         self.store.commit(lease, &commit, NOW).await.unwrap();

@@ -1,11 +1,12 @@
 use futures_util::FutureExt as _;
-use landfall_tracking::{Error, Item, Key, Lease, Segment, Value, Write};
+use landfall_tracking::{Error, Item, Key, Lease, Segment, SegmentStart, Value, Write};
 use landfall_transfer::TransferId;
 
 use super::{NOW, Subject, later};
 
 fn segment(first_record: u64, landed: &[u8]) -> Segment {
     Segment {
+        second_pass: false,
         first_record,
         last_record: first_record + 99,
         landed: landed.to_vec(),
@@ -46,7 +47,12 @@ pub(super) async fn segments_are_read_back_by_attempt_and_label_in_the_order_of_
     }
     let other = segment(1, b"other");
     subject.keep(&lease, "users", &other).await.unwrap();
-    let expected: Vec<_> = [1_u64, 101, 1_001].map(u64::to_be_bytes).into();
+    let again = Segment {
+        second_pass: true,
+        ..segment(1, &9_999_u64.to_be_bytes())
+    };
+    subject.keep(&lease, "issues", &again).await.unwrap();
+    let expected: Vec<_> = [1_u64, 101, 1_001, 9_999].map(u64::to_be_bytes).into();
     assert_eq!(
         subject.segments(&lease, "issues", "transfer-1").await,
         expected
@@ -57,12 +63,20 @@ pub(super) async fn segments_are_read_back_by_attempt_and_label_in_the_order_of_
     );
     let attempt = TransferId::new("transfer-1");
     let page = subject.store.segments(&lease, "issues", &attempt, None);
-    let first = page.await.unwrap().segments.first().cloned().unwrap();
-    assert_eq!(first.own_first_record, Some(1));
+    let segments = page.await.unwrap().segments;
+    let start = |second_pass, first_record| {
+        Some(SegmentStart {
+            second_pass,
+            first_record,
+        })
+    };
+    let starts: Vec<_> = segments.iter().map(|kept| kept.own).collect();
+    let expected = [(false, 1), (false, 101), (false, 1_001), (true, 1)];
+    assert_eq!(starts, expected.map(|(pass, first)| start(pass, first)));
     let other = subject.lease_of("other").await;
     let page = subject.store.segments(&other, "issues", &attempt, None);
     let first = page.await.unwrap().segments.first().cloned().unwrap();
-    assert_eq!(first.own_first_record, None, "of another file");
+    assert_eq!(first.own, None, "of another file");
     // An id that begins like another's is another's.
     for stranger in ["transfer", "transfer-1#k", "transfer-2"] {
         let found = subject.segments(&lease, "issues", stranger).await;

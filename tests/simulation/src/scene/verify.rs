@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cloud::Cloud;
 use crate::platform::{EndedBy, Transfer};
 use crate::scene::{Act, Content, File, Scene, TENANT};
-use crate::watch::{Violations, text};
+use crate::watch::{Violations, exceptions_match, text};
 
 /// How long after its deadline a transfer is settled at the latest, whatever goes wrong once.
 const DEADLINE_LATEST: Duration = Duration::from_mins(10);
@@ -47,6 +47,7 @@ pub(crate) fn verify(
         });
     }
     nothing_foreign(scene, cloud, violations);
+    exceptions_match(&cloud.table.rows(Which::Tracking), violations);
     nothing_left(cloud, violations);
     ends
 }

@@ -104,6 +104,11 @@ impl World {
         health(entries, self.time.now(), &self.cloud.configuration.clocks)
     }
 
+    /// After which pause held records are asked again.
+    pub(crate) fn hold_again_after(&self) -> Duration {
+        self.cloud.configuration.work.hold_again_after
+    }
+
     /// By how much the fastest clock ran ahead: what it wrote lies that far in the future.
     pub(crate) fn clocks_were_off_by(&self) -> Duration {
         let ahead = self.plan.jumps.iter().map(|jump| jump.off_by_ms).max();

@@ -27,6 +27,31 @@ fn work_that_moves_is_healthy_and_slow_once_it_does_not() {
 }
 
 #[test]
+fn files_whose_held_records_are_asked_again_are_waited_for_until_that_is_overdue() {
+    let waiting = "waiting for mappings of held records, which are asked again at 22 Nov 00:20 UTC, since 22 Nov 00:05 UTC";
+    let one = || {
+        vec![
+            (0, first_seen()),
+            (0, announced("a")),
+            (5, asked_again_later("a", 20)),
+        ]
+    };
+    assert_eq!(told(one(), 6), waiting);
+    assert_eq!(told(one(), 29), waiting);
+    assert_eq!(
+        told(one(), 30),
+        "slow since 22 Nov 00:05 UTC, because 1 file did not move lately"
+    );
+    let mut both = one();
+    both.extend([(4, announced("b")), (4, moved("b"))]);
+    assert_eq!(told(both.clone(), 14), "healthy", "another file is at work");
+    both.push((5, asked_again_later("b", 25)));
+    assert_eq!(told(both.clone(), 24), waiting, "the earlier is told");
+    both.push((21, moved("a")));
+    assert_eq!(told(both, 24), "healthy");
+}
+
+#[test]
 fn work_that_was_revived_and_did_not_move_is_stuck() {
     let open = |trouble: What| {
         [

@@ -69,6 +69,7 @@ fn no_entry_holds_a_url_or_a_token_and_every_text_is_clipped() {
                 counts: counts(1),
                 manifest: false,
             },
+            asked_again_later(&text(), 1),
             What::ExportAwaited {
                 waiting_for: text(),
             },

@@ -76,6 +76,11 @@ fn what_tells_nothing_new_adds_nothing() {
             file: "a".to_owned(),
             counts: counts(5),
         },
+        Input::AskedAgainLater {
+            file: "a".to_owned(),
+            counts: counts(5),
+            at: at(15),
+        },
         Input::WorkStalled {
             reason: "the same".to_owned(),
         },

@@ -40,6 +40,11 @@ fn from_outside(transfer: &Transfer) -> Vec<Input> {
         rejected: 1,
         ..Counts::default()
     };
+    let held = Counts {
+        read: 1,
+        held: 1,
+        ..Counts::default()
+    };
     let mut inputs = vec![
         Input::ListenerTriggered,
         Input::ListenerErrored { exception: None },
@@ -74,6 +79,11 @@ fn from_outside(transfer: &Transfer) -> Vec<Input> {
             },
             Input::WorkStalled {
                 reason: "the sink".to_owned(),
+            },
+            Input::AskedAgainLater {
+                file: "a".to_owned(),
+                counts: held,
+                at: transfer.created_at + Duration::from_mins(15),
             },
         ]);
     }
