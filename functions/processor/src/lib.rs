@@ -115,7 +115,8 @@ impl<K: Sink> Processor<K> {
         let work = batch.records.into_iter().map(|record| {
             let id = record.message_id.clone().unwrap_or_default();
             let owner = format!("{invocation}/{id}");
-            let work = async move { self.message(&record, &owner, deadline).await };
+            // A batch has at most ten of them, and each is some 16 KB.
+            let work = async move { Box::pin(self.message(&record, &owner, deadline)).await };
             (id, work)
         });
         batch::all_at_once(work).await

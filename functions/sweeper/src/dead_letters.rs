@@ -126,13 +126,12 @@ impl Sweeper {
             }
             // Somebody is at it again. If that ends badly too, the letter is still here.
             Claim::Held(_) => Ok(false),
-            // Its message is dead, and the sweeper wakes it at its time.
-            Claim::Waits { .. } => Ok(true),
             Claim::Over => {
                 store.drop_file(tenant, transfer, s3_key).await?;
                 Ok(true)
             }
-            Claim::Ended | Claim::Unknown => Ok(true),
+            // Of a file that waits for its second pass the sweeper queues another message at its time.
+            Claim::Waits { .. } | Claim::Ended | Claim::Unknown => Ok(true),
         }
     }
 }

@@ -53,16 +53,14 @@ const fn held(applied: u64, held: u64) -> Counts {
 
 /// What the target has of each key, as a sink's deliveries or the ledger's rows tell.
 fn arrived(world: &World) -> BTreeMap<String, usize> {
-    match &world.sink {
-        Some(sink) => sink.applied.lock().unwrap().clone(),
-        None => {
-            let mut times = BTreeMap::new();
-            for key in world.landed() {
-                *times.entry(key).or_default() += 1;
-            }
-            times
-        }
+    if let Some(sink) = &world.sink {
+        return sink.applied.lock().unwrap().clone();
     }
+    let mut times = BTreeMap::new();
+    for key in world.landed() {
+        *times.entry(key).or_default() += 1;
+    }
+    times
 }
 
 #[tokio::test]
