@@ -560,10 +560,19 @@ pub(super) async fn the_exceptions_of_a_file_are_those_of_the_pass_that_counts(s
             ..batch(0, &[])
         };
         subject.store.commit(lease, &commit, NOW).await.unwrap();
-        let page = subject.store.exceptions(&tenant(), &id(), None).await;
-        let rows = page.unwrap().rows.into_iter();
-        let records = rows.flat_map(|row| row.exceptions).map(|one| one.record);
-        found.push(records.collect::<Vec<_>>());
+        let (mut records, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let (tenant, id) = (tenant(), id());
+            let page = subject.store.exceptions(&tenant, &id, after.as_deref());
+            let page = page.await.unwrap();
+            let rows = page.rows.into_iter();
+            records.extend(rows.flat_map(|row| row.exceptions).map(|one| one.record));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        found.push(records);
     }
     assert_eq!(
         found,

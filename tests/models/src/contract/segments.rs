@@ -1,5 +1,7 @@
 use futures_util::FutureExt as _;
-use landfall_tracking::{Error, Item, Key, Lease, Segment, SegmentStart, Value, Write};
+use landfall_tracking::{
+    Error, Item, KeptSegment, Key, Lease, Segment, SegmentStart, Value, Write,
+};
 use landfall_transfer::TransferId;
 
 use super::{NOW, Subject, later};
@@ -20,6 +22,12 @@ impl Subject {
 
     /// What the segments of an attempt say.
     async fn segments(&self, lease: &Lease, label: &str, attempt: &str) -> Vec<Vec<u8>> {
+        let all = self.kept_segments(lease, label, attempt).await;
+        all.into_iter().map(|kept| kept.landed).collect()
+    }
+
+    /// The segments of an attempt, of all pages.
+    async fn kept_segments(&self, lease: &Lease, label: &str, attempt: &str) -> Vec<KeptSegment> {
         let attempt = TransferId::new(attempt);
         let (mut all, mut after) = (Vec::new(), None::<String>);
         loop {
@@ -29,7 +37,7 @@ impl Subject {
                 .await
                 .unwrap();
             after = page.segments.last().map(|kept| kept.place.clone());
-            all.extend(page.segments.into_iter().map(|kept| kept.landed));
+            all.extend(page.segments);
             if !page.more {
                 return all;
             }
@@ -62,8 +70,7 @@ pub(super) async fn segments_are_read_back_by_attempt_and_label_in_the_order_of_
         [b"other"]
     );
     let attempt = TransferId::new("transfer-1");
-    let page = subject.store.segments(&lease, "issues", &attempt, None);
-    let segments = page.await.unwrap().segments;
+    let segments = subject.kept_segments(&lease, "issues", "transfer-1").await;
     let start = |second_pass, first_record| {
         Some(SegmentStart {
             second_pass,
