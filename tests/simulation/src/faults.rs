@@ -47,6 +47,9 @@ pub struct Outage {
     pub from_s: u64,
     /// How long it lasts, in seconds.
     pub for_s: u64,
+    /// Whether calls get lost instead of being refused, so that nobody knows what became of them.
+    #[serde(default)]
+    pub silent: bool,
 }
 
 /// Something outside that can be away.
@@ -130,10 +133,11 @@ impl Chance {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_away(&self, call: &Call) -> bool {
+    /// The outage that this call meets.
+    fn outage(&self, call: &Call) -> Option<&Outage> {
         let since = self.time.now().as_millis() - self.start;
         let service = Service::of(call.operation);
-        self.outages.iter().any(|outage| {
+        self.outages.iter().find(|outage| {
             let from = i64::try_from(outage.from_s * 1_000).unwrap_or(i64::MAX);
             let until = from + i64::try_from(outage.for_s * 1_000).unwrap_or(0);
             outage.service == service && (from..until).contains(&since)
@@ -163,7 +167,7 @@ impl Inner {
 
 impl Fortune for Chance {
     fn before(&self, _: &str, call: &Call) -> (Duration, Turn) {
-        let away = self.is_away(call);
+        let outage = self.outage(call);
         let mut inner = self.lock();
         let pause = inner.pause();
         let faults = inner.faults;
@@ -174,8 +178,14 @@ impl Fortune for Chance {
         if inner.happens(faults.die_before) {
             return (pause, Turn::Die);
         }
-        if away {
-            return (pause, Turn::Go(Fate::Throttled));
+        if let Some(outage) = outage {
+            let lost = outage.silent && Fate::LostBefore.can_meet(call);
+            let fate = if lost {
+                Fate::LostBefore
+            } else {
+                Fate::Throttled
+            };
+            return (pause, Turn::Go(fate));
         }
         let rates = [
             (Fate::Throttled, faults.throttled),

@@ -247,11 +247,24 @@ fn draw_faults(random: &mut Random) -> Faults {
 
 fn draw_outages(random: &mut Random, calm_at: u64) -> Vec<Outage> {
     let services = [Service::Table, Service::Queues, Service::Platform];
-    (0..random.below(4))
+    let mut outages: Vec<Outage> = (0..random.below(4))
         .map(|_| Outage {
             service: *random.pick(&services),
             from_s: random.below(calm_at),
             for_s: random.below(8 * MINUTE),
+            silent: false,
         })
-        .collect()
+        .collect();
+    // Now and then a whole region is away, and nobody knows what became of his calls.
+    if random.percent(8) {
+        let (from_s, for_s) = (random.below(calm_at), random.below(8 * MINUTE));
+        let away = [Service::Table, Service::Queues].map(|service| Outage {
+            service,
+            from_s,
+            for_s,
+            silent: true,
+        });
+        outages.extend(away);
+    }
+    outages
 }
