@@ -179,13 +179,12 @@ impl Transfer {
             }
             Input::WorkMoved { file, counts } => self.work_moved(file, counts, now),
             Input::AskedAgainLater { file, counts, at } => {
-                let reason = Some(asked_again(counts.held, at));
                 // Said again by whoever takes the file up too early; only the first time something has moved.
                 let is_known = self.work.in_flight.get(&file) == Some(&counts);
-                if self.work.stalled_by != reason || !is_known {
+                if self.work.stalled_by.is_none() || !is_known {
                     self.work_moved(file, counts, now);
-                    self.work.stalled_by = reason;
                 }
+                self.work.stalled_by = Some(asked_again(counts.held, at));
             }
             Input::WorkStalled { reason } => self.work.stalled_by = Some(clip(&reason, 120)),
             Input::Reporting { percent } => {

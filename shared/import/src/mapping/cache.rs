@@ -483,6 +483,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_whose_hash_another_one_has_is_not_taken_for_it() {
+        let (cache, number) = cache(2);
+        let mut state = cache.lock();
+        let hash = state.hash.hash_one("1");
+        let believed = |key| Believed::new(key, &found("10"), START + FOUND_BELIEVED_FOR);
+        state.insert(number, hash, believed("2"));
+        assert_eq!(state.find(number, "1"), None, "in the young half");
+        state.learn(number, "3", &Answer::Missing);
+        assert_eq!(state.find(number, "1"), None, "in the old half");
+        state.insert(number, hash, believed("1"));
+        assert_eq!(state.find(number, "1"), Some(found("10")));
+    }
+
+    #[test]
     fn a_key_is_another_one_in_another_namespace() {
         let (cache, users) = cache(10);
         let groups = cache.lock().number("identity:group");

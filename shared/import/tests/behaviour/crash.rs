@@ -8,14 +8,6 @@ use crate::world::{
     CommitFault, Fault, MemorySink, World, applied, array, cut, gzip, keys, lines, numbered,
 };
 
-const FAULTS: [CommitFault; 5] = [
-    CommitFault::KillBefore,
-    CommitFault::KillAfter,
-    CommitFault::UnknownNotWritten,
-    CommitFault::UnknownWritten,
-    CommitFault::Unavailable,
-];
-
 #[tokio::test]
 async fn a_crash_at_any_commit_loses_no_record_and_lands_none_twice() {
     for (label, bytes) in [
@@ -24,7 +16,7 @@ async fn a_crash_at_any_commit_loses_no_record_and_lands_none_twice() {
         ("a.json.gz", gzip(&array(22), 2)),
     ] {
         for commit in 0..7 {
-            for fault in FAULTS {
+            for fault in CommitFault::PASSING {
                 let world = World::new(label, bytes.clone());
                 world.commit_fault(commit, fault);
                 assert_eq!(
@@ -41,7 +33,7 @@ async fn a_crash_at_any_commit_loses_no_record_and_lands_none_twice() {
 #[tokio::test]
 async fn a_crash_between_delivery_and_commit_repeats_the_batch_under_its_idempotency_key() {
     for commit in 0..6 {
-        for fault in FAULTS {
+        for fault in CommitFault::PASSING {
             let mut world = World::new("a.ndjson", lines(22));
             world.sink = Some(MemorySink::default());
             world.commit_fault(commit, fault);
@@ -106,7 +98,7 @@ proptest! {
         hurried in any::<bool>(),
         outside in any::<bool>(),
         chunk in 1_usize..200,
-        commits in prop::collection::vec((0_usize..30, 0_usize..FAULTS.len()), 0..8),
+        commits in prop::collection::vec((0_usize..30, 0_usize..CommitFault::PASSING.len()), 0..8),
         cuts in prop::collection::vec(0_usize..900, 0..8),
     ) {
         let text = if is_array { array(count) } else { lines(count) };
@@ -117,7 +109,7 @@ proptest! {
         (world.store.ranges, world.store.chunk, world.hurried) = (ranges, chunk, hurried);
         world.sink = outside.then(MemorySink::default);
         for (commit, fault) in commits {
-            world.commit_fault(commit, FAULTS[fault]);
+            world.commit_fault(commit, CommitFault::PASSING[fault]);
         }
         world.store_faults(cuts.into_iter().map(|after| Fault::After(after, cut())));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -1,26 +1,9 @@
 //! A re-run applies only what is missing, failed or changed.
 
-use std::collections::BTreeMap;
-
 use landfall_import::declaration::{OnMiss, OnRerun};
 use landfall_import::{Counts, FileProblem, Limits};
 
 use crate::world::{CommitFault, MemorySink, World, applied, lines};
-
-/// The world of the next attempt: the chain's records are there, the file begins again.
-fn next_attempt(mut world: World, text: &str) -> World {
-    let mut next = World::new(&world.label, text.to_owned());
-    next.import = world.import;
-    next.mappings.known = world.mappings.known;
-    next.sink = world.sink.map(|_| MemorySink::default());
-    let before = std::mem::take(world.ledger.stored.get_mut().unwrap());
-    let stored = next.ledger.stored.get_mut().unwrap();
-    stored.target = before.target;
-    stored.attempts = before.attempts;
-    stored.attempts.push(BTreeMap::new());
-    next.rerun = true;
-    next
-}
 
 #[tokio::test]
 async fn what_the_chain_has_already_is_unchanged_and_written_no_more() {
@@ -30,7 +13,7 @@ async fn what_the_chain_has_already_is_unchanged_and_written_no_more() {
         assert_eq!(first.finish().await, (applied(10), None));
 
         let changed = lines(12).replace("\"n\":3}", "\"n\":33}");
-        let second = next_attempt(first, &changed);
+        let second = first.next_attempt(changed);
         let counts = Counts {
             read: 12,
             applied: 3,
@@ -66,7 +49,7 @@ async fn what_an_earlier_attempt_held_is_applied_once_its_mapping_exists() {
     };
     assert_eq!(first.finish().await, (counts, None));
 
-    let second = next_attempt(first, text).knows_user("8", "800");
+    let second = first.next_attempt(text).knows_user("8", "800");
     let counts = Counts {
         read: 2,
         applied: 1,
@@ -136,7 +119,7 @@ async fn a_re_run_delivers_what_changed_in_few_calls_and_writes_nothing_of_the_r
     assert!(segments[..17].iter().all(|records| *records == 1_170));
 
     let limits = first.limits;
-    let mut second = next_attempt(first, &with_changes(&lines(20_000), 20));
+    let mut second = first.next_attempt(with_changes(&lines(20_000), 20));
     (second.limits, second.store.chunk) = (limits, 65_536);
     let counts = Counts {
         read: 20_000,
@@ -163,11 +146,11 @@ async fn a_third_attempt_knows_what_each_of_the_two_before_it_left_in_the_target
         let first = attempts(3_000, outside);
         first.finish().await;
         let limits = first.limits;
-        let mut second = next_attempt(first, &changed);
+        let mut second = first.next_attempt(changed);
         second.limits = limits;
         second.finish().await;
         // What the second attempt changed is now as it was at first, which only the first attempt has seen.
-        let mut third = next_attempt(second, &text);
+        let mut third = second.next_attempt(text.clone());
         third.limits = limits;
         let counts = Counts {
             read: 3_000,
@@ -176,7 +159,7 @@ async fn a_third_attempt_knows_what_each_of_the_two_before_it_left_in_the_target
             ..Counts::default()
         };
         assert_eq!(third.finish().await, (counts, None), "{outside}");
-        let mut fourth = next_attempt(third, &text);
+        let mut fourth = third.next_attempt(text);
         fourth.limits = limits;
         let counts = Counts {
             read: 3_000,
@@ -196,7 +179,7 @@ async fn records_in_another_order_or_with_others_between_them_are_still_known() 
     shuffled.insert(777, new);
     let first = attempts(2_000, true);
     first.finish().await;
-    let second = next_attempt(first, &(shuffled.join("\n") + "\n"));
+    let second = first.next_attempt(shuffled.join("\n") + "\n");
     let counts = Counts {
         read: 2_001,
         applied: 1,
@@ -227,7 +210,7 @@ async fn of_a_key_that_stands_twice_the_last_content_is_the_targets_whatever_an_
             let mut first = World::new("a.ndjson", before.clone());
             first.sink = outside.then(MemorySink::default);
             first.finish().await;
-            let second = next_attempt(first, &now);
+            let second = first.next_attempt(now.clone());
             let (counts, _) = second.finish().await;
             assert_eq!(counts.applied, applied, "{outside} {now}");
             if !outside {
@@ -245,7 +228,7 @@ async fn records_that_no_segment_shows_are_looked_up_in_the_target() {
     first.ledger.keeps_no_segments = true;
     first.finish().await;
     let limits = first.limits;
-    let mut second = next_attempt(first, &with_changes(&lines(300), 3));
+    let mut second = first.next_attempt(with_changes(&lines(300), 3));
     second.limits = limits;
     let counts = Counts {
         read: 300,
@@ -264,7 +247,7 @@ async fn records_that_no_segment_shows_are_looked_up_in_the_target() {
 async fn records_that_segments_show_are_looked_up_nowhere() {
     let first = attempts(300, false);
     first.finish().await;
-    let second = next_attempt(first, &with_changes(&lines(300), 3));
+    let second = first.next_attempt(with_changes(&lines(300), 3));
     second.finish().await;
     let asked: usize = second
         .ledger
@@ -283,10 +266,10 @@ async fn replace_applies_everything_again_and_refuse_nothing() {
         let mut first = World::new("a.ndjson", lines(10));
         first.sink = outside.then(MemorySink::default);
         first.finish().await;
-        let mut second = next_attempt(first, &lines(10));
+        let mut second = first.next_attempt(lines(10));
         second.import.on_rerun = OnRerun::Replace;
         assert_eq!(second.finish().await, (applied(10), None));
-        let mut third = next_attempt(second, &lines(10));
+        let mut third = second.next_attempt(lines(10));
         third.import.on_rerun = OnRerun::Refuse;
         let problem = Some(FileProblem::RerunRefused);
         assert_eq!(third.finish().await, (Counts::default(), problem));
@@ -299,7 +282,7 @@ async fn refuse_takes_a_file_of_which_no_earlier_attempt_has_landed_anything() {
     let mut first = World::new("a.ndjson", "garbage\n");
     first.import.on_rerun = OnRerun::Refuse;
     first.finish().await;
-    let second = next_attempt(first, &lines(10));
+    let second = first.next_attempt(lines(10));
     assert_eq!(second.finish().await, (applied(10), None));
 }
 
@@ -315,7 +298,7 @@ async fn a_crash_at_any_commit_of_a_re_run_applies_nothing_twice_and_leaves_noth
                 let first = attempts(2_000, outside);
                 first.finish().await;
                 let limits = first.limits;
-                let mut second = next_attempt(first, &with_changes(&lines(2_000), 200));
+                let mut second = first.next_attempt(with_changes(&lines(2_000), 200));
                 second.limits = limits;
                 second.commit_fault(commit, fault);
                 let counts = Counts {
@@ -337,7 +320,7 @@ async fn a_batch_that_is_not_committed_is_in_no_segment() {
         let first = World::new("a.ndjson", lines(8));
         first.commit_fault(1, fault);
         first.slice().await;
-        let second = next_attempt(first, &lines(8));
+        let second = first.next_attempt(lines(8));
         let counts = Counts {
             read: 8,
             applied: 4,

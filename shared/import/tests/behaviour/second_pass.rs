@@ -156,13 +156,7 @@ async fn while_the_second_pass_runs_the_counts_and_exceptions_are_those_of_the_f
 
 #[tokio::test]
 async fn a_crash_at_any_commit_of_either_pass_loses_nothing_and_applies_nothing_twice() {
-    for fault in [
-        CommitFault::KillBefore,
-        CommitFault::KillAfter,
-        CommitFault::UnknownNotWritten,
-        CommitFault::UnknownWritten,
-        CommitFault::Unavailable,
-    ] {
+    for fault in CommitFault::PASSING {
         for (outside, hurried) in [(false, false), (true, false), (false, true), (true, true)] {
             for commit in 0..12 {
                 let mut world = holding("a.ndjson", text(22), outside);
@@ -218,19 +212,9 @@ async fn the_last_record_of_a_key_wins_although_an_earlier_one_was_held() {
 }
 
 /// The world of a re-run of the same file.
-fn rerun(mut world: World) -> World {
-    let text = world.store.bytes.clone();
-    let mut next = World::new(&world.label, text);
-    next.import = world.import;
-    next.mappings.known = world.mappings.known;
-    next.sink = world.sink.map(|_| MemorySink::default());
-    let before = std::mem::take(world.ledger.stored.get_mut().unwrap());
-    let stored = next.ledger.stored.get_mut().unwrap();
-    stored.target = before.target;
-    stored.attempts = before.attempts;
-    stored.attempts.push(BTreeMap::new());
-    next.rerun = true;
-    next
+fn rerun(world: World) -> World {
+    let bytes = world.store.bytes.clone();
+    world.next_attempt(bytes)
 }
 
 #[tokio::test]

@@ -119,6 +119,17 @@ pub(crate) enum CommitFault {
     FenceLost,
 }
 
+impl CommitFault {
+    /// Those after which another worker goes on with the file.
+    pub(crate) const PASSING: [Self; 5] = [
+        Self::KillBefore,
+        Self::KillAfter,
+        Self::UnknownNotWritten,
+        Self::UnknownWritten,
+        Self::Unavailable,
+    ];
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
     pub(crate) checkpoint: Option<String>,
@@ -584,6 +595,21 @@ impl World {
             hurried: false,
             mapping_cache: None,
         }
+    }
+
+    /// The world of the next attempt: the chain's records are there, and the file, whose content this is, begins again.
+    pub(crate) fn next_attempt(mut self, bytes: impl Into<Bytes>) -> Self {
+        let mut next = Self::new(&self.label, bytes);
+        next.import = self.import;
+        next.mappings.known = self.mappings.known;
+        next.sink = self.sink.map(|_| MemorySink::default());
+        let before = std::mem::take(self.ledger.stored.get_mut().unwrap());
+        let stored = next.ledger.stored.get_mut().unwrap();
+        stored.target = before.target;
+        stored.attempts = before.attempts;
+        stored.attempts.push(BTreeMap::new());
+        next.rerun = true;
+        next
     }
 
     /// Declares `/user` as an id of `identity:user`.

@@ -211,9 +211,23 @@ fn a_file_whose_held_records_are_asked_again_says_when_and_has_moved() {
     assert_eq!(transfer.work.last_moved_at, at(5));
     assert_eq!(transfer.work.counts_so_far(), counts);
     assert!(
-        !transfer.apply(later, at(6), &clocks()),
+        !transfer.apply(later.clone(), at(6), &clocks()),
         "whoever takes the file up too early changes nothing"
     );
+    let other = |at| Input::AskedAgainLater {
+        file: "l".to_owned(),
+        counts,
+        at,
+    };
+    for (minute, again) in [(7, other(at(25))), (8, later.clone()), (9, other(at(25)))] {
+        transfer.apply(again, at(minute), &clocks());
+        assert_eq!(
+            transfer.work.last_moved_at,
+            at(7),
+            "two files that wait are no progress, however often they are taken up"
+        );
+    }
+    transfer.apply(later, at(10), &clocks());
     let told = transfer.report(0).message;
     assert!(
         told.contains("because 2 held records are asked again at 22 Nov 00:20 UTC"),
