@@ -15,10 +15,11 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, Iter};
-use landfall_import::declaration::{Mapping, OnMiss};
+use landfall_import::declaration::{Format, Mapping, OnMiss};
 use landfall_import::ports::{
     Batch, CommitError, Delivery, KeptMappings, Ledger, LedgerUnavailable, MappingPage, Mappings,
-    MappingsError, Opened, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
+    MappingsError, Opened, Piece, PieceTaken, RestartPoint, Sink, SinkError, SinkOutcome, Source,
+    SourceError,
 };
 use landfall_import::segments::{Segment, SegmentPage};
 use landfall_import::{
@@ -151,7 +152,15 @@ impl Ledger for Nowhere {
 
 impl Sink for Nowhere {
     async fn deliver(&self, _: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
-        unreachable!("the ledger is the target")
+        unreachable!("the ledger is the target of records")
+    }
+
+    async fn deliver_piece(&self, piece: &Piece<'_>) -> Result<PieceTaken, SinkError> {
+        black_box(&piece.bytes);
+        Ok(PieceTaken {
+            outcome: SinkOutcome::Applied,
+            upload: None,
+        })
     }
 }
 
@@ -174,12 +183,15 @@ impl Mappings for Nowhere {
 
 fn import(source: &Stored, import: &Import, cache: &MappingCache) -> SliceOutcome {
     let limits = Limits::default();
-    let ports: Ports<'_, _, _, _, Nowhere> = Ports {
+    let ports = Ports {
         source,
         ledger: &Nowhere,
         mappings: &Nowhere,
         mapping_cache: cache,
-        target: Target::Ledger,
+        target: match import.format {
+            Format::Raw => Target::Sink(&Nowhere),
+            _ => Target::Ledger,
+        },
     };
     let file = File {
         tenant: "tenant",
@@ -213,8 +225,12 @@ fn declared(natural_key: Option<&str>, mapped: &[(&str, &str, Option<&str>)]) ->
 }
 
 fn lines(text: &Bytes) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', text).map(move |end| {
+        let line = &text[start..end];
+        start = end + 1;
+        line
+    })
 }
 
 fn throughput(criterion: &mut Criterion<ProcessorTime>) {
@@ -249,6 +265,19 @@ fn throughput(criterion: &mut Criterion<ProcessorTime>) {
         });
     });
     let source = Stored(corpus.clone());
+    let raw = Import {
+        format: Format::Raw,
+        ..declared(None, &[])
+    };
+    let no_ids = MappingCache::new(1);
+    group.bench_function("import: a raw file, passed through", |bencher| {
+        bencher.iter(|| {
+            let outcome = import(&source, &raw, &no_ids);
+            assert!(
+                matches!(outcome, SliceOutcome::Finished { counts, .. } if counts.applied == 1)
+            );
+        });
+    });
     for (name, natural_key, mapped) in [
         ("import: lines, passed through", None, &[][..]),
         ("import: lines, a natural key", Some("/id"), &[]),

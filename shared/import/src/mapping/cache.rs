@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
+use std::hint::black_box;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -204,8 +205,34 @@ impl State {
         number
     }
 
+    /// The hash by which a key is remembered.
+    pub(super) fn hash(&self, key: &str) -> u64 {
+        self.hash.hash_one(key)
+    }
+
+    /// Brings what is remembered of these keys near the processor, by their namespaces and hashes. Each lies at two places of far memory, and to find
+    /// one after the other is mostly to wait for them; here nothing depends on what is there, so that they are waited for together.
+    pub(super) fn bring_near(&self, keys: impl Iterator<Item = (usize, u64)>) {
+        let ends = |believed: &Believed| match believed.text.as_bytes() {
+            [first, .., last] => first ^ last,
+            _ => 0,
+        };
+        let seen = keys.fold(0, |seen, (namespace, hash)| {
+            let answers = self.young.answers.get(namespace);
+            let believed = answers.and_then(|answers| answers.get(&hash));
+            seen ^ believed.map_or(0, ends)
+        });
+        // Or the compiler sees that nobody looks at it.
+        black_box(seen);
+    }
+
     /// What is known of a key, and still believed.
     pub(super) fn find(&mut self, namespace: usize, key: &str) -> Option<Answer> {
+        self.find_hashed(namespace, key, self.hash(key))
+    }
+
+    /// What is known of a key with this hash, and still believed.
+    pub(super) fn find_hashed(&mut self, namespace: usize, key: &str, hash: u64) -> Option<Answer> {
         let (now, missing_from) = (self.now, self.missing_from);
         // What is missing is believed only if it was learnt since.
         let holds = |is_missing: bool, until: Timestamp| {
@@ -214,7 +241,6 @@ impl State {
         let is_it = |believed: &Believed| {
             believed.key() == key && holds(believed.is_missing(), believed.until)
         };
-        let hash = self.hash.hash_one(key);
         let young = self.young.answers.get(namespace)?.get(&hash);
         if let Some(believed) = young.filter(|believed| is_it(believed)) {
             return Some(believed.answer());
@@ -251,7 +277,7 @@ impl State {
         }
         let believed = Believed::new(key, answer, until);
         let answer = believed.answer();
-        self.insert(namespace, self.hash.hash_one(key), believed);
+        self.insert(namespace, self.hash(key), believed);
         answer
     }
 

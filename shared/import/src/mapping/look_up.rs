@@ -68,31 +68,42 @@ impl Rewriter<'_> {
                 (cache.number(namespace), keys::forms(namespace))
             })
             .collect();
-        let mut answers = Vec::with_capacity(ids.len());
-        let mut unknown: BTreeMap<usize, (&str, Unknown)> = BTreeMap::new();
         let mut room = String::new();
+        let mut keys = String::new();
+        let mut asked = Vec::with_capacity(ids.len());
         for id in ids {
-            let mapping = &self.import.mappings[id.mapping];
+            let prefix = self.import.mappings[id.mapping].key_prefix.as_deref();
             let (number, forms) = declared[id.mapping];
             for text in id.texts() {
+                let start = keys.len();
                 // An empty id is a miss that nobody needs to be asked for.
-                if text.is_empty() {
-                    answers.push(Answer::Missing);
-                    continue;
+                if !text.is_empty() {
+                    keys.push_str(keys::key_of(prefix, forms, text, &mut room));
                 }
-                let key = keys::key_of(mapping.key_prefix.as_deref(), forms, text, &mut room);
-                let known = cache.find(number, key);
-                if known.is_none() {
-                    let (_, unknown) = unknown
-                        .entry(number)
-                        .or_insert_with(|| (&mapping.namespace, Unknown::new()));
-                    unknown
-                        .entry(key.to_owned())
-                        .or_default()
-                        .push(answers.len());
-                }
-                answers.push(known.unwrap_or(Answer::Missing));
+                let hash = cache.hash(&keys[start..]);
+                asked.push((id.mapping, number, hash, start..keys.len()));
             }
+        }
+        cache.bring_near(asked.iter().map(|(_, number, hash, _)| (*number, *hash)));
+        let mut answers = Vec::with_capacity(asked.len());
+        let mut unknown: BTreeMap<usize, (&str, Unknown)> = BTreeMap::new();
+        for (mapping, number, hash, key) in asked {
+            let key = &keys[key];
+            if key.is_empty() {
+                answers.push(Answer::Missing);
+                continue;
+            }
+            let known = cache.find_hashed(number, key, hash);
+            if known.is_none() {
+                let (_, unknown) = unknown
+                    .entry(number)
+                    .or_insert_with(|| (&self.import.mappings[mapping].namespace, Unknown::new()));
+                unknown
+                    .entry(key.to_owned())
+                    .or_default()
+                    .push(answers.len());
+            }
+            answers.push(known.unwrap_or(Answer::Missing));
         }
         (answers, unknown)
     }

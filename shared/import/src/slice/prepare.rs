@@ -59,15 +59,23 @@ pub(super) struct Follower {
     pub(super) identical: bool,
 }
 
-/// A record that is JSON and has a key.
+/// A record that is JSON and has its natural key, where one is declared.
 struct Parsed<'batch> {
     number: u64,
-    key: Key,
+    /// Without one, the hash of its source is its key.
+    natural_key: Option<Key>,
     source: &'batch Bytes,
-    /// Hash of the source, where the key is made of it.
-    hash: Option<ContentHash>,
     /// Its ids, among those of the batch.
     ids: Range<usize>,
+}
+
+/// A record whose ids are replaced.
+struct Written {
+    number: u64,
+    key: Key,
+    record: Bytes,
+    /// Its hash, where it is known: a record in which nothing is replaced is its source.
+    hash: Option<ContentHash>,
 }
 
 impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
@@ -143,17 +151,12 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
         ids: &mut Vec<Id<'batch>>,
     ) -> Result<Parsed<'batch>, String> {
         let read = self.rewriter.read(source, found, ids)?;
-        let (key, hash) = if let Some(pointer) = &self.file.import.natural_key {
-            (identity::natural_key(pointer, read.natural_key)?, None)
-        } else {
-            let hash = ContentHash::of(source);
-            (hash.into(), Some(hash))
-        };
+        let pointer = self.file.import.natural_key.as_deref();
+        let natural_key = pointer.map(|pointer| identity::natural_key(pointer, read.natural_key));
         Ok(Parsed {
             number,
-            key,
+            natural_key: natural_key.transpose()?,
             source,
-            hash,
             ids: read.ids,
         })
     }
@@ -169,22 +172,27 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
             .look_up(ports.mappings, ports.mapping_cache, ids)
             .await?;
         let mut answers = &*answers;
+        let without_key = parsed.iter().filter(|record| record.natural_key.is_none());
+        let hashes = ContentHash::of_each(without_key.map(|record| &**record.source));
+        let mut hashes = hashes.into_iter();
         // The records share one piece of memory, which most replaced ids don't make longer.
         let bytes = parsed.iter().map(|record| record.source.len()).sum();
-        let mut written = BytesMut::with_capacity(if ids.is_empty() { 0 } else { bytes });
-        let mut rewritten = Vec::with_capacity(parsed.len());
+        let mut room = BytesMut::with_capacity(if ids.is_empty() { 0 } else { bytes });
+        let mut written = Vec::with_capacity(parsed.len());
         for Parsed {
             number,
-            key,
+            natural_key,
             source,
-            hash,
             ids: own,
         } in parsed
         {
+            let hash = natural_key.is_none().then(|| hashes.next()).flatten();
+            let key = natural_key.or(hash.map(Key::from));
+            let key = key.expect("a record without a natural key has its source hashed");
             let own = &ids[own];
             let known = answers.split_off(..own.iter().map(Id::count).sum());
             let known = known.unwrap_or_default();
-            let record = match rewriter.write(source, own, known, &mut written) {
+            let record = match rewriter.write(source, own, known, &mut room) {
                 Ok(record) => record,
                 Err(unmapped) => {
                     rejections.push(unmapped.into_rejection(number, key));
@@ -195,18 +203,14 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
                 rejections.push(rejected(number, Some(key), reason));
                 continue;
             }
-            // A record in which nothing is replaced is its source.
-            let content_hash = hash
-                .filter(|_| record.as_ptr() == source.as_ptr())
-                .unwrap_or_else(|| ContentHash::of(&record));
-            let landed = Landed {
+            written.push(Written {
+                number,
                 key,
-                content_hash,
+                hash: hash.filter(|_| record.as_ptr() == source.as_ptr()),
                 record,
-            };
-            rewritten.push(PreparedRecord::new(number, landed));
+            });
         }
-        Ok(rewritten)
+        Ok(hashed(written))
     }
 
     fn check_size(&self, source: &Bytes, record: &Bytes) -> Result<(), String> {
@@ -238,6 +242,23 @@ impl Unmapped {
             reason: bounded_reason(self.reason),
         }
     }
+}
+
+/// Hashes what isn't hashed yet.
+fn hashed(written: Vec<Written>) -> Vec<PreparedRecord> {
+    let without_hash = written.iter().filter(|written| written.hash.is_none());
+    let hashes = ContentHash::of_each(without_hash.map(|written| &*written.record));
+    let mut hashes = hashes.into_iter();
+    let prepared = written.into_iter().map(|written| {
+        let content_hash = written.hash.or_else(|| hashes.next());
+        let landed = Landed {
+            key: written.key,
+            content_hash: content_hash.expect("what had no hash is hashed"),
+            record: written.record,
+        };
+        PreparedRecord::new(written.number, landed)
+    });
+    prepared.collect()
 }
 
 fn rejected(record_number: u64, key: Option<Key>, reason: String) -> Rejection {
