@@ -53,10 +53,11 @@ twin: prepare ## Start the twin (the platform's stand-in) until Ctrl-C
 token: prepare ## Print an Authorization header for an event of your own: SITE=name of a site of the twin
 	@$(LOCAL) token $(or $(SITE),harbour)
 
-check: prepare .local/tools/bin/cargo-machete ## Formatting, clippy, docs, template, unused dependencies
+check: prepare .local/tools/bin/cargo-machete ## Formatting, clippy, docs, fuzz targets compile, template, unused dependencies
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTFLAGS="--cfg fuzzing" cargo check --locked --manifest-path fuzz/Cargo.toml
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	.local/venv/bin/cfn-lint infra/template.yaml
 	.local/tools/bin/cargo-machete
