@@ -49,6 +49,11 @@ pub(crate) fn pace(id: &TenantId) -> Key {
     Key::new(tenant(id), "PACE")
 }
 
+/// The row of an installation's newest token on Forge. Not the tenant's own row: it is written with many an event.
+pub(crate) fn token(id: &TenantId) -> Key {
+    Key::new(tenant(id), "TOKEN")
+}
+
 /// The row of a file.
 pub(crate) fn file(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
     Key::new(transfer(tenant, id), format!("{FILE}{}", part(s3_key)))

@@ -24,6 +24,7 @@ mod store;
 mod table;
 mod tenants;
 mod timeline;
+mod tokens;
 mod transfers;
 
 pub use due::{Due, DueItem, DuePage};
@@ -48,4 +49,5 @@ pub use table::{
 };
 pub use tenants::{Installed, Tenant};
 pub use timeline::Told;
+pub use tokens::SystemToken;
 pub use transfers::{Attempt, Stored};

@@ -12,6 +12,7 @@ pub mod pace;
 pub mod seeded_bugs;
 pub mod timeline;
 
+mod acknowledgements;
 mod completeness;
 mod counts;
 mod identity;
@@ -22,6 +23,7 @@ mod timestamp;
 mod transfer;
 mod verdict;
 
+pub use acknowledgements::{Acknowledgements, Needed};
 pub use clocks::{Clocks, IntakeClocks, WorkClocks};
 pub use completeness::{
     Completeness, Declared, Evidence, ExportFacts, FileFacts, Manifest, ManifestError, evaluate,

@@ -23,6 +23,7 @@ mod paces;
 mod records;
 mod segments;
 mod tenants;
+mod tokens;
 mod transfers;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use paces::*;
 use records::*;
 use segments::*;
 use tenants::*;
+use tokens::*;
 use transfers::*;
 
 checks! {
@@ -141,6 +143,13 @@ checks! {
     what_was_refused_is_noted_beside_the_tenant,
     a_transfer_listed_without_an_event_is_noted_once,
     counters_count,
+    // Tokens.
+    an_installation_that_sent_no_token_has_none,
+    a_token_is_kept_sealed_for_its_installation_until_it_ends,
+    of_several_tokens_the_one_that_ends_last_stays_in_whatever_order_they_come,
+    a_token_that_comes_while_another_is_kept_is_written_over_only_by_a_later_one,
+    a_token_that_was_sealed_with_a_lost_key_is_written_over_by_a_later_one,
+    a_token_of_a_newer_release_is_neither_read_nor_written_over,
     // Paces.
     a_site_that_nobody_called_has_the_first_pace_and_no_row,
     a_pace_is_kept_for_its_tenant_until_nobody_called_it_for_long,

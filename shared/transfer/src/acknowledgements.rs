@@ -1,0 +1,142 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clocks::Clocks;
+use crate::timestamp::Timestamp;
+
+/// How far the messages of a Forge transfer are answered: one for each uploaded file, and each is answered once (PROTOCOL.md 7.6).
+///
+/// While a message is open, the platform wants an answer `SUCCESS` every 15 minutes, whatever takes so long. So an answer is worth a window, and is not given away: of files
+/// that are applied it is kept back until the window needs it, one at a time, and so short files carry a long one. Which of several ready messages is
+/// answered doesn't matter, and nothing is gained by an answer that is earlier than it must be.
+///
+/// Of the readings that the rule has the strictest counts: a window begins with the message that is open when none was, and with an answer `SUCCESS`; neither a further
+/// upload nor an answer `FAILED`, a log line or a download begins another (OPEN-QUESTIONS.md D6, D7).
+///
+/// A sum over the files, so that a transfer's row stays small however many there are. The first answer to a message is final (D9), hence nothing is counted as answered before the
+/// platform has said so, and an attempt whose outcome nobody knows is repeated with the same message and the same answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgements {
+    /// Open messages whose files have not ended.
+    pub working: u64,
+    /// Open messages whose files are applied: they can be answered `SUCCESS` at any time.
+    pub kept_back: u64,
+    /// Open messages whose files ended otherwise. They are answered `FAILED` with the last ones, because that may end the transfer at once (D8).
+    pub failed: u64,
+    /// Messages that the platform has an answer to.
+    pub answered: u64,
+    /// When the window began that runs; none while no message is open.
+    pub window_since: Option<Timestamp>,
+    /// Whether it was said that nothing could be answered when this window needs it.
+    pub warned: bool,
+    /// While this lies ahead, somebody is sending an answer.
+    pub sending_until: Option<Timestamp>,
+    /// No further attempt is begun before this.
+    pub not_before: Option<Timestamp>,
+}
+
+/// What an open transfer's messages need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// One message of a file that is applied is answered `SUCCESS`: it carries the others for another window.
+    Answer,
+    /// The admin and whoever is on call are told that no file will have ended when the window needs an answer.
+    Warning,
+    /// No file can be answered in time. The transfer is stopped and every open message answered `FAILED`, while that is still possible: what the
+    /// platform times out can perhaps not be re-run (D12).
+    End,
+}
+
+impl Acknowledgements {
+    /// Messages without an answer.
+    pub const fn open(&self) -> u64 {
+        self.working + self.kept_back + self.failed
+    }
+
+    /// A file's message arrived.
+    pub fn announced(&mut self, now: Timestamp) {
+        self.working += 1;
+        self.window_since.get_or_insert(now);
+    }
+
+    /// A file ended; `applied` says that all of it is in the target.
+    pub fn file_ended(&mut self, applied: bool) {
+        self.working = self.working.saturating_sub(1);
+        if applied {
+            self.kept_back += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+
+    /// An attempt to answer is about to be sent.
+    pub fn begin(&mut self, now: Timestamp, clocks: &Clocks) {
+        self.sending_until = Some(now + clocks.send_lease());
+    }
+
+    /// The platform took `SUCCESS` for so many messages, in an attempt that was begun at this instant: how long the answer was on its way is
+    /// not known, so the new window counts from there.
+    pub fn succeeded(&mut self, messages: u64, begun_at: Timestamp) {
+        self.kept_back = self.kept_back.saturating_sub(messages);
+        self.taken(messages);
+        if self.open() > 0 {
+            self.window_since = self.window_since.max(Some(begun_at));
+            self.warned = false;
+        }
+    }
+
+    /// The platform took `FAILED` for so many messages. Until the transfer is stopped only those of files that ended otherwise are answered so; then
+    /// all that are open may be.
+    pub fn failed(&mut self, messages: u64) {
+        let mut left = messages;
+        for open in [&mut self.failed, &mut self.working, &mut self.kept_back] {
+            let these = left.min(*open);
+            *open -= these;
+            left -= these;
+        }
+        self.taken(messages);
+    }
+
+    fn taken(&mut self, messages: u64) {
+        self.answered += messages;
+        self.sending_until = None;
+        self.not_before = None;
+        if self.open() == 0 {
+            self.window_since = None;
+            self.warned = false;
+        }
+    }
+
+    /// An attempt was not taken, or nobody knows: the same is sent again after this pause.
+    pub fn not_taken(&mut self, now: Timestamp, pause: Duration) {
+        self.sending_until = None;
+        self.not_before = Some(now + pause);
+    }
+
+    /// It was said that this window will find nothing to answer.
+    pub fn said(&mut self) {
+        self.warned = true;
+    }
+
+    /// What is needed next while the transfer is open, and when; nothing while no message is.
+    ///
+    /// An answer is needed [`Clocks::forge_answer_by`] after its window began. If nothing can be answered by then, that is said when two thirds of that time have passed, which leaves a
+    /// file a third to end after all.
+    pub fn needed(&self, clocks: &Clocks) -> Option<(Timestamp, Needed)> {
+        let since = self.window_since?;
+        let by = since + clocks.forge_answer_by;
+        if self.kept_back > 0 {
+            let free = self.sending_until.max(self.not_before).unwrap_or(by);
+            return Some((by.max(free), Needed::Answer));
+        }
+        if self.warned {
+            Some((by, Needed::End))
+        } else {
+            Some((since + clocks.forge_answer_by * 2 / 3, Needed::Warning))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+use futures_util::FutureExt as _;
+use landfall_tracking::{Error, Item, Key, Returning, SecretKey, Store, SystemToken, Value, Write};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{Subject, TenantId, Timestamp, instant, later, tenant};
+
+fn key(base64: &str) -> SecretKey {
+    SecretKey::from_base64(&SecretString::from(base64)).unwrap()
+}
+
+fn ours() -> SecretKey {
+    key("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+}
+
+fn token(text: &str, good_until: Timestamp) -> SystemToken {
+    SystemToken {
+        token: SecretString::from(text),
+        good_until,
+    }
+}
+
+async fn keep(store: &Store, text: &str, good_until: Timestamp) -> Result<bool, Error> {
+    store
+        .keep_token(&tenant(), &token(text, good_until), &ours())
+        .await
+}
+
+impl Subject {
+    async fn token(&self) -> (String, Timestamp) {
+        let kept = self.store.token(&tenant(), &ours()).await.unwrap().unwrap();
+        (kept.token.expose_secret().to_owned(), kept.good_until)
+    }
+
+    async fn token_row(&self) -> Option<Item> {
+        self.row("TENANT#tenant", "TOKEN").await
+    }
+}
+
+pub(super) async fn an_installation_that_sent_no_token_has_none(subject: &Subject) {
+    let none = subject.store.token(&tenant(), &ours()).await.unwrap();
+    assert!(none.is_none());
+}
+
+pub(super) async fn a_token_is_kept_sealed_for_its_installation_until_it_ends(subject: &Subject) {
+    assert!(keep(&subject.store, "canary", later(90)).await.unwrap());
+    assert_eq!(subject.token().await, ("canary".to_owned(), later(90)));
+    let row = subject.token_row().await.unwrap();
+    assert!(!format!("{row:?}").contains("canary"), "stored in clear");
+    assert_eq!(row["expires_at"], Value::Number(later(90).as_seconds()));
+    assert!(!row.contains_key("due_at"), "nothing is owed to it");
+
+    let another = TenantId::new("another");
+    assert!(
+        subject
+            .store
+            .token(&another, &ours())
+            .await
+            .unwrap()
+            .is_none()
+    );
+    // Moved to another's row, it opens for nobody.
+    let moved = Write::put(Key::new("TENANT#another", "TOKEN"), row);
+    subject
+        .table
+        .write(moved, Returning::Nothing)
+        .await
+        .unwrap();
+    let opened = subject.store.token(&another, &ours()).await;
+    assert!(
+        matches!(opened, Err(Error::Unreadable { .. })),
+        "{opened:?}"
+    );
+}
+
+pub(super) async fn of_several_tokens_the_one_that_ends_last_stays_in_whatever_order_they_come(
+    subject: &Subject,
+) {
+    let store = &subject.store;
+    assert!(keep(store, "second", later(200)).await.unwrap());
+    assert!(!keep(store, "first", later(100)).await.unwrap());
+    assert!(!keep(store, "another second", later(200)).await.unwrap());
+    assert_eq!(subject.token().await, ("second".to_owned(), later(200)));
+    assert!(keep(store, "third", later(300)).await.unwrap());
+    assert_eq!(subject.token().await, ("third".to_owned(), later(300)));
+}
+
+pub(super) async fn a_token_that_comes_while_another_is_kept_is_written_over_only_by_a_later_one(
+    subject: &Subject,
+) {
+    let racing = |ours_until: Timestamp, theirs_until: Timestamp| async move {
+        let store = subject.meddled(move |subject| {
+            async move {
+                assert!(keep(&subject.store, "theirs", theirs_until).await.unwrap());
+            }
+            .boxed()
+        });
+        keep(&store, "ours", ours_until).await.unwrap()
+    };
+    // The row is new to both; then it is known to both.
+    assert!(!racing(later(100), later(200)).await);
+    assert_eq!(subject.token().await, ("theirs".to_owned(), later(200)));
+    assert!(racing(later(400), later(300)).await);
+    assert_eq!(subject.token().await, ("ours".to_owned(), later(400)));
+}
+
+pub(super) async fn a_token_that_was_sealed_with_a_lost_key_is_written_over_by_a_later_one(
+    subject: &Subject,
+) {
+    let lost = key("AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let kept = subject
+        .store
+        .keep_token(&tenant(), &token("old", later(100)), &lost)
+        .await;
+    assert!(kept.unwrap());
+    let opened = subject.store.token(&tenant(), &ours()).await;
+    assert!(
+        matches!(opened, Err(Error::Unreadable { .. })),
+        "{opened:?}"
+    );
+    assert!(keep(&subject.store, "new", later(200)).await.unwrap());
+    assert_eq!(subject.token().await.0, "new");
+}
+
+pub(super) async fn a_token_of_a_newer_release_is_neither_read_nor_written_over(subject: &Subject) {
+    keep(&subject.store, "newer", later(100)).await.unwrap();
+    let mut row = subject.token_row().await.unwrap();
+    row.insert("v".into(), Value::Number(2));
+    row.insert("good_until".into(), instant(later(100)));
+    let newer = Write::put(Key::new("TENANT#tenant", "TOKEN"), row.clone());
+    subject
+        .table
+        .write(newer, Returning::Nothing)
+        .await
+        .unwrap();
+    let read = subject.store.token(&tenant(), &ours()).await;
+    assert!(matches!(read, Err(Error::Unreadable { .. })), "{read:?}");
+    let kept = keep(&subject.store, "ours", later(200)).await;
+    assert!(matches!(kept, Err(Error::Unreadable { .. })), "{kept:?}");
+    assert_eq!(subject.token_row().await.unwrap(), row);
+}
