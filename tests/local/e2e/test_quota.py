@@ -38,12 +38,15 @@ def records(file: int, count: int) -> str:
 
 
 def test_workers_of_one_site_use_its_hidden_quota_and_stay_within_it(make_app, record_property):
-    app = make_app(Declaration(imports=_LINKS, clocks={"slice": "4s", "lease": "10s"}, limits={"batch_records": 20}))
+    # Slices as they are on AWS: workers that stop every few seconds leave most of the calls unused that they have a turn for.
+    clocks = {"slice": "60s", "lease": "90s", "message_grace": "2m", "work_stale_after": "1h", "export_silence": "1h"}
+    timeouts = {"ProcessorTimeout": "75", "EventsVisibilityTimeout": "100", "ImportsVisibilityTimeout": "100"}
+    app = make_app(Declaration(imports=_LINKS, clocks=clocks, limits={"batch_records": 20}), timeouts)
     # Listed, all ids would take a handful of calls.
     app.twin.fault(target="rest.mapping_page", kind="status", status=404, site=app.site)
     app.twin.call("PUT", "/control/quotas", {"site": app.site, "calls": CALLS, "window_ms": WINDOW_MS})
     # More than the site takes in the whole time, so that somebody always has something to ask.
-    count = (WARM_UP + MEASURED + 60) * 1_000 * CALLS // WINDOW_MS // FILES
+    count = (WARM_UP + MEASURED + 40) * 1_000 * CALLS // WINDOW_MS // FILES
     files = [{"label": f"{file}.ndjson", "content_base64": records(file, count)} for file in range(FILES)]
     transfer = app.migrate(*files, manifest=True)["transfer_id"]
 
@@ -53,13 +56,14 @@ def test_workers_of_one_site_use_its_hidden_quota_and_stay_within_it(make_app, r
     time.sleep(MEASURED)
     until_ms = app.twin.get("/control/clock")["now_ms"]
     figures = app.twin.get("/control/quotas", from_ms=from_ms, until_ms=until_ms)[app.site]
-    record_property("quota", json.dumps(figures))
+    whole = app.twin.get("/control/quotas")[app.site]
+    record_property("quota", json.dumps({"measured": figures, "whole": whole}))
     assert app.platform(transfer)["state"] == "IN_PROGRESS", "it was over before it was measured"
 
-    # The rest is quick.
     app.twin.call("DELETE", "/control/quotas")
-    tracked = app.succeeded(transfer, within=120, sweeping=3)
+    tracked = app.succeeded(transfer, within=240, sweeping=3)
     assert tracked.counts["applied"] == FILES * count
     assert figures["share_used"] >= 0.85, figures
     assert figures["share_refused"] < 0.01, figures
-    assert figures["inside_pauses"] == 0, figures
+    assert whole["refused"] > 0, "nobody met the quota"
+    assert whole["inside_pauses"] == 0, whole
