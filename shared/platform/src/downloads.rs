@@ -12,7 +12,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap,
 use reqwest::{Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::connect::client::describe;
+use crate::call::describe;
 use crate::hosts::{Hosts, Refused};
 
 /// A URL that is itself the right to read a file, for an hour. It never prints itself.
@@ -294,7 +294,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::connect::client::tests::serve;
+    use crate::stub::serve;
 
     const FILE: &[u8] = b"0123456789";
 

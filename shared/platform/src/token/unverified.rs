@@ -19,7 +19,7 @@ pub struct Unverified {
     pub algorithm: String,
     /// `kid` of the header.
     pub key_id: Option<String>,
-    /// `iss`: the tenant's client key on a webhook.
+    /// `iss`: who says to have made it.
     pub issuer: Option<String>,
     /// `aud`, or its first element.
     pub audience: Option<String>,
