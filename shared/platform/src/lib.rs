@@ -12,6 +12,7 @@ pub mod connect;
 pub mod digest;
 pub mod downloads;
 pub mod event;
+pub mod forge;
 pub mod hosts;
 pub mod keys;
 #[cfg(any(test, fuzzing))]

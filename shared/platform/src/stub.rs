@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
 use axum::Router;
@@ -11,12 +11,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::EncodingKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use url::Url;
+
+use crate::forge::signer::{encoding_key, pem};
 
 /// Serves a router on a free loopback port for as long as the test lives.
 pub(crate) async fn serve(router: Router) -> Url {
@@ -109,17 +109,5 @@ pub(crate) fn key_pair() -> (EncodingKey, Vec<u8>) {
     let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
     let public = pem("PUBLIC KEY", public.as_ref()).into_bytes();
-    (signing_key(&pair), public)
-}
-
-pub(crate) fn signing_key(pair: &KeyPair) -> EncodingKey {
-    let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-    EncodingKey::from_rsa_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes()).unwrap()
-}
-
-fn pem(tag: &str, der: &[u8]) -> String {
-    format!(
-        "-----BEGIN {tag}-----\n{}\n-----END {tag}-----\n",
-        STANDARD.encode(der)
-    )
+    (encoding_key(&pair), public)
 }
