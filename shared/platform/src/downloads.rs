@@ -200,6 +200,19 @@ pub struct Download {
 }
 
 impl Download {
+    /// The file that a response holds whole.
+    pub(crate) fn whole(response: Response, idle_timeout: Duration, clock: Clock) -> Self {
+        let size = number(response.headers(), CONTENT_LENGTH.as_str());
+        Self {
+            response: Some(response),
+            starts_at: 0,
+            position: 0,
+            size,
+            idle_timeout,
+            clock,
+        }
+    }
+
     /// Where the first chunk begins: at the offset asked for, or at 0 when the object store knows no ranges. Then skip up to the offset.
     pub const fn starts_at(&self) -> u64 {
         self.starts_at

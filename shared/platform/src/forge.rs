@@ -1,5 +1,6 @@
 //! The Forge flavour of the platform (PROTOCOL 7).
 
+pub mod client;
 pub mod event;
 pub mod keys;
 #[cfg(any(test, fuzzing))]
