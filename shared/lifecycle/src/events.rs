@@ -130,14 +130,23 @@ impl Lifecycle {
 
     async fn input(&self, stored: &Stored, event: &Event) -> Result<Input, Error> {
         Ok(match &event.kind {
-            Kind::ListenerErrored if stored.transfer.is_open() => Input::ListenerErrored {
-                exception: match self.site(&stored.transfer.tenant).await {
-                    Ok(site) => site.listener_exception(&stored.transfer.id).await,
-                    Err(Error::NoTenant | Error::NotAdmitted(_)) => None,
-                    Err(error) => return Err(error),
-                },
-            },
-            Kind::ListenerErrored => Input::ListenerErrored { exception: None },
+            Kind::ListenerErrored { error } => {
+                let told = error
+                    .as_ref()
+                    .and_then(|error| error.exception_type.clone());
+                let exception = match told {
+                    None if stored.transfer.is_open() => {
+                        match self.site(&stored.transfer.tenant).await {
+                            Ok(site) => site.listener_exception(&stored.transfer.id).await,
+                            Err(Error::NoTenant | Error::NotAdmitted(_)) => None,
+                            Err(error) => return Err(error),
+                        }
+                    }
+                    told => told,
+                };
+                Input::ListenerErrored { exception }
+            }
+            Kind::ExportPhaseCompleted => Input::ExportPhaseCompleted,
             Kind::CancellationRequested => Input::CancelRequested,
             Kind::Settled { status } => Input::PlatformSettled {
                 status: status.clone(),

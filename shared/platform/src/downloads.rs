@@ -12,7 +12,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap,
 use reqwest::{Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::connect::client::describe;
+use crate::call::describe;
 use crate::hosts::{Hosts, Refused};
 
 /// A URL that is itself the right to read a file, for an hour. It never prints itself.
@@ -200,6 +200,19 @@ pub struct Download {
 }
 
 impl Download {
+    /// The file that a response holds whole.
+    pub(crate) fn whole(response: Response, idle_timeout: Duration, clock: Clock) -> Self {
+        let size = number(response.headers(), CONTENT_LENGTH.as_str());
+        Self {
+            response: Some(response),
+            starts_at: 0,
+            position: 0,
+            size,
+            idle_timeout,
+            clock,
+        }
+    }
+
     /// Where the first chunk begins: at the offset asked for, or at 0 when the object store knows no ranges. Then skip up to the offset.
     pub const fn starts_at(&self) -> u64 {
         self.starts_at
@@ -294,7 +307,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::connect::client::tests::serve;
+    use crate::stub::serve;
 
     const FILE: &[u8] = b"0123456789";
 

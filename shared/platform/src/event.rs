@@ -6,13 +6,48 @@ use serde_json::Value;
 
 use crate::digest::sha256_hex;
 
+pub(crate) mod fields;
+
 /// Longest identity that we take as part of a key, in bytes. The platform's are UUIDs of 36 (PROTOCOL 3.4).
 pub const IDENTITY_MAX: usize = 128;
 
 /// Longest label that we keep as it is, in bytes (OPEN-QUESTIONS C2).
 pub const LABEL_MAX: usize = 1024;
 
-/// What happened (PROTOCOL 3.3).
+/// Why a body is no event. Sending it again can't help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The body is not JSON in UTF-8.
+    #[error("the body is not JSON")]
+    NotJson,
+    /// A known type lacks a field that it can't do without.
+    #[error("{event_type} without {field}")]
+    MissingField {
+        /// The platform's word for the event.
+        event_type: String,
+        /// The missing field.
+        field: &'static str,
+    },
+    /// A field that we need can't be used: not a string, too long, or with characters that no identity has.
+    #[error("{event_type} with an unusable {field}")]
+    InvalidField {
+        /// The platform's word for the event.
+        event_type: String,
+        /// The field.
+        field: &'static str,
+    },
+}
+
+/// What the server's listener failed with. Obfuscated by the platform, but still the customer's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerError {
+    /// The exception's class.
+    pub exception_type: Option<String>,
+    /// Its stack trace.
+    pub stack_trace: Option<String>,
+}
+
+/// What happened (PROTOCOL 3.3 and 7.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The server's listener was started.
@@ -25,7 +60,12 @@ pub enum Kind {
         label: Option<String>,
     },
     /// The server's listener ended with an exception.
-    ListenerErrored,
+    ListenerErrored {
+        /// With what, when the event says so itself: Forge's does, for Connect's the platform has to be asked.
+        error: Option<ServerError>,
+    },
+    /// The export phase is complete: no file will follow. Only Forge says so.
+    ExportPhaseCompleted,
     /// The admin or Support cancelled; the app has 60 minutes to settle.
     CancellationRequested,
     /// The platform recorded that the transfer is settled.
@@ -38,12 +78,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The platform's own word for it.
+    /// Its name in our rows and logs: Connect's word, and one like it for what only Forge has.
     pub fn event_type(&self) -> &str {
         match self {
             Self::ListenerTriggered => "listener-triggered",
             Self::AppDataUploaded { .. } => "app-data-uploaded",
-            Self::ListenerErrored => "listener-errored",
+            Self::ListenerErrored { .. } => "listener-errored",
+            Self::ExportPhaseCompleted => "export-phase-completed",
             Self::CancellationRequested => "transfer-cancellation-requested",
             Self::Settled { .. } => "transfer-settled",
             Self::Unknown(name) => name,
@@ -81,6 +122,14 @@ pub struct Event {
     pub cloud_url: Option<String>,
     /// The whole body but for the plan's name, which may hold personal data.
     pub raw: Value,
+}
+
+impl Event {
+    /// The platform's own `messageId`, by which a Forge message is answered (PROTOCOL 7.6). Absent when it gave none that we can use: the
+    /// digest that stands in for it means nothing to the platform.
+    pub fn platform_message_id(&self) -> Option<&str> {
+        (!self.message_id_is_digest).then_some(self.message_id.as_str())
+    }
 }
 
 /// Whether a text may become part of a key and of a URL's path: 1 to [`IDENTITY_MAX`] letters, digits and `-_.:~`, a letter or digit first.

@@ -7,10 +7,16 @@
     )
 )]
 
+pub mod call;
 pub mod connect;
 pub mod digest;
 pub mod downloads;
 pub mod event;
+pub mod forge;
 pub mod hosts;
+pub mod keys;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+#[cfg(test)]
+mod stub;
+pub mod token;

@@ -6,6 +6,7 @@
     reason = "a property says that it does not hold by panicking"
 )]
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -17,7 +18,8 @@ use crate::connect::event::decode;
 use crate::connect::lifecycle::Callback;
 use crate::connect::qsh;
 use crate::connect::token::{self, Moment, unverified};
-use crate::event::{LABEL_MAX, bounded_label, is_identity};
+use crate::event::{Event, Kind, LABEL_MAX, bounded_label, is_identity};
+use crate::forge;
 use crate::hosts::Hosts;
 
 /// When tokens are looked at.
@@ -31,17 +33,47 @@ pub fn event(data: &[u8]) {
     let Ok(event) = decode(data) else {
         return;
     };
+    is_fit(&event);
+    assert_eq!(event.raw["migrationDetails"].get("name"), None);
+    let again = decode(event.raw.to_string().as_bytes());
+    assert_eq!(again.as_ref(), Ok(&event));
+}
+
+/// What holds of an event holds of one of Forge, wherever in the body it lies; and only a message that the platform named can be answered.
+pub fn forge_event(data: &[u8]) {
+    let Ok(event) = forge::event::decode(data) else {
+        return;
+    };
+    is_fit(&event);
+    assert!(event.client_keys.is_empty());
+    let raw = &event.raw;
+    for object in [raw, &raw["event"], &raw["payload"]] {
+        assert_eq!(object.get("transferName"), None);
+        assert_eq!(object["migrationDetails"].get("name"), None);
+        assert_eq!(object["migrationDetails"].get("transferName"), None);
+    }
+    if let Some(id) = event.platform_message_id() {
+        let named = |object: &Value| object["messageId"] == id;
+        assert!(named(raw) || named(&raw["event"]) || named(&raw["payload"]));
+    }
+    if let Kind::ListenerErrored { error: Some(error) } = &event.kind {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        assert!(length(&error.exception_type) <= 512);
+        assert!(length(&error.stack_trace) <= 16 * 1024);
+    }
+    let again = forge::event::decode(raw.to_string().as_bytes());
+    assert_eq!(again.as_ref(), Ok(&event));
+}
+
+fn is_fit(event: &Event) {
     assert!(is_identity(&event.message_id), "{}", event.message_id);
     assert!(event.transfer_id.iter().all(|id| is_identity(id)));
     assert!(event.transfer_id.is_some() || !event.kind.is_known());
-    if let crate::event::Kind::AppDataUploaded { s3_key, label } = &event.kind {
+    if let Kind::AppDataUploaded { s3_key, label } = &event.kind {
         assert!(is_identity(s3_key));
         assert!(label.iter().all(|label| label.len() <= LABEL_MAX));
         assert!(label.iter().all(|label| bounded_label(label) == **label));
     }
-    assert_eq!(event.raw["migrationDetails"].get("name"), None);
-    let again = decode(event.raw.to_string().as_bytes());
-    assert_eq!(again.as_ref(), Ok(&event));
 }
 
 /// The body of a lifecycle callback is refused, or names a tenant that is fit to be a key.
@@ -88,6 +120,58 @@ pub fn token(data: &[u8]) {
         let seconds = |claim: &str| claims[claim].as_f64();
         assert!(seconds("exp").unwrap() >= 1_799_999_970.0);
         assert!(seconds("iat").is_none_or(|issued| issued < 1_800_000_031.0));
+    }
+}
+
+/// An invocation token that somebody made up is refused; one with any claims that the platform signed is accepted only for our app, this time, an
+/// installation that is fit to be a key and an address that we call. The end of a system token is a time.
+pub fn forge_token(data: &[u8]) {
+    const APP: &str = "ari:cloud:ecosystem::app/a";
+    let hosts = Hosts::parse(["api.atlassian.com"]).unwrap();
+    let verify = |token: &str| {
+        let expected = forge::token::Expected {
+            app: APP,
+            hosts: &hosts,
+        };
+        forge::token::verify(token, forge::signer::public_key(), expected, NOW)
+    };
+    if let Ok(text) = std::str::from_utf8(data) {
+        if let Ok(found) = forge::token::find(Some(text)) {
+            assert!(!found.is_empty());
+        }
+        assert!(verify(text).is_err(), "nobody has the key");
+        if let Ok(expires) = forge::token::system_token_expiry(&SecretString::from(text)) {
+            assert!((1..100_000_000_000).contains(&expires));
+        }
+    }
+    let Ok(claims) = serde_json::from_slice::<Value>(data) else {
+        return;
+    };
+    let Ok(invocation) = verify(&forge::signer::signed(&claims)) else {
+        return;
+    };
+    assert_eq!(claims["iss"], "forge/invocation-token");
+    let audiences = claims["aud"].as_array();
+    assert!(claims["aud"] == APP || audiences.is_some_and(|all| all.iter().any(|one| one == APP)));
+    assert!(is_identity(invocation.installation.key()));
+    let ari = invocation.installation.ari();
+    let app = &claims["app"];
+    assert!(app["installationId"] == ari || app["installation"]["id"] == ari);
+    let seconds = |claim: &str| claims[claim].as_f64();
+    assert!(seconds("exp").unwrap() >= 1_799_999_970.0);
+    assert!(seconds("iat").is_none_or(|issued| issued < 1_800_000_031.0));
+    let admitted =
+        |url: &Url| url.scheme() == "https" && url.host_str() == Some("api.atlassian.com");
+    assert!(invocation.api_base_url.iter().all(admitted));
+    assert!(invocation.cloud_id.iter().all(|id| is_identity(id)));
+}
+
+/// A set of keys is none, or holds a bounded number of keys with ids of their own.
+pub fn forge_keys(data: &[u8]) {
+    if let Some(keys) = forge::keys::read_set(data) {
+        assert!(keys.len() <= 64);
+        let ids: HashSet<_> = keys.iter().map(forge::keys::PublicKey::id).collect();
+        assert_eq!(ids.len(), keys.len());
     }
 }
 
@@ -147,6 +231,9 @@ mod tests {
         ("token", token),
         ("request", request),
         ("url", url),
+        ("forge_event", forge_event),
+        ("forge_token", forge_token),
+        ("forge_keys", forge_keys),
     ];
 
     #[test]
@@ -196,6 +283,26 @@ mod tests {
             "\"iat\":",
             "\"nbf\":",
             "\"qsh\":",
+            "\"avi:ecosystem.migration:uploaded:app_data\"",
+            "\"avi:ecosystem.migration:errored:listener\"",
+            "\"event\":{",
+            "\"payload\":{",
+            "\"key\":\"k\"",
+            "\"transferName\":\"x\"",
+            "\"transferError\":{",
+            "\"exceptionType\":\"x\"",
+            "\"keys\":[{",
+            "\"kty\":\"RSA\"",
+            "\"kid\":\"k\"",
+            "\"n\":",
+            "\"e\":\"AQAB\"",
+            "\"iss\":\"forge/invocation-token\"",
+            "\"aud\":\"ari:cloud:ecosystem::app/a\"",
+            "\"app\":{",
+            "\"installationId\":\"ari:cloud:ecosystem::installation/i\"",
+            "\"apiBaseUrl\":\"https://api.atlassian.com/ex\"",
+            "\"context\":",
+            "Bearer ",
             "JWT ",
             "jwt=",
             ".",

@@ -7,42 +7,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfall_clock::Clock;
-use percent_encoding::utf8_percent_encode;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, RequestBuilder, redirect};
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::header::AUTHORIZATION;
+use reqwest::{Method, RequestBuilder};
+use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::event::milliseconds;
-use super::qsh::{self, RESERVED};
+use super::qsh;
 use super::token::{self, Outgoing};
+use crate::call::lookup::Lookup;
+use crate::call::{self, ANSWER_MAX, LIST_MAX, json, malformed, next_page, text};
 use crate::downloads::SignedUrl;
+use crate::event::fields::milliseconds;
 use crate::event::{bounded_label, is_identity};
 
-mod answer;
-
-pub(crate) use answer::describe;
-pub use answer::{CallError, Refusal};
+pub use crate::call::{CallError, ListedFile, Page, Refusal};
+pub use crate::event::ServerError;
 
 /// Where the API begins, below a tenant's base URL (PROTOCOL 5).
 const API: &str = "/rest/atlassian-connect/1/migration";
 
-/// Most keys of one mapping call: the only number ever published (PROTOCOL 5.1).
-pub const MAPPING_KEYS_MAX: usize = 100;
-
-/// Keys that the platform may refuse one by one before a lookup is given up as wrong altogether.
-const REFUSED_KEYS_MAX: usize = 8;
-
 /// `transfer/recent` lists the latest 100 (PROTOCOL 5): a full list proves nothing about what it lacks.
 const RECENT_MAX: usize = 100;
-
-/// Largest list that is read, in bytes. 10,000 files with long labels take 12 MB.
-const LIST_MAX: usize = 32 * 1024 * 1024;
-
-/// Largest other answer that is read, in bytes. 5,000 mappings take less than 1 MB.
-const ANSWER_MAX: usize = 8 * 1024 * 1024;
 
 /// Most characters of a progress message; the platform cuts longer ones itself (PROTOCOL 2.6).
 const MESSAGE_MAX: usize = 65_536;
@@ -110,15 +97,6 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
-/// A file of the platform's list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedFile {
-    /// Names the file at the platform.
-    pub s3_key: String,
-    /// The server app's label, bounded as an event's.
-    pub label: Option<String>,
-}
-
 /// A transfer that the platform still calls active.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveTransfer {
@@ -145,24 +123,6 @@ pub struct Recent {
     pub conclusive: bool,
 }
 
-/// One page of a longer list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<Item> {
-    /// The page's items.
-    pub items: Vec<Item>,
-    /// Pass it back to get the next page; absent on the last one.
-    pub next: Option<String>,
-}
-
-/// What the server's listener failed with. Obfuscated by the platform, but still the customer's data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerError {
-    /// The exception's class.
-    pub exception_type: Option<String>,
-    /// Its stack trace.
-    pub stack_trace: Option<String>,
-}
-
 /// Calls the platform. Cheap to clone; connections are shared.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -174,14 +134,8 @@ pub struct Client {
 impl Client {
     /// A client that signs as `settings.app_key` and takes the time from `clock`.
     pub fn new(settings: Settings, clock: Clock) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(settings.connect_timeout)
-            .timeout(settings.call_timeout)
-            .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
-            .build()?;
         Ok(Self {
-            http,
+            http: call::http(settings.connect_timeout)?,
             settings: Arc::new(settings),
             clock,
         })
@@ -240,7 +194,7 @@ impl Client {
         .map(drop)
     }
 
-    /// Operation 4: Looks keys up, [`MAPPING_KEYS_MAX`] a call. A key without an entry has no mapping.
+    /// Operation 4: Looks keys up, a hundred a call. A key without an entry has no mapping.
     ///
     /// A call that the platform finds wrong or too large is halved (OPEN-QUESTIONS C1), down to single keys: one that is refused alone counts
     /// as unmapped, so that a strange key in the customer's data doesn't stop a file. More than a few of these are an error.
@@ -251,57 +205,14 @@ impl Client {
         namespace: &str,
         keys: &[String],
     ) -> Result<HashMap<String, String>, CallError> {
-        let mut found = HashMap::with_capacity(keys.len());
-        let mut refused = 0;
-        // An empty key is refused for sure, and has no mapping.
-        let keys: Vec<&str> = keys
-            .iter()
-            .map(String::as_str)
-            .filter(|key| !key.is_empty())
-            .collect();
-        let mut parts: Vec<&[&str]> = keys.chunks(MAPPING_KEYS_MAX).rev().collect();
-        while let Some(part) = parts.pop() {
-            match self.find_part(tenant, transfer_id, namespace, part).await {
-                Ok(Value::Object(entries)) => {
-                    found.extend(
-                        entries
-                            .into_iter()
-                            .filter_map(|(key, value)| Some((key, scalar(value)?))),
-                    );
-                }
-                Ok(_) => return Err(malformed("no object of mappings")),
-                Err(CallError::Refused {
-                    kind: Refusal::BadRequest | Refusal::TooLarge,
-                    ..
-                }) if part.len() > 1 => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
-                }
-                Err(CallError::Refused {
-                    kind: Refusal::BadRequest | Refusal::TooLarge,
-                    ..
-                }) if refused < REFUSED_KEYS_MAX && keys.len() > 1 => {
-                    refused += 1;
-                }
-                Err(error) => return Err(error),
-            }
+        let mut lookup = Lookup::of(keys);
+        while let Some(part) = lookup.next_part() {
+            let answer = self
+                .find_part(tenant, transfer_id, namespace, lookup.keys(&part))
+                .await;
+            lookup.take(part, answer)?;
         }
-        if refused == keys.len() && refused > 0 {
-            return Err(CallError::Refused {
-                status: 400,
-                kind: Refusal::BadRequest,
-                says_settled: false,
-            });
-        }
-        if refused > 0 {
-            tracing::warn!(
-                transfer.id = transfer_id,
-                mapping.namespace = namespace,
-                keys = refused,
-                "the platform refused mapping keys"
-            );
-        }
-        Ok(found)
+        lookup.finish(transfer_id, namespace)
     }
 
     async fn find_part(
@@ -321,7 +232,7 @@ impl Client {
                 Some(keys),
             )
             .await?;
-        json(&answer::body(response, ANSWER_MAX).await?)
+        json(&call::body(response, ANSWER_MAX).await?)
     }
 
     /// Operation 5: One page of all mappings of a namespace, as pairs of server key and cloud value. `size` is 1 to 5,000.
@@ -336,18 +247,10 @@ impl Client {
         let size = size.to_string();
         let mut query = vec![("namespace", namespace), ("pageSize", size.as_str())];
         query.extend(after.map(|after| ("lastEntity", after)));
-        let mut answer = self
-            .get(tenant, &["mapping", transfer_id, "page"], &query)
-            .await?;
-        let next = next_page(&answer)?;
-        let Some(Value::Object(items)) = answer.get_mut("items").map(Value::take) else {
-            return Err(malformed("no items"));
-        };
-        let items = items
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, scalar(value)?)))
-            .collect();
-        Ok(Page { items, next })
+        call::mapping_page(
+            self.get(tenant, &["mapping", transfer_id, "page"], &query)
+                .await?,
+        )
     }
 
     /// Operation 6: All files that the server app has uploaded for a transfer.
@@ -360,19 +263,10 @@ impl Client {
             .request(tenant, Method::GET, &["data", transfer_id, "all"], &[])?
             .timeout(self.settings.list_timeout);
         let response = self.send(request).await?;
-        let Value::Array(entries) = json(&answer::body(response, LIST_MAX).await?)? else {
+        let Value::Array(entries) = json(&call::body(response, LIST_MAX).await?)? else {
             return Err(malformed("no list of files"));
         };
-        let count = entries.len();
-        let files: Vec<ListedFile> = entries.iter().filter_map(listed_file).collect();
-        if files.len() < count {
-            tracing::warn!(
-                transfer.id = transfer_id,
-                entries = count - files.len(),
-                "the platform lists files without a usable key"
-            );
-        }
-        Ok(files)
+        Ok(call::listed_files(transfer_id, &entries, listed_file))
     }
 
     /// Operation 7: A URL from which a file can be fetched for an hour, without a token. Check it with the list of download hosts: [`crate::downloads`] does.
@@ -467,15 +361,10 @@ impl Client {
         operation: &[&str],
         body: &Value,
     ) -> Result<(), CallError> {
-        let body = serde_json::to_vec(body).map_err(|error| CallError::NotSent {
-            reason: error.to_string(),
-        })?;
         let request = self
             .request(tenant, Method::PUT, operation, &[])?
-            .header("Atlassian-Transfer-Id", transfer_id)
-            .header(CONTENT_TYPE, "application/json")
-            .body(body);
-        self.send(request).await.map(drop)
+            .header("Atlassian-Transfer-Id", transfer_id);
+        self.send(call::with_json(request, body)?).await.map(drop)
     }
 
     async fn get(
@@ -487,7 +376,7 @@ impl Client {
         let response = self
             .send(self.request(tenant, Method::GET, path, query)?)
             .await?;
-        json(&answer::body(response, ANSWER_MAX).await?)
+        json(&call::body(response, ANSWER_MAX).await?)
     }
 
     async fn exchange<Body: Serialize + ?Sized>(
@@ -500,10 +389,7 @@ impl Client {
     ) -> Result<reqwest::Response, CallError> {
         let mut request = self.request(tenant, method, path, query)?;
         if let Some(body) = body {
-            let body = serde_json::to_vec(body).map_err(|error| CallError::NotSent {
-                reason: error.to_string(),
-            })?;
-            request = request.header(CONTENT_TYPE, "application/json").body(body);
+            request = call::with_json(request, body)?;
         }
         self.send(request).await
     }
@@ -515,26 +401,9 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<RequestBuilder, CallError> {
-        let mut url = tenant.base_url.clone();
-        let base_path = url.path().trim_end_matches('/').to_owned();
-        let mut relative = API.to_owned();
-        for segment in path {
-            // A dot segment would be resolved away and address another operation, however it is encoded.
-            if matches!(*segment, "" | "." | "..") {
-                return Err(CallError::NotSent {
-                    reason: "an identity that can't be part of a path".into(),
-                });
-            }
-            relative.push('/');
-            relative.extend(utf8_percent_encode(segment, RESERVED));
-        }
-        let query = query
-            .iter()
-            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, RESERVED)))
-            .collect::<Vec<_>>()
-            .join("&");
-        url.set_path(&format!("{base_path}{relative}"));
-        url.set_query((!query.is_empty()).then_some(query.as_str()));
+        let relative = format!("{API}{}", call::path(path)?);
+        let query = call::query(query);
+        let url = call::below(&tenant.base_url, &relative, &query);
         let canonical = qsh::canonical(method.as_str(), &relative, &query);
         let outgoing = Outgoing {
             app_key: &self.settings.app_key,
@@ -542,60 +411,19 @@ impl Client {
             canonical: &canonical,
         };
         let token = token::mint(outgoing, &tenant.secret, self.clock.now().as_seconds());
-        let mut authorization = HeaderValue::from_str(&format!("JWT {}", token.expose_secret()))
-            .map_err(|error| CallError::NotSent {
-                reason: error.to_string(),
-            })?;
-        authorization.set_sensitive(true);
+        let authorization = call::authorization("JWT", &token)?;
         // Confluence bans apps whose calls during a migration lack the mark (PROTOCOL 6).
         Ok(self
             .http
             .request(method, url)
+            .timeout(self.settings.call_timeout)
             .header(AUTHORIZATION, authorization)
             .header("Migration-App", "true"))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<reqwest::Response, CallError> {
-        let response = request.send().await.map_err(answer::transport)?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        Err(answer::refused(response, self.clock.now().as_seconds()).await)
+        call::send(request, || self.clock.now().as_seconds()).await
     }
-}
-
-fn malformed(reason: &str) -> CallError {
-    CallError::Malformed {
-        reason: reason.to_owned(),
-    }
-}
-
-fn json(body: &[u8]) -> Result<Value, CallError> {
-    serde_json::from_slice(body).map_err(|_| malformed("not JSON"))
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
-    value.get(field).and_then(Value::as_str)
-}
-
-/// A mapping's value: text, or a number that we take as its text.
-fn scalar(value: Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-/// Where the next page begins: `hasNext` alone decides whether there is one (OPEN-QUESTIONS C11).
-fn next_page(answer: &Value) -> Result<Option<String>, CallError> {
-    let meta = answer.get("meta").ok_or_else(|| malformed("no meta"))?;
-    if meta.get("hasNext").and_then(Value::as_bool) != Some(true) {
-        return Ok(None);
-    }
-    let last = meta.get("lastEntity").cloned().and_then(scalar);
-    last.map(Some)
-        .ok_or_else(|| malformed("more pages without lastEntity"))
 }
 
 fn listed_file(entry: &Value) -> Option<ListedFile> {
@@ -632,4 +460,4 @@ fn active_transfer(entry: &Value) -> Option<ActiveTransfer> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -2,35 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use crate::digest::sha256_hex;
-use crate::event::{Event, IDENTITY_MAX, Kind, bounded_label, is_identity};
+use crate::event::fields::{
+    clipped, identity, lenient_identity, message_id, milliseconds, present, text,
+};
+use crate::event::{Event, Kind, bounded_label};
 
-/// Below this a `createdAt` is in seconds, from it on in milliseconds (PROTOCOL 3.4).
-const FIRST_MILLISECONDS: i64 = 100_000_000_000;
-
-/// Why a body is no event. Sending it again can't help.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// The body is not JSON in UTF-8.
-    #[error("the body is not JSON")]
-    NotJson,
-    /// A known type lacks a field that it can't do without.
-    #[error("{event_type} without {field}")]
-    MissingField {
-        /// The platform's word for the event.
-        event_type: String,
-        /// The missing field.
-        field: &'static str,
-    },
-    /// A field that we need can't be used: not a string, too long, or with characters that no identity has.
-    #[error("{event_type} with an unusable {field}")]
-    InvalidField {
-        /// The platform's word for the event.
-        event_type: String,
-        /// The field.
-        field: &'static str,
-    },
-}
+pub use crate::event::DecodeError;
 
 /// Decodes a webhook's body. Unknown types, unknown fields and unknown shapes are kept, never refused (OPEN-QUESTIONS A3).
 pub fn decode(body: &[u8]) -> Result<Event, DecodeError> {
@@ -85,7 +62,7 @@ fn kind(event_type: &str, fields: &Map<String, Value>) -> Result<Kind, DecodeErr
             s3_key: identity(event_type, fields, "s3Key")?,
             label: text(fields, "label").map(|label| bounded_label(label).into_owned()),
         },
-        "listener-errored" => Kind::ListenerErrored,
+        "listener-errored" => Kind::ListenerErrored { error: None },
         "transfer-cancellation-requested" => Kind::CancellationRequested,
         "transfer-settled" => Kind::Settled {
             status: text(fields, "transferStatus")
@@ -94,35 +71,6 @@ fn kind(event_type: &str, fields: &Map<String, Value>) -> Result<Kind, DecodeErr
         },
         other => Kind::Unknown(clipped(other).to_owned()),
     })
-}
-
-/// The platform's id when it can be a key; else a digest that every repetition of the same event shares, and that comes out the same when
-/// [`Event::raw`] is decoded again.
-fn message_id(
-    kind: &Kind,
-    transfer_id: Option<&str>,
-    fields: &Map<String, Value>,
-    raw: &Value,
-) -> (String, bool) {
-    match text(fields, "messageId") {
-        Some(given) if is_identity(given) => return (given.to_owned(), false),
-        Some(given) if !given.is_empty() => return (digest_id(given.as_bytes()), true),
-        _ => {}
-    }
-    let (Some(transfer_id), true) = (transfer_id, kind.is_known()) else {
-        return (digest_id(raw.to_string().as_bytes()), true);
-    };
-    let s3_key = match kind {
-        Kind::AppDataUploaded { s3_key, .. } => s3_key.as_str(),
-        _ => "",
-    };
-    // No identity holds a line break, so the three parts can't run into one another.
-    let whole = format!("{transfer_id}\n{}\n{s3_key}", kind.event_type());
-    (digest_id(whole.as_bytes()), true)
-}
-
-fn digest_id(bytes: &[u8]) -> String {
-    format!("sha256:{}", sha256_hex(bytes))
 }
 
 pub(crate) fn client_keys(details: &Map<String, Value>) -> Vec<String> {
@@ -134,70 +82,12 @@ pub(crate) fn client_keys(details: &Map<String, Value>) -> Vec<String> {
         .collect()
 }
 
-/// `createdAt` in milliseconds: a number or a text of digits, in seconds or milliseconds.
-pub(crate) fn milliseconds(value: &Value) -> Option<i64> {
-    let number = match value {
-        Value::Number(number) => number.as_i64().or_else(|| whole(number.as_f64()?))?,
-        Value::String(digits) => digits.trim().parse().ok()?,
-        _ => return None,
-    };
-    match number {
-        ..=0 => None,
-        1..FIRST_MILLISECONDS => number.checked_mul(1_000),
-        FIRST_MILLISECONDS.. => Some(number),
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the range is checked: it fits an i64 exactly enough for a date"
-)]
-fn whole(number: f64) -> Option<i64> {
-    (0.0..1e16).contains(&number).then_some(number as i64)
-}
-
-fn text<'a>(fields: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
-    fields.get(field).and_then(Value::as_str)
-}
-
-fn present(fields: &Map<String, Value>, field: &str) -> bool {
-    fields
-        .get(field)
-        .is_some_and(|value| !value.is_null() && value.as_str() != Some(""))
-}
-
-fn identity(
-    event_type: &str,
-    fields: &Map<String, Value>,
-    field: &'static str,
-) -> Result<String, DecodeError> {
-    if !present(fields, field) {
-        return Err(DecodeError::MissingField {
-            event_type: event_type.to_owned(),
-            field,
-        });
-    }
-    lenient_identity(fields, field).ok_or_else(|| DecodeError::InvalidField {
-        event_type: event_type.to_owned(),
-        field,
-    })
-}
-
-fn lenient_identity(fields: &Map<String, Value>, field: &str) -> Option<String> {
-    text(fields, field)
-        .filter(|value| is_identity(value))
-        .map(str::to_owned)
-}
-
-fn clipped(text: &str) -> &str {
-    &text[..text.floor_char_boundary(IDENTITY_MAX)]
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::event::is_identity;
 
     fn decoded(body: &Value) -> Event {
         decode(body.to_string().as_bytes()).unwrap()
@@ -355,23 +245,6 @@ mod tests {
             decoded(&json!({"a": 1})).message_id,
             decoded(&json!({"a": 2})).message_id
         );
-    }
-
-    #[test]
-    fn the_creation_time_is_read_in_seconds_and_in_milliseconds() {
-        for (given, expected) in [
-            (json!(1_763_769_600), Some(1_763_769_600_000)),
-            (json!(1_763_769_600_000_i64), Some(1_763_769_600_000)),
-            (json!("1763769600"), Some(1_763_769_600_000)),
-            (json!(99_999_999_999_i64), Some(99_999_999_999_000)),
-            (json!(100_000_000_000_i64), Some(100_000_000_000)),
-            (json!(0), None),
-            (json!(-5), None),
-            (json!("soon"), None),
-            (json!(null), None),
-        ] {
-            assert_eq!(milliseconds(&given), expected, "{given}");
-        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The public keys that lifecycle callbacks are signed with (PROTOCOL 4.1).
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -9,14 +8,10 @@ use landfall_clock::Clock;
 use reqwest::{StatusCode, redirect};
 use url::Url;
 
-/// How long a fetched key is used, in seconds.
-const KEY_LIFE: i64 = 3_600;
+use crate::call::describe;
+use crate::keys::{KEY_LIFE, STALE_LIFE, UNKNOWN_LIFE};
 
-/// How long a fetched key is still used when the server can't be asked, in seconds.
-const STALE_LIFE: i64 = 24 * 3_600;
-
-/// How long an id that the server doesn't know is not asked for again, in seconds.
-const UNKNOWN_LIFE: i64 = 60;
+pub use crate::keys::{KeyError, KeyId};
 
 /// Most requests to the server in [`UNKNOWN_LIFE`]: made-up key ids can't turn us against it.
 const FETCHES_MAX: usize = 30;
@@ -26,42 +21,6 @@ const ENTRIES_MAX: usize = 256;
 
 /// Largest answer that can be a key, in bytes. RSA with 4096 bits takes 800.
 const KEY_MAX: usize = 16 * 1024;
-
-/// The id of a key, in a form that is safe as the last segment of a URL.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct KeyId(String);
-
-impl KeyId {
-    /// Takes 1 to 128 letters, digits and `-_.`, a letter or digit first; anything else is no key id.
-    pub fn parse(text: &str) -> Option<Self> {
-        let fits = text.len() <= 128
-            && text.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        fits.then(|| Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-/// Why there is no key.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// The server doesn't know the id: the token is not the platform's. Trying again within a minute can't help.
-    #[error("no key of this id")]
-    NotFound,
-    /// The server can't be asked now. Trying again can help.
-    #[error("key server unavailable: {reason}")]
-    Unavailable {
-        /// Why, without a URL.
-        reason: String,
-    },
-}
 
 /// Fetches and remembers the keys.
 #[derive(Debug)]
@@ -171,9 +130,9 @@ impl InstallKeys {
                 reason: "the server's URL can't have a path".into(),
             })?
             .pop_if_empty()
-            .push(&id.0);
+            .push(id.as_str());
         let unavailable = |error: reqwest::Error| KeyError::Unavailable {
-            reason: super::client::describe(error),
+            reason: describe(error),
         };
         let http = self.http().map_err(unavailable)?;
         let mut response = http.get(url).send().await.map_err(unavailable)?;
@@ -247,7 +206,7 @@ mod tests {
     use axum::routing::get;
 
     use super::*;
-    use crate::connect::client::tests::serve;
+    use crate::stub::serve;
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -287,26 +246,6 @@ mod tests {
 
     fn id(text: &str) -> KeyId {
         KeyId::parse(text).unwrap()
-    }
-
-    #[test]
-    fn only_a_plain_word_is_a_key_id() {
-        assert!(KeyId::parse("0e50fccb-239d-4991-a5db-dc850ba3f236").is_some());
-        for text in [
-            "",
-            "..",
-            ".",
-            "a/b",
-            "a%2Fb",
-            "a?b",
-            "a#b",
-            "http://x",
-            "a\nb",
-            "é",
-            &"a".repeat(129),
-        ] {
-            assert!(KeyId::parse(text).is_none(), "{text:?}");
-        }
     }
 
     #[tokio::test]

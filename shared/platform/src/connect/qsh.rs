@@ -3,17 +3,11 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use url::Url;
 
+use crate::call::RESERVED;
 use crate::digest::sha256_hex;
-
-/// Everything but RFC 3986's unreserved characters.
-pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// Most parameters that a request may have before its hash is refused; a genuine one has a handful.
 const PARAMETERS_MAX: usize = 256;

@@ -1,93 +1,17 @@
 //! The tokens of Connect: webhooks (HS256), lifecycle callbacks (RS256) and our own calls (PROTOCOL 4).
 
-use std::time::Duration;
-
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::qsh::{self, Candidate, Reading};
+use crate::token::{audiences, check_times, pin, required_text, signed_claims};
 
-pub mod unverified;
+pub use crate::token::{Moment, Refusal, unverified};
 
 /// Life of a token of ours, in seconds: the recommended three minutes (PROTOCOL 4.3).
 const OUTGOING_LIFE: i64 = 180;
-
-/// Why a token is refused. All of them are 401 to the outside; the text is for the log and holds no secret and no token.
-///
-/// Sending the same token again can't help, but for [`Refusal::IssuedInFuture`] when a clock is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Neither the header nor the query has a token.
-    #[error("no token")]
-    Missing,
-    /// Not a token at all.
-    #[error("not a token of three readable parts")]
-    Malformed,
-    /// Another algorithm than the one that this kind of request is signed with.
-    #[error("signed with another algorithm than {expected}")]
-    Algorithm {
-        /// The one pinned.
-        expected: &'static str,
-    },
-    /// The header's key id is missing or has an impossible form.
-    #[error("key id missing or not of the allowed form")]
-    KeyId,
-    /// No key fits the signature.
-    #[error("signature not made with a key that is valid now")]
-    Signature,
-    /// A claim that must be there is not, or has the wrong type.
-    #[error("claim missing or of the wrong type")]
-    MissingClaim {
-        /// The claim.
-        claim: &'static str,
-    },
-    /// Past its `exp`.
-    #[error("expired")]
-    Expired {
-        /// By how many seconds, before the leeway.
-        seconds: i64,
-    },
-    /// `iat` or `nbf` lies in the future.
-    #[error("issued in the future")]
-    IssuedInFuture {
-        /// By how many seconds, before the leeway.
-        seconds: i64,
-    },
-    /// `iss` is not who it has to be.
-    #[error("issued by somebody else")]
-    Issuer,
-    /// `aud` is not for us.
-    #[error("meant for somebody else")]
-    Audience,
-    /// `qsh` fits no reading of the request.
-    #[error("query hash of another request")]
-    QueryHash {
-        /// The hash that the token has.
-        theirs: String,
-        /// The canonical requests that we compared it with.
-        tried: Vec<String>,
-    },
-}
-
-impl Refusal {
-    /// The claim or part of the token that failed, for the log.
-    pub const fn claim(&self) -> &'static str {
-        match self {
-            Self::Missing | Self::Malformed => "token",
-            Self::Algorithm { .. } => "alg",
-            Self::KeyId => "kid",
-            Self::Signature => "signature",
-            Self::MissingClaim { claim } => claim,
-            Self::Expired { .. } => "exp",
-            Self::IssuedInFuture { .. } => "iat",
-            Self::Issuer => "iss",
-            Self::Audience => "aud",
-            Self::QueryHash { .. } => "qsh",
-        }
-    }
-}
 
 /// The token of a request: `Authorization: JWT …`, else the query's `jwt` (OPEN-QUESTIONS A4).
 pub fn find<'a>(authorization: Option<&'a str>, raw_query: &'a str) -> Result<&'a str, Refusal> {
@@ -113,15 +37,6 @@ pub struct Verified {
     pub reading: Reading,
     /// Which of the given secrets fits; 0 is the current one. Always 0 for a lifecycle callback.
     pub secret: usize,
-}
-
-/// When a token is looked at.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    /// Now, in seconds since the Unix epoch.
-    pub now_seconds: i64,
-    /// How far the clocks may differ.
-    pub leeway: Duration,
 }
 
 /// Verifies the token of a webhook of `tenant` (PROTOCOL 4.2).
@@ -231,50 +146,6 @@ pub fn mint(request: Outgoing<'_>, secret: &SecretString, now_seconds: i64) -> S
         .into()
 }
 
-/// Refuses every algorithm but the one, before anything else of the token counts.
-fn pin(token: &str, algorithm: Algorithm, name: &'static str) -> Result<(), Refusal> {
-    let found = unverified::read(token)?.algorithm;
-    debug_assert_eq!(format!("{algorithm:?}"), name);
-    if found == name {
-        Ok(())
-    } else {
-        Err(Refusal::Algorithm { expected: name })
-    }
-}
-
-/// The claims, if the signature is right. The library's own checks of times and audience are off: ours take the time as an argument.
-fn signed_claims(
-    token: &str,
-    algorithm: Algorithm,
-    key: &DecodingKey,
-) -> Option<Map<String, Value>> {
-    let mut validation = Validation::new(algorithm);
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    jsonwebtoken::decode(token, key, &validation)
-        .ok()
-        .map(|token| token.claims)
-}
-
-fn check_times(claims: &Map<String, Value>, moment: Moment) -> Result<(), Refusal> {
-    let leeway = i64::try_from(moment.leeway.as_secs()).unwrap_or(i64::MAX);
-    let expires = seconds(claims, "exp")?.ok_or(Refusal::MissingClaim { claim: "exp" })?;
-    let late = moment.now_seconds.saturating_sub(expires);
-    if late > leeway {
-        return Err(Refusal::Expired { seconds: late });
-    }
-    for claim in ["iat", "nbf"] {
-        let early =
-            seconds(claims, claim)?.map_or(0, |start| start.saturating_sub(moment.now_seconds));
-        if early > leeway {
-            return Err(Refusal::IssuedInFuture { seconds: early });
-        }
-    }
-    Ok(())
-}
-
 fn check_query_hash(
     claims: &Map<String, Value>,
     requests: &[Candidate],
@@ -293,56 +164,17 @@ fn check_query_hash(
         })
 }
 
-fn required_text<'a>(
-    claims: &'a Map<String, Value>,
-    claim: &'static str,
-) -> Result<&'a str, Refusal> {
-    claims
-        .get(claim)
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty())
-        .ok_or(Refusal::MissingClaim { claim })
-}
-
-/// A claim in whole seconds; absent is fine, another type is not.
-fn seconds(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<i64>, Refusal> {
-    let Some(value) = claims.get(claim) else {
-        return Ok(None);
-    };
-    value
-        .as_i64()
-        .or_else(|| value.as_f64().and_then(whole_seconds))
-        .map(Some)
-        .ok_or(Refusal::MissingClaim { claim })
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the range is checked and a fraction of a second doesn't matter"
-)]
-fn whole_seconds(number: f64) -> Option<i64> {
-    (0.0..1e15).contains(&number).then_some(number as i64)
-}
-
-fn audiences(claims: &Map<String, Value>) -> Vec<&str> {
-    match claims.get("aud") {
-        Some(Value::String(one)) => vec![one],
-        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
-    use aws_lc_rs::rsa::{KeyPair, KeySize};
-    use aws_lc_rs::signature::KeyPair as _;
+    use std::time::Duration;
+
     use base64::Engine as _;
-    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
     use url::Url;
 
     use super::*;
+    use crate::stub::key_pair;
 
     const NOW: i64 = 1_600_000_030;
     const TENANT: &str = "unique-client-key-0001";
@@ -625,23 +457,6 @@ mod tests {
         assert_eq!(find(None, "jwt=def&x"), Ok("def"));
         assert_eq!(find(Some("JWT "), "jwt="), Err(Refusal::Missing));
         assert_eq!(find(None, "xjwt=1"), Err(Refusal::Missing));
-    }
-
-    fn key_pair() -> (EncodingKey, Vec<u8>) {
-        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
-        let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-        let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
-        let pem = |tag: &str, der: &[u8]| {
-            format!(
-                "-----BEGIN {tag}-----\n{}\n-----END {tag}-----\n",
-                STANDARD.encode(der)
-            )
-        };
-        let private = pem("PRIVATE KEY", private.as_ref());
-        (
-            EncodingKey::from_rsa_pem(private.as_bytes()).unwrap(),
-            pem("PUBLIC KEY", public.as_ref()).into_bytes(),
-        )
     }
 
     fn lifecycle_claims() -> Value {

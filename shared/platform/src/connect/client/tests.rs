@@ -1,78 +1,21 @@
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Mutex;
 
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use landfall_transfer::Timestamp;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::connect::token::{Moment, verify_webhook};
+use crate::stub::{Seen, Stub, raw_server, status};
 
 const NOW: i64 = 1_600_000_000;
 const SECRET: &str = "example-shared-secret";
 
-/// Serves a router on a free loopback port for as long as the test lives.
-pub(crate) async fn serve(router: Router) -> Url {
-    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))
-        .await
-        .unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    url.parse().unwrap()
-}
-
-#[derive(Clone, Debug)]
-struct Seen {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-/// What the stub answers, given the request's body.
-type Answer = Arc<dyn Fn(&Seen) -> Response + Send + Sync>;
-
-#[derive(Clone)]
-struct Stub {
-    seen: Arc<Mutex<Vec<Seen>>>,
-    answer: Answer,
-}
-
-impl Stub {
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
-    }
-}
-
-async fn record(
-    State(stub): State<Stub>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let seen = Seen {
-        method,
-        uri,
-        headers,
-        body,
-    };
-    stub.seen.lock().unwrap().push(seen.clone());
-    (stub.answer)(&seen)
-}
-
 async fn stub(answer: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> (Stub, Tenant) {
-    let stub = Stub {
-        seen: Arc::default(),
-        answer: Arc::new(answer),
-    };
-    let url = serve(Router::new().fallback(record).with_state(stub.clone())).await;
+    let (stub, url) = Stub::serve(answer).await;
     (stub, tenant(&url.join("wiki").unwrap()))
 }
 
@@ -92,10 +35,6 @@ fn client() -> Client {
         ..Settings::new("my-cloud-app-key")
     };
     Client::new(settings, Clock::manual(Timestamp::from_millis(NOW * 1_000))).unwrap()
-}
-
-fn status(status: u16, body: &'static str) -> Response {
-    (StatusCode::from_u16(status).unwrap(), body).into_response()
 }
 
 async fn recent_answered(code: u16, body: &'static str) -> CallError {
@@ -260,25 +199,6 @@ async fn a_redirect_is_not_followed() {
         stub(|_| (StatusCode::FOUND, [("location", "/elsewhere")]).into_response()).await;
     client().recent(&tenant).await.unwrap_err();
     assert_eq!(stub.seen().len(), 1);
-}
-
-/// A server that takes one request and then does what `end` does with the connection.
-async fn raw_server(answer: &'static [u8], hang: bool) -> Url {
-    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))
-        .await
-        .unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut connection, _)) = listener.accept().await {
-            let mut request = [0; 4_096];
-            let _ = connection.read(&mut request).await;
-            let _ = connection.write_all(answer).await;
-            if hang {
-                std::future::pending::<()>().await;
-            }
-        }
-    });
-    url.parse().unwrap()
 }
 
 #[tokio::test]

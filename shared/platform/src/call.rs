@@ -1,10 +1,32 @@
+//! What the REST clients of all flavours share: how a request is put together, what each answer means, and how much of one is read.
+
 use std::error::Error as _;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, StatusCode, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
+use url::Url;
+
+pub(crate) mod lookup;
+
+/// Everything but RFC 3986's unreserved characters.
+pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Largest answer that is read, in bytes, unless it lists files. 5,000 mappings take less than 1 MB.
+pub(crate) const ANSWER_MAX: usize = 8 * 1024 * 1024;
+
+/// Largest list of files that is read, in bytes. 10,000 files with long labels take 12 MB.
+pub(crate) const LIST_MAX: usize = 32 * 1024 * 1024;
 
 /// Most of an error's body that is read, in bytes.
 const REASON_MAX: usize = 64 * 1024;
@@ -42,8 +64,9 @@ pub enum CallError {
         /// The pause that the platform asks for.
         retry_after: Option<Duration>,
     },
-    /// 401: our token is not accepted. Try again only with another secret: the tenant may have rotated it, or uninstalled.
-    #[error("the platform answered 401: token not accepted")]
+    /// 401, and on Forge 403: our token is not accepted. Try again only with another one, or with another secret to sign it: the old one
+    /// has ended or was replaced, or the app was uninstalled.
+    #[error("the platform does not accept our token")]
     Unauthorized,
     /// The platform won't do it, and repeating the same won't help.
     #[error("the platform answered {status}: {kind}")]
@@ -67,9 +90,11 @@ pub enum CallError {
 /// What a refusal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// 403, 404, 409 or 410: the transfer or file is unknown, settled or out of time, **or** we have no right. Check with
-    /// [`Client::recent`](super::Client::recent) before believing that a transfer is over (PROTOCOL 2.5).
+    /// 403, 404, 409 or 410: the transfer or file is unknown, settled or out of time, **or** we have no right. Where the platform lists its
+    /// active transfers, look there before believing that one is over (PROTOCOL 2.5).
     Gone,
+    /// The status that says of a flavour's operations just this: the transfer is settled (PROTOCOL 7.7).
+    Settled,
     /// 400 that speaks of the time limit or a settled transfer: over. Check it likewise.
     Expired,
     /// Any other 400: this request is wrong.
@@ -84,6 +109,7 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Gone => "unknown, settled, expired or forbidden",
+            Self::Settled => "settled",
             Self::Expired => "settled or out of time",
             Self::BadRequest => "request not accepted",
             Self::TooLarge => "request too large",
@@ -109,7 +135,7 @@ impl CallError {
         matches!(
             self,
             Self::Refused {
-                kind: Refusal::Gone | Refusal::Expired,
+                kind: Refusal::Gone | Refusal::Settled | Refusal::Expired,
                 ..
             }
         )
@@ -122,6 +148,166 @@ impl CallError {
             _ => None,
         }
     }
+}
+
+/// One page of a longer list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<Item> {
+    /// The page's items.
+    pub items: Vec<Item>,
+    /// Pass it back to get the next page; absent on the last one.
+    pub next: Option<String>,
+}
+
+/// A file of the platform's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedFile {
+    /// Names the file at the platform.
+    pub s3_key: String,
+    /// The server app's label, bounded as an event's.
+    pub label: Option<String>,
+}
+
+/// What calls the platform. A request that sets no time-out of its own has none, and no redirect is followed.
+pub(crate) fn http(connect_timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(connect_timeout)
+        .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// The segments as the end of a path, each with a slash before it.
+pub(crate) fn path(segments: &[&str]) -> Result<String, CallError> {
+    let mut path = String::new();
+    for segment in segments {
+        // A dot segment would be resolved away and address another operation, however it is encoded.
+        if matches!(*segment, "" | "." | "..") {
+            return Err(CallError::NotSent {
+                reason: "an identity that can't be part of a path".into(),
+            });
+        }
+        path.push('/');
+        path.extend(utf8_percent_encode(segment, RESERVED));
+    }
+    Ok(path)
+}
+
+/// The parameters as a query, in the order given.
+pub(crate) fn query(parameters: &[(&str, &str)]) -> String {
+    parameters
+        .iter()
+        .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, RESERVED)))
+        .collect::<Vec<_>>()
+        .join("&")
+}
+
+/// A base URL with a path appended to its own, and with a query unless it is empty.
+pub(crate) fn below(base: &Url, path: &str, query: &str) -> Url {
+    let mut url = base.clone();
+    let base_path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("{base_path}{path}"));
+    url.set_query((!query.is_empty()).then_some(query));
+    url
+}
+
+/// The value of an `Authorization` header, marked so that it is never printed.
+pub(crate) fn authorization(scheme: &str, token: &SecretString) -> Result<HeaderValue, CallError> {
+    let mut value =
+        HeaderValue::from_str(&format!("{scheme} {}", token.expose_secret())).map_err(|error| {
+            CallError::NotSent {
+                reason: error.to_string(),
+            }
+        })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A request with a body in JSON.
+pub(crate) fn with_json<Body: Serialize + ?Sized>(
+    request: RequestBuilder,
+    body: &Body,
+) -> Result<RequestBuilder, CallError> {
+    let body = serde_json::to_vec(body).map_err(|error| CallError::NotSent {
+        reason: error.to_string(),
+    })?;
+    Ok(request.header(CONTENT_TYPE, "application/json").body(body))
+}
+
+/// Sends a request; only a 2xx is an answer. `now_seconds` says what the time is when another one has come.
+pub(crate) async fn send(
+    request: RequestBuilder,
+    now_seconds: impl FnOnce() -> i64,
+) -> Result<Response, CallError> {
+    let response = request.send().await.map_err(transport)?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    Err(refused(response, now_seconds()).await)
+}
+
+pub(crate) fn malformed(reason: &str) -> CallError {
+    CallError::Malformed {
+        reason: reason.to_owned(),
+    }
+}
+
+pub(crate) fn json(body: &[u8]) -> Result<Value, CallError> {
+    serde_json::from_slice(body).map_err(|_| malformed("not JSON"))
+}
+
+pub(crate) fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
+    value.get(field).and_then(Value::as_str)
+}
+
+/// A mapping's value: text, or a number that we take as its text.
+pub(crate) fn scalar(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Where the next page begins: `hasNext` alone decides whether there is one (OPEN-QUESTIONS C11).
+pub(crate) fn next_page(answer: &Value) -> Result<Option<String>, CallError> {
+    let meta = answer.get("meta").ok_or_else(|| malformed("no meta"))?;
+    if meta.get("hasNext").and_then(Value::as_bool) != Some(true) {
+        return Ok(None);
+    }
+    let last = meta.get("lastEntity").cloned().and_then(scalar);
+    last.map(Some)
+        .ok_or_else(|| malformed("more pages without lastEntity"))
+}
+
+/// A page of mappings, as pairs of server key and cloud value.
+pub(crate) fn mapping_page(mut answer: Value) -> Result<Page<(String, String)>, CallError> {
+    let next = next_page(&answer)?;
+    let Some(Value::Object(items)) = answer.get_mut("items").map(Value::take) else {
+        return Err(malformed("no items"));
+    };
+    let items = items
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, scalar(value)?)))
+        .collect();
+    Ok(Page { items, next })
+}
+
+/// The files of a list, read by `file`; a warning tells of the entries that it can't read.
+pub(crate) fn listed_files(
+    transfer_id: &str,
+    entries: &[Value],
+    file: fn(&Value) -> Option<ListedFile>,
+) -> Vec<ListedFile> {
+    let files: Vec<ListedFile> = entries.iter().filter_map(file).collect();
+    if files.len() < entries.len() {
+        tracing::warn!(
+            transfer.id = transfer_id,
+            entries = entries.len() - files.len(),
+            "the platform lists files without a usable key"
+        );
+    }
+    files
 }
 
 /// What a transport error says, with its causes, without any URL.
@@ -138,7 +324,7 @@ pub(crate) fn describe(error: reqwest::Error) -> String {
 }
 
 /// What a failed exchange means: only an error while connecting is sure not to have reached the platform.
-pub(super) fn transport(error: reqwest::Error) -> CallError {
+fn transport(error: reqwest::Error) -> CallError {
     let never_left = error.is_connect() || error.is_builder();
     let reason = describe(error);
     if never_left {
@@ -149,7 +335,7 @@ pub(super) fn transport(error: reqwest::Error) -> CallError {
 }
 
 /// Sorts an answer that is not 2xx.
-pub(super) async fn refused(response: Response, now_seconds: i64) -> CallError {
+async fn refused(response: Response, now_seconds: i64) -> CallError {
     let status = response.status();
     let retry_after = retry_after(response.headers(), now_seconds);
     match status {
@@ -181,7 +367,7 @@ pub(super) async fn refused(response: Response, now_seconds: i64) -> CallError {
 }
 
 /// Reads a body of at most `limit` bytes.
-pub(super) async fn body(mut response: Response, limit: usize) -> Result<Vec<u8>, CallError> {
+pub(crate) async fn body(mut response: Response, limit: usize) -> Result<Vec<u8>, CallError> {
     let announced = response
         .content_length()
         .and_then(|length| usize::try_from(length).ok())
