@@ -206,7 +206,6 @@ impl Keys {
                     reason: "asked too often within a minute".into(),
                 });
             }
-            memory.asked = Some(now_seconds);
         }
         let fetched = self
             .clock
@@ -214,6 +213,8 @@ impl Keys {
             .await
             .unwrap_or_else(|_| Err("no answer in time".into()));
         let mut memory = self.memory();
+        // Only now: who comes in between waits for this answer, for it may hold the key that the last one lacked.
+        memory.asked = Some(now_seconds);
         memory.rounds += 1;
         match fetched {
             Ok(keys) => {
@@ -343,6 +344,10 @@ mod tests {
                 1 => std::future::pending().await,
                 2 => "<html>".into_response(),
                 3 => axum::Json(json!({"keys": []})).into_response(),
+                5 => {
+                    let set = signer::set().to_string().replace("key-1", "key-2");
+                    set.into_response()
+                }
                 4 => Body::from(vec![b' '; SET_MAX + 1]).into_response(),
                 code => status(code, ""),
             }
@@ -458,6 +463,20 @@ mod tests {
         let (one, two, three) = tokio::join!(ask(), ask(), ask());
         assert!(one.is_ok() && two.is_ok() && three.is_ok());
         assert_eq!(server.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_new_key_is_found_by_all_who_ask_for_it_while_the_set_is_fetched() {
+        let (keys, server) = keys().await;
+        keys.key(&id("key-1"), 1_000, SOON).await.unwrap();
+        server.breaks(5);
+        let wanted = id("key-2");
+        let ask = || keys.key(&wanted, 1_060, SOON);
+        let (one, two, three) = tokio::join!(ask(), ask(), ask());
+        assert!(one.is_ok() && two.is_ok() && three.is_ok());
+        assert_eq!(server.asked(), 2);
+        let replaced = keys.key(&id("key-1"), 1_061, SOON).await;
+        assert!(matches!(replaced, Err(KeyError::NotFound)));
     }
 
     #[tokio::test]
