@@ -20,10 +20,11 @@ use crate::clock::{Stopwatch, sleep};
 use crate::content::Product;
 use crate::export::announce;
 use crate::faults::Rule;
+use crate::forge::{self, ledger::Terms};
 use crate::outbound::{
     Algorithm, AppAnswer, Signatory, SignedRequest, TokenWish, lifecycle_body, send, signed,
 };
-use crate::plan::{FileWish, Plan, Prepared};
+use crate::plan::{FileWish, Flavour, Plan, Prepared};
 use crate::platform::{Installation, Platform, Transfer};
 use crate::quota::Rule as Quota;
 use crate::seed::uuid;
@@ -46,6 +47,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/control/uninstall", post(uninstall))
         .route("/control/install-keys/rotate", post(rotate_install_key))
         .route("/control/sites", get(sites))
+        .merge(forge::control::router())
         .route("/control/migrations", post(start_migration))
         .route("/control/transfers", get(transfers))
         .route("/control/transfers/{id}", get(transfer))
@@ -85,7 +87,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
 
 /// What a caller of the control API did wrong, or what the platform's rules refuse.
 #[derive(Debug)]
-enum Failure {
+pub(crate) enum Failure {
     BadRequest(String),
     NotFound(String),
     Conflict(String),
@@ -108,11 +110,11 @@ impl From<JsonRejection> for Failure {
     }
 }
 
-type Answer = Result<Json<Value>, Failure>;
-type Body<T> = Result<Json<T>, JsonRejection>;
+pub(crate) type Answer = Result<Json<Value>, Failure>;
+pub(crate) type Body<T> = Result<Json<T>, JsonRejection>;
 
 /// A body that may be left out, whatever the content type says.
-fn optional<T: Default + DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
+pub(crate) fn optional<T: Default + DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
     if body.is_empty() {
         return Ok(T::default());
     }
@@ -126,7 +128,10 @@ async fn health(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "url": shared.url,
         "store_url": shared.store_url,
         "install_key_server": format!("{}/install-keys", shared.url),
+        "forge_key_set": format!("{}/.well-known/jwks.json", shared.url),
+        "forge_api": format!("{}/app/migration/forge/v1", shared.url),
         "app_key": shared.app_key,
+        "forge_app": shared.forge_app,
         "seed": shared.seed,
     }))
 }
@@ -176,24 +181,8 @@ fn yes() -> bool {
 
 async fn install(State(shared): State<Arc<Shared>>, body: Body<Install>) -> Answer {
     let Json(wish) = body?;
-    let simple = |text: &str| {
-        !text.is_empty()
-            && text
-                .chars()
-                .all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
-    };
-    if !simple(&wish.site) {
-        return Err(Failure::BadRequest(
-            "site must consist of letters, digits, '-', '_' and '.'".into(),
-        ));
-    }
-    let url = url::Url::parse(&wish.app_base_url)
-        .map_err(|error| Failure::BadRequest(format!("app_base_url is no URL: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(Failure::BadRequest(
-            "app_base_url must be http or https".into(),
-        ));
-    }
+    check_site(&wish.site)?;
+    check_url("app_base_url", &wish.app_base_url)?;
     let app_key = wish
         .app_key
         .clone()
@@ -238,6 +227,30 @@ async fn install(State(shared): State<Arc<Shared>>, body: Body<Install>) -> Answ
         }
     };
     call_installed(&shared, installation, &wish.token).await
+}
+
+pub(crate) fn check_site(site: &str) -> Result<(), Failure> {
+    let simple = !site.is_empty()
+        && site
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter));
+    if simple {
+        Ok(())
+    } else {
+        Err(Failure::BadRequest(
+            "site must consist of letters, digits, '-', '_' and '.'".into(),
+        ))
+    }
+}
+
+pub(crate) fn check_url(name: &str, text: &str) -> Result<(), Failure> {
+    let url = url::Url::parse(text)
+        .map_err(|error| Failure::BadRequest(format!("{name} is no URL: {error}")))?;
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(())
+    } else {
+        Err(Failure::BadRequest(format!("{name} must be http or https")))
+    }
 }
 
 #[derive(Deserialize)]
@@ -437,12 +450,14 @@ async fn sites(State(shared): State<Arc<Shared>>) -> Json<Value> {
             .installations
             .iter()
             .map(|installation| installation_view(&platform, installation))
+            .chain(platform.forge_installations.iter().map(forge::shown))
             .collect(),
     )
 }
 
 fn installation_view(platform: &Platform, installation: &Installation) -> Value {
     json!({
+        "flavour": "connect",
         "site": installation.site,
         "product": installation.product.name(),
         "base_url": platform.base_url(&installation.site, installation.product),
@@ -476,15 +491,25 @@ async fn prepare(shared: &Arc<Shared>, plan: &Plan) -> Result<Vec<Prepared>, Fai
 
 fn begin(
     shared: &Shared,
-    plan: Plan,
+    mut plan: Plan,
     files: Vec<Prepared>,
     after: Option<&str>,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
-    let app_key = plan
-        .app_key
-        .clone()
-        .unwrap_or_else(|| shared.app_key.clone());
     let mut platform = shared.platform();
+    let app_of = |default: &str| plan.app_key.clone().unwrap_or_else(|| default.to_owned());
+    let (connect, forge) = (app_of(&shared.app_key), app_of(&shared.forge_app));
+    let only_forge = platform
+        .installation(&plan.site, plan.product, &connect)
+        .is_none()
+        && platform
+            .forge_installation(&plan.site, plan.product, &forge)
+            .is_some();
+    let (flavour, app_key) = match plan.flavour {
+        Some(Flavour::Forge) => (Flavour::Forge, forge),
+        None if only_forge => (Flavour::Forge, forge),
+        _ => (Flavour::Connect, connect),
+    };
+    plan.flavour = Some(flavour);
     if let Some(previous) = after {
         // Again, under the lock: files took their time to be made.
         platform.may_rerun(previous).map_err(Failure::Conflict)?;
@@ -538,6 +563,7 @@ async fn rerun(
                 records: file.records,
                 gzip: file.gzip,
                 manifest: file.manifest,
+                preloaded: file.preloaded,
             })
             .collect();
         (transfer.plan.clone(), contents)
@@ -742,6 +768,7 @@ fn summary(platform: &Platform, transfer: &Transfer) -> Value {
         .count();
     json!({
         "transfer_id": transfer.id,
+        "flavour": if transfer.forge.is_some() { Flavour::Forge } else { Flavour::Connect },
         "original_transfer_id": transfer.original_id,
         "attempt": transfer.attempt,
         "site": transfer.site,
@@ -777,6 +804,12 @@ fn detail(platform: &Platform, transfer: &Transfer) -> Value {
     view["progress_calls"] = transfer.progress_calls.into();
     view["progress"] = serde_json::to_value(&transfer.progress).unwrap_or_default();
     view["mapping_calls"] = transfer.mapping_calls.into();
+    if let Some(ledger) = &transfer.forge {
+        let until = transfer
+            .settled_ms
+            .unwrap_or_else(|| platform.clock.now_ms());
+        view["forge"] = ledger.shown(&Terms::of(&platform.switches), until);
+    }
     view["file_list"] = transfer
         .files
         .iter()
@@ -870,7 +903,7 @@ async fn raw_event(State(shared): State<Arc<Shared>>, body: Body<RawEvent>) -> A
     Ok(Json(view))
 }
 
-fn merge(view: &mut Value, more: &impl Serialize) {
+pub(crate) fn merge(view: &mut Value, more: &impl Serialize) {
     if let Ok(Value::Object(more)) = serde_json::to_value(more) {
         for (name, value) in more {
             view[name.as_str()] = value;

@@ -8,10 +8,11 @@ use tokio::task::JoinSet;
 use crate::clock::sleep;
 use crate::export;
 use crate::faults::{Kind, Place};
+use crate::forge::{self, refresh};
 use crate::outbound::{
     Algorithm, AppAnswer, Signatory, SignedRequest, TokenCarrier, TokenWish, send, signed,
 };
-use crate::platform::{Attempt, Delivered, Outgoing, Platform, Work};
+use crate::platform::{Attempt, Delivered, Outgoing, Platform, Transfer, Work};
 use crate::shared::Shared;
 use crate::switches::{Acknowledged, TokenAudience, TokenPlace};
 
@@ -26,6 +27,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut outbox: UnboundedReceiver<Work>
                 }
                 Some(Work::Export { epoch, transfer }) => {
                     tasks.spawn(export::run(Arc::clone(&shared), epoch, transfer));
+                }
+                Some(Work::Refresh { epoch, installation }) => {
+                    tasks.spawn(refresh::run(Arc::clone(&shared), epoch, installation));
                 }
                 None => return,
             },
@@ -111,6 +115,7 @@ async fn attempt(
             body: String::new(),
             elapsed_ms: 0,
             error: Some("connection cut by a fault".into()),
+            content_type: None,
         }
     } else {
         send(
@@ -139,8 +144,44 @@ fn prepare(
         close(&mut platform, outgoing, Delivered::Stopped, duplicate);
         return None;
     }
-    let switches = platform.switches.clone();
+    let reused = first_token
+        .take()
+        .filter(|_| !platform.switches.fresh_token_per_attempt);
     let transfer = platform.transfer(&outgoing.transfer)?;
+    let event = &transfer.events[outgoing.event];
+    let (request, body) = if transfer.forge.is_some() {
+        forge::events::request(shared, &platform, transfer, outgoing.event)?
+    } else {
+        connect_request(&platform, transfer, outgoing)?
+    };
+    let request = reused.unwrap_or(request);
+    *first_token = Some(request.clone());
+    let (event_type, site) = (event.event_type.clone(), transfer.site.clone());
+    let place = Place {
+        target: "events",
+        event_type: Some(&event_type),
+        transfer_id: Some(&outgoing.transfer),
+        site: Some(&site),
+    };
+    let struck = platform
+        .faults
+        .strike(&place, &[Kind::Cut, Kind::LoseAnswer]);
+    Some(Ready {
+        request,
+        body,
+        timeout: Duration::from_millis(platform.switches.acknowledge_timeout_ms),
+        cut: struck.iter().any(|rule| rule.kind == Kind::Cut),
+        lose_answer: struck.iter().any(|rule| rule.kind == Kind::LoseAnswer),
+    })
+}
+
+/// The request for one attempt at an event, signed for the Connect app.
+fn connect_request(
+    platform: &Platform,
+    transfer: &Transfer,
+    outgoing: &Outgoing,
+) -> Option<(SignedRequest, Vec<u8>)> {
+    let switches = &platform.switches;
     let event = &transfer.events[outgoing.event];
     let delivery = &event.deliveries[outgoing.delivery];
     let installation =
@@ -169,49 +210,21 @@ fn prepare(
         install_key: None,
         now_s: platform.token_now_s(switches.token_clock),
     };
-    let reused = first_token
-        .take()
-        .filter(|_| !switches.fresh_token_per_attempt);
-    let request = match reused {
-        Some(request) => request,
-        None => signed(&signatory, "POST", &url, Algorithm::Hs256, &wish).ok()?,
-    };
-    *first_token = Some(SignedRequest {
-        url: request.url.clone(),
-        authorization: request.authorization.clone(),
-    });
-    let (event_type, site) = (event.event_type.clone(), transfer.site.clone());
-    let place = Place {
-        target: "events",
-        event_type: Some(&event_type),
-        transfer_id: Some(&outgoing.transfer),
-        site: Some(&site),
-    };
-    let struck = platform
-        .faults
-        .strike(&place, &[Kind::Cut, Kind::LoseAnswer]);
-    Some(Ready {
-        request,
-        body,
-        timeout: Duration::from_millis(switches.acknowledge_timeout_ms),
-        cut: struck.iter().any(|rule| rule.kind == Kind::Cut),
-        lose_answer: struck.iter().any(|rule| rule.kind == Kind::LoseAnswer),
-    })
+    let request = signed(&signatory, "POST", &url, Algorithm::Hs256, &wish).ok()?;
+    Some((request, body))
 }
 
 fn may_send(platform: &Platform, outgoing: &Outgoing) -> bool {
     let Some(transfer) = platform.transfer(&outgoing.transfer) else {
         return false;
     };
-    let installed = platform
-        .installation(&transfer.site, transfer.product, &transfer.app_key)
-        .is_some_and(|found| found.active && found.client_key == transfer.client_key);
-    let announces_settlement = transfer.events[outgoing.event].event_type == "transfer-settled";
+    let event_type = transfer.events[outgoing.event].event_type.as_str();
+    let announces_settlement = matches!(event_type, "transfer-settled" | forge::events::SETTLED);
     let still_of_use = announces_settlement
         || !transfer.state.settled()
         || platform.switches.events_after_settlement
         || outgoing.extra_copies.is_some();
-    installed && still_of_use
+    platform.has_tenant(transfer) && still_of_use
 }
 
 fn close(platform: &mut Platform, outgoing: &Outgoing, state: Delivered, duplicate: bool) {
@@ -240,19 +253,26 @@ fn record(
     }
     let now = platform.clock.now_ms();
     let switches = platform.switches.clone();
+    let forge = platform.transfer(&outgoing.transfer)?.forge.is_some();
+    let invalid = forge::invalid(&answer, switches.forge_answer_type_checked).filter(|_| forge);
     let acknowledged = !lost
-        && answer
-            .status
-            .is_some_and(|status| match switches.acknowledged_by {
-                Acknowledged::Only200 => status == 200,
-                Acknowledged::Any2xx => (200..300).contains(&status),
-            });
+        && if forge {
+            invalid.is_none()
+        } else {
+            answer
+                .status
+                .is_some_and(|status| match switches.acknowledged_by {
+                    Acknowledged::Only200 => status == 200,
+                    Acknowledged::Any2xx => (200..300).contains(&status),
+                })
+        };
     let error = if lost {
         Some("answer lost by a fault".into())
     } else {
-        answer.error
+        invalid.or(answer.error)
     };
     let refused = switches.client_errors_final
+        && !forge
         && answer
             .status
             .is_some_and(|status| (400..500).contains(&status));
@@ -281,12 +301,20 @@ fn record(
         close(&mut platform, outgoing, Delivered::Acknowledged, false);
         return Some(Next::Acknowledged);
     }
-    let used_up = switches
-        .retry_max_attempts
-        .is_some_and(|most| attempts >= most as usize);
+    let most = if forge {
+        Some(switches.forge_event_attempts)
+    } else {
+        switches.retry_max_attempts
+    };
+    let used_up = most.is_some_and(|most| attempts >= most as usize);
     if refused || used_up {
         platform.count("events.given_up");
-        close(&mut platform, outgoing, Delivered::Stopped, false);
+        let state = if forge {
+            Delivered::Lost
+        } else {
+            Delivered::Stopped
+        };
+        close(&mut platform, outgoing, state, false);
         return Some(Next::Over);
     }
     let doublings = u32::try_from(attempts.saturating_sub(1))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::sleep;
+use crate::forge::switches::ExportCompleted;
 use crate::plan::{Order, Plan};
 use crate::platform::{Export, State};
 use crate::shared::Shared;
@@ -14,11 +15,13 @@ enum Step {
     Trigger,
     Upload(usize),
     Fail,
+    /// Forge only: the server app says that nothing more will come.
+    Complete,
 }
 
 /// Runs one export to its end, or to where the plan lets it die.
 pub(crate) async fn run(shared: Arc<Shared>, epoch: u64, id: String) {
-    let Some((plan, files, mut generator)) = ({
+    let Some((plan, files, mut generator, tells_end)) = ({
         let platform = shared.platform();
         platform
             .transfer(&id)
@@ -29,6 +32,8 @@ pub(crate) async fn run(shared: Arc<Shared>, epoch: u64, id: String) {
                     transfer.plan.clone(),
                     files,
                     platform.generator(&["order", &id]),
+                    transfer.forge.is_some()
+                        && platform.switches.forge_export_completed == ExportCompleted::Explicit,
                 )
             })
     }) else {
@@ -53,6 +58,9 @@ pub(crate) async fn run(shared: Arc<Shared>, epoch: u64, id: String) {
         Order::InOrder => {}
         Order::DataFirst => steps.rotate_left(1),
         Order::Shuffled => generator.shuffle(&mut steps),
+    }
+    if tells_end && !dies {
+        steps.push(Step::Complete);
     }
     for (nth, together) in steps.chunks(plan.parallel.max(1)).enumerate() {
         if nth > 0 {
@@ -131,16 +139,21 @@ fn take(shared: &Shared, epoch: u64, id: &str, plan: &Plan, step: Step) -> Optio
                 platform.listener_failed(id, &error.exception_type, trace);
             }
         }
+        Step::Complete => platform.complete_export(id),
     }
     Some(position)
 }
 
-/// Sends `app-data-uploaded` for one file.
+/// Sends `app-data-uploaded` for one file, or what Forge calls it.
 pub(crate) fn announce(platform: &mut crate::platform::Platform, id: &str, file: usize) {
-    let Some(file) = platform
-        .transfer(id)
-        .and_then(|transfer| transfer.files.get(file))
-    else {
+    let Some(transfer) = platform.transfer(id) else {
+        return;
+    };
+    if transfer.forge.is_some() {
+        platform.announce_message(id, file);
+        return;
+    }
+    let Some(file) = transfer.files.get(file) else {
         return;
     };
     let mut extra = Map::new();

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::forge::rest as forge;
 use crate::seed::{Generator, derive};
 
 /// The eleven operations, as fault targets and in the statistics.
@@ -141,7 +142,8 @@ impl Faults {
 impl Rule {
     fn covers(&self, place: &Place<'_>) -> bool {
         let target = self.target == place.target
-            || (self.target == "rest" && place.target.starts_with("rest."));
+            || (self.target == "rest" && place.target.starts_with("rest."))
+            || (self.target == "forge" && place.target.starts_with("forge."));
         target
             && matches(self.event_type.as_deref(), place.event_type)
             && matches(self.transfer_id.as_deref(), place.transfer_id)
@@ -185,14 +187,20 @@ fn check(rule: &Rule) -> Result<(), String> {
             Kind::LoseAnswer,
         ],
         "store" => &[Kind::Status, Kind::Slow, Kind::Cut, Kind::Expired],
-        "install_keys" => &[Kind::Status, Kind::Slow, Kind::Cut],
-        target if target == "rest" || OPERATIONS.contains(&target) => {
+        "forge_refresh" => &[Kind::Drop, Kind::Delay],
+        "install_keys" | "forge_keys" => &[Kind::Status, Kind::Slow, Kind::Cut],
+        target
+            if ["rest", "forge"].contains(&target)
+                || OPERATIONS.contains(&target)
+                || forge::OPERATIONS.contains(&target) =>
+        {
             &[Kind::Status, Kind::Slow, Kind::Cut, Kind::LoseAnswer]
         }
         target => {
             return Err(format!(
-                "there is no target {target:?}; take events, store, install_keys, rest or one of {}",
-                OPERATIONS.join(", ")
+                "there is no target {target:?}; take events, store, install_keys, forge_keys, forge_refresh, rest, forge or one of {}, {}",
+                OPERATIONS.join(", "),
+                forge::OPERATIONS.join(", ")
             ));
         }
     };

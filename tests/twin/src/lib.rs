@@ -14,6 +14,7 @@ mod control;
 mod delivery;
 mod export;
 mod faults;
+mod forge;
 mod mappings;
 mod outbound;
 mod plan;
@@ -51,6 +52,9 @@ use platform::Platform;
 use shared::Shared;
 use token::InstallKey;
 
+/// The ARI of the example's Forge app.
+pub const EXAMPLE_FORGE_APP: &str = "ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001";
+
 /// How a twin is started.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -60,6 +64,8 @@ pub struct Options {
     pub store_listen: SocketAddr,
     /// The app under test: `key` in its descriptor, `iss` of its tokens.
     pub app_key: String,
+    /// The Forge app under test: its ARI, `aud` of its invocation tokens.
+    pub forge_app: String,
     /// Same seed, same ids, contents and faults.
     pub seed: u64,
     /// The URL under which the app reaches `listen`, when it isn't `http://{listen}`.
@@ -69,13 +75,14 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Free ports on loopback, the app key of the examples, seed 1.
+    /// Free ports on loopback, the apps of the examples, seed 1.
     fn default() -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             listen: loopback,
             store_listen: loopback,
             app_key: "com.example.vault.cloud".into(),
+            forge_app: EXAMPLE_FORGE_APP.into(),
             seed: 1,
             public_url: None,
             public_store_url: None,
@@ -133,26 +140,34 @@ impl Twin {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(StartError::Client)?;
-        let install_key = tokio::task::spawn_blocking(first_install_key)
+        let (install_key, forge_key) = tokio::task::spawn_blocking(first_keys)
             .await
             .ok()
             .flatten()
             .ok_or(StartError::InstallKey)?;
         let store_key = seed::hash(options.seed, &["store key", &install_key.id]);
+        let system_token_secret = hex::encode(seed::hash(
+            options.seed,
+            &["system tokens", &url, &forge_key.id],
+        ));
         let (outbox, work) = mpsc::unbounded_channel();
         let platform = Platform::new(options.seed, url.clone(), outbox);
         let shared = Arc::new(Shared::new(
             options.app_key,
+            options.forge_app,
             options.seed,
             url.clone(),
             store_url.clone(),
             aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &store_key),
+            system_token_secret,
             http,
             platform,
             install_key,
+            forge_key,
         ));
         let platform_routes = control::router()
             .route("/install-keys/{kid}", get(install_key_of))
+            .merge(forge::router())
             .route("/sites/{*rest}", any(rest::handle))
             .with_state(Arc::clone(&shared));
         let store_routes = Router::new()
@@ -198,11 +213,16 @@ impl Drop for Twin {
     }
 }
 
-/// One key serves all twins of a process: it takes a noticeable time to make, and its id says which it is.
-fn first_install_key() -> Option<Arc<InstallKey>> {
-    static KEY: OnceLock<Option<Arc<InstallKey>>> = OnceLock::new();
-    KEY.get_or_init(|| InstallKey::generate().map(Arc::new))
-        .clone()
+/// One key for lifecycle callbacks and one for invocations serve all twins of a process: they take a noticeable time to make,
+/// and their ids say which they are.
+fn first_keys() -> Option<(Arc<InstallKey>, Arc<InstallKey>)> {
+    static INSTALL: OnceLock<Option<Arc<InstallKey>>> = OnceLock::new();
+    static FORGE: OnceLock<Option<Arc<InstallKey>>> = OnceLock::new();
+    let made = |once: &OnceLock<Option<Arc<InstallKey>>>| {
+        once.get_or_init(|| InstallKey::generate().map(Arc::new))
+            .clone()
+    };
+    Some((made(&INSTALL)?, made(&FORGE)?))
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -222,25 +242,8 @@ async fn watch_timers(shared: Arc<Shared>) {
 
 /// PROTOCOL 4.1, step 2: the PEM of a key by its id.
 async fn install_key_of(State(shared): State<Arc<Shared>>, Path(kid): Path<String>) -> Response {
-    let place = Place {
-        target: "install_keys",
-        ..Place::default()
-    };
-    let struck = {
-        let mut platform = shared.platform();
-        platform.count("install_keys");
-        platform
-            .faults
-            .strike(&place, &[Kind::Status, Kind::Slow, Kind::Cut])
-    };
-    for slow in struck.iter().filter(|rule| rule.kind == Kind::Slow) {
-        clock::sleep(Duration::from_millis(slow.delay_ms.unwrap_or(3_000))).await;
-    }
-    if struck.iter().any(|rule| rule.kind == Kind::Cut) {
-        return server::cut();
-    }
-    if let Some(rule) = struck.iter().find(|rule| rule.kind == Kind::Status) {
-        return rest::fault_response(rule);
+    if let Some(struck) = key_server_fault(&shared, "install_keys").await {
+        return struck;
     }
     match shared.find_install_key(&kid) {
         Some(key) => (
@@ -250,4 +253,29 @@ async fn install_key_of(State(shared): State<Arc<Shared>>, Path(kid): Path<Strin
             .into_response(),
         None => (StatusCode::NOT_FOUND, "no such key").into_response(),
     }
+}
+
+/// Counts a request for keys, and says how it fails if a fault strikes it.
+pub(crate) async fn key_server_fault(shared: &Shared, target: &'static str) -> Option<Response> {
+    let place = Place {
+        target,
+        ..Place::default()
+    };
+    let struck = {
+        let mut platform = shared.platform();
+        platform.count(target);
+        platform
+            .faults
+            .strike(&place, &[Kind::Status, Kind::Slow, Kind::Cut])
+    };
+    for slow in struck.iter().filter(|rule| rule.kind == Kind::Slow) {
+        clock::sleep(Duration::from_millis(slow.delay_ms.unwrap_or(3_000))).await;
+    }
+    if struck.iter().any(|rule| rule.kind == Kind::Cut) {
+        return Some(server::cut());
+    }
+    struck
+        .iter()
+        .find(|rule| rule.kind == Kind::Status)
+        .map(rest::fault_response)
 }

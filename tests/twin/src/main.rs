@@ -3,14 +3,15 @@
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use landfall_twin::{
-    AuthorKeys, Format, Generated, Options, Product, Shape, Twin, fresh_seed, write_to,
+    AuthorKeys, EXAMPLE_FORGE_APP, Format, Generated, Options, Product, Shape, Twin, fresh_seed,
+    write_to,
 };
 use std::io::{BufWriter, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// A twin of Atlassian's App Migration Platform, Connect flavour.
+/// A twin of Atlassian's App Migration Platform, Connect and Forge.
 #[derive(Parser)]
 #[command(name = "landfall-twin", version)]
 struct Cli {
@@ -45,6 +46,13 @@ struct Serve {
         default_value = "com.example.vault.cloud"
     )]
     app_key: String,
+    /// The ARI of the Forge app.
+    #[arg(
+        long,
+        env = "LANDFALL_TWIN_FORGE_APP",
+        default_value = EXAMPLE_FORGE_APP
+    )]
+    forge_app: String,
     /// Same seed, same ids, contents and faults; without one each start is another run.
     #[arg(long, env = "LANDFALL_TWIN_SEED")]
     seed: Option<u64>,
@@ -128,11 +136,12 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
     // Before the ready line: whoever reads it may stop us at once.
     let stop = stop_signal().context("listen for signals")?;
     let seed = arguments.seed.unwrap_or_else(fresh_seed);
-    let app_key = arguments.app_key.clone();
+    let (app_key, forge_app) = (arguments.app_key.clone(), arguments.forge_app.clone());
     let twin = Twin::start(Options {
         listen: arguments.listen,
         store_listen: arguments.store_listen,
         app_key: arguments.app_key,
+        forge_app: arguments.forge_app,
         seed,
         public_url: arguments.public_url,
         public_store_url: arguments.public_store_url,
@@ -142,7 +151,10 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
         "url": twin.url(),
         "store_url": twin.store_url(),
         "install_key_server": format!("{}/install-keys", twin.url()),
+        "forge_key_set": format!("{}/.well-known/jwks.json", twin.url()),
+        "forge_api": format!("{}/app/migration/forge/v1", twin.url()),
         "app_key": app_key,
+        "forge_app": forge_app,
         "seed": seed,
     });
     let mut output = std::io::stdout();

@@ -63,9 +63,11 @@ pub(crate) struct Signatory<'a> {
 }
 
 /// A URL with, if the token travels in the query, the token; and the header otherwise.
+#[derive(Clone)]
 pub(crate) struct SignedRequest {
     pub(crate) url: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) headers: Vec<(&'static str, String)>,
 }
 
 /// Signs `method` and `url` as the wish says. `algorithm` is what a good token of this kind has.
@@ -81,6 +83,7 @@ pub(crate) fn signed(
         return Ok(SignedRequest {
             url: url.to_owned(),
             authorization: None,
+            headers: Vec::new(),
         });
     }
     let installation = signatory.installation;
@@ -151,11 +154,13 @@ pub(crate) fn signed(
             SignedRequest {
                 url: parsed.into(),
                 authorization: None,
+                headers: Vec::new(),
             }
         }
         _ => SignedRequest {
             url: url.to_owned(),
             authorization: Some(format!("JWT {token}")),
+            headers: Vec::new(),
         },
     })
 }
@@ -176,6 +181,8 @@ pub(crate) struct AppAnswer {
     pub(crate) body: String,
     pub(crate) elapsed_ms: u64,
     pub(crate) error: Option<String>,
+    #[serde(skip)]
+    pub(crate) content_type: Option<String>,
 }
 
 /// Sends one request and waits at most `timeout` for the whole answer.
@@ -197,9 +204,17 @@ pub(crate) async fn send(
     if let Some(authorization) = &request.authorization {
         builder = builder.header("Authorization", authorization);
     }
+    for (name, value) in &request.headers {
+        builder = builder.header(*name, value);
+    }
     let answered = async {
         let mut response = builder.send().await?;
         let status = response.status().as_u16();
+        let content_type = response
+            .headers()
+            .get(reqwest::header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await? {
             body.extend_from_slice(&piece);
@@ -208,20 +223,22 @@ pub(crate) async fn send(
                 break;
             }
         }
-        Ok::<_, reqwest::Error>((status, body))
+        Ok::<_, reqwest::Error>((status, content_type, body))
     };
     match answered.await {
-        Ok((status, body)) => AppAnswer {
+        Ok((status, content_type, body)) => AppAnswer {
             status: Some(status),
             body: String::from_utf8_lossy(&body).into_owned(),
             elapsed_ms: elapsed_ms(),
             error: None,
+            content_type,
         },
         Err(error) => AppAnswer {
             status: None,
             body: String::new(),
             elapsed_ms: elapsed_ms(),
             error: Some(describe(&error)),
+            content_type: None,
         },
     }
 }

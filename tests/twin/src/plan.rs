@@ -21,6 +21,9 @@ const FIRST_RECORD_ID: u64 = 10_000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plan {
     pub(crate) site: String,
+    /// Without one: Forge if only the Forge app is installed there.
+    #[serde(default)]
+    pub(crate) flavour: Option<Flavour>,
     #[serde(default)]
     pub(crate) product: Product,
     #[serde(default)]
@@ -67,6 +70,14 @@ fn one() -> usize {
 
 fn three() -> usize {
     3
+}
+
+/// Which path a migration takes: on the platform the server app's listener decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Flavour {
+    Connect,
+    Forge,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -120,6 +131,8 @@ pub(crate) struct FileWish {
     content_base64: Option<String>,
     #[serde(default)]
     unlabelled: bool,
+    #[serde(default)]
+    preloaded: bool,
 }
 
 /// A file that is ready to be uploaded.
@@ -130,6 +143,8 @@ pub(crate) struct Prepared {
     pub(crate) records: Option<u64>,
     pub(crate) gzip: bool,
     pub(crate) manifest: bool,
+    /// Announced by the event of a preload.
+    pub(crate) preloaded: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -230,6 +245,7 @@ impl Plan {
             records: None,
             gzip: false,
             manifest: true,
+            preloaded: false,
         }
     }
 }
@@ -272,6 +288,7 @@ impl FileWish {
                 records: self.records,
                 gzip: self.gzip,
                 manifest: false,
+                preloaded: self.preloaded,
             });
         }
         let record_bytes = self.record_bytes.unwrap_or(300);
@@ -313,6 +330,7 @@ impl FileWish {
             records: Some(records),
             gzip: self.gzip,
             manifest: false,
+            preloaded: self.preloaded,
         })
     }
 }

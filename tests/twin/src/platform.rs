@@ -8,8 +8,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::clock::Clock;
 use crate::content::{Content, Product};
 use crate::faults::{Faults, Kind, Place};
+use crate::forge;
+use crate::forge::ledger::Ledger;
 use crate::mappings::Mappings;
-use crate::plan::{Plan, Prepared};
+use crate::plan::{Flavour, Plan, Prepared};
 use crate::quota::{Beyond, Quotas};
 use crate::seed::{Generator, derive, hash, uuid};
 use crate::switches::{
@@ -18,7 +20,7 @@ use crate::switches::{
 };
 
 /// PROTOCOL 2.6: longer messages are cut.
-const MESSAGE_LIMIT: usize = 65_536;
+pub(crate) const MESSAGE_LIMIT: usize = 65_536;
 const TRUNCATED: &str = "<truncated, message too large>";
 /// PROTOCOL 5: the list of active transfers has up to 100.
 const MOST_RECENT: usize = 100;
@@ -141,6 +143,7 @@ pub(crate) struct Fetch {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct File {
     pub(crate) s3_key: String,
     pub(crate) label: Option<String>,
@@ -148,6 +151,7 @@ pub(crate) struct File {
     pub(crate) records: Option<u64>,
     pub(crate) gzip: bool,
     pub(crate) manifest: bool,
+    pub(crate) preloaded: bool,
     pub(crate) uploaded_at_ms: Option<i64>,
     pub(crate) listed: bool,
     pub(crate) urls_issued: u64,
@@ -173,6 +177,8 @@ pub(crate) enum Delivered {
     Dropped,
     /// The transfer was settled, the tenant uninstalled, or the attempts used up.
     Stopped,
+    /// Forge: five attempts failed, and nobody sends it again.
+    Lost,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -238,6 +244,17 @@ pub(crate) struct Transfer {
     pub(crate) not_found: BTreeMap<String, u64>,
     pub(crate) mapping_calls: u64,
     pub(crate) plan: Plan,
+    /// The messages, if this is a Forge transfer.
+    pub(crate) forge: Option<Ledger>,
+}
+
+/// What the faults make of an event.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Struck {
+    pub(crate) dropped: bool,
+    pub(crate) copies: u32,
+    pub(crate) delay_ms: u64,
+    pub(crate) anonymous: bool,
 }
 
 /// An event to one endpoint, to be sent by the deliverer.
@@ -254,7 +271,15 @@ pub(crate) struct Outgoing {
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
     Deliver(Outgoing),
-    Export { epoch: u64, transfer: String },
+    Export {
+        epoch: u64,
+        transfer: String,
+    },
+    /// The scheduled trigger of a Forge installation.
+    Refresh {
+        epoch: u64,
+        installation: String,
+    },
 }
 
 /// A refusal of a REST call: what the app reads, and the true reason for whoever debugs it.
@@ -284,6 +309,7 @@ impl Refused {
 /// Who calls: found by the URL's site and product and the token's issuer.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
+    pub(crate) flavour: Flavour,
     pub(crate) site: String,
     pub(crate) product: Product,
     pub(crate) app_key: String,
@@ -310,6 +336,7 @@ pub(crate) struct Platform {
     pub(crate) quotas: Quotas,
     pub(crate) mappings: Mappings,
     pub(crate) installations: Vec<Installation>,
+    pub(crate) forge_installations: Vec<forge::Installation>,
     pub(crate) transfers: Vec<Transfer>,
     by_id: HashMap<String, usize>,
     by_key: HashMap<String, (usize, usize)>,
@@ -330,6 +357,7 @@ impl Platform {
             quotas: Quotas::default(),
             mappings: Mappings::new(seed),
             installations: Vec::new(),
+            forge_installations: Vec::new(),
             transfers: Vec::new(),
             by_id: HashMap::new(),
             by_key: HashMap::new(),
@@ -401,6 +429,15 @@ impl Platform {
         })
     }
 
+    /// Whether the tenant that a transfer began with is still there.
+    pub(crate) fn has_tenant(&self, transfer: &Transfer) -> bool {
+        if transfer.forge.is_some() {
+            return self.forge_tenant(&transfer.client_key).is_some();
+        }
+        self.installation(&transfer.site, transfer.product, &transfer.app_key)
+            .is_some_and(|found| found.active && found.client_key == transfer.client_key)
+    }
+
     pub(crate) fn transfer(&self, id: &str) -> Option<&Transfer> {
         self.by_id.get(id).map(|index| &self.transfers[*index])
     }
@@ -431,17 +468,28 @@ impl Platform {
         files: Vec<Prepared>,
         after: Option<&str>,
     ) -> Result<String, String> {
-        let Some(installation) = self.installation(&plan.site, plan.product, app_key) else {
+        let tenant = if plan.flavour == Some(Flavour::Forge) {
+            self.forge_installation(&plan.site, plan.product, app_key)
+                .map(|tenant| (tenant.active, &tenant.id))
+        } else {
+            self.installation(&plan.site, plan.product, app_key)
+                .map(|tenant| (tenant.active, &tenant.client_key))
+        };
+        let Some((active, client_key)) = tenant else {
             return Err(format!(
                 "the app {app_key:?} is not installed in {} of site {:?}",
                 plan.product.name(),
                 plan.site
             ));
         };
-        if !installation.active {
+        if !active {
             return Err(format!("the app was uninstalled from site {:?}", plan.site));
         }
-        let client_key = installation.client_key.clone();
+        let preloads = files.iter().any(|file| file.preloaded);
+        if preloads && plan.flavour != Some(Flavour::Forge) {
+            return Err("preloaded files need the Forge app".into());
+        }
+        let client_key = client_key.clone();
         let now = self.clock.now_ms();
         let chain = after.and_then(|id| self.transfer(id)).map(|previous| {
             let original = previous
@@ -499,6 +547,7 @@ impl Platform {
             export: Export::Waiting,
             not_found: BTreeMap::new(),
             mapping_calls: 0,
+            forge: (plan.flavour == Some(Flavour::Forge)).then(Ledger::default),
             plan,
         });
         self.count("transfers.created");
@@ -515,6 +564,7 @@ impl Platform {
             records: prepared.records,
             gzip: prepared.gzip,
             manifest: prepared.manifest,
+            preloaded: prepared.preloaded,
             uploaded_at_ms: None,
             listed: false,
             urls_issued: 0,
@@ -558,6 +608,10 @@ impl Platform {
         let Some(index) = self.by_id.get(id).copied() else {
             return;
         };
+        if self.transfers[index].forge.is_some() {
+            self.emit_forge(id, forge::events::name(event_type), None, extra);
+            return;
+        }
         let message_id = self.new_id("message");
         let transfer = &self.transfers[index];
         let Some(installation) =
@@ -571,36 +625,16 @@ impl Platform {
             self.count("events.without_tenant");
             return;
         }
-        let place = Place {
-            target: "events",
-            event_type: Some(event_type),
-            transfer_id: Some(id),
-            site: Some(&site),
-        };
-        let kinds = [
-            Kind::Drop,
-            Kind::Duplicate,
-            Kind::Reorder,
-            Kind::Delay,
-            Kind::NoMessageId,
-        ];
-        let (mut dropped, mut copies, mut delay_ms, mut anonymous) = (false, 0, 0, false);
-        for rule in self.faults.strike(&place, &kinds) {
-            match rule.kind {
-                Kind::Drop => dropped = true,
-                Kind::Duplicate => copies += rule.copies.unwrap_or(1),
-                Kind::Delay => delay_ms += rule.delay_ms.unwrap_or(1_000),
-                Kind::Reorder => {
-                    delay_ms += self.faults.number(&rule, rule.delay_ms.unwrap_or(500) + 1);
-                }
-                _ => anonymous = true,
-            }
-        }
+        let Struck {
+            dropped,
+            copies,
+            delay_ms,
+            anonymous,
+        } = self.strike_event(id, event_type, &site);
         let transfer = &self.transfers[index];
         let message_id =
             (!anonymous && self.has_message_id(transfer, &message_id)).then_some(message_id);
         let body = self.envelope(transfer, event_type, message_id.as_deref(), extra);
-        let s3_key = body.get("s3Key").and_then(Value::as_str).map(str::to_owned);
         let different =
             self.switches.endpoint_message_ids == crate::switches::EndpointMessageIds::Different;
         let deliveries: Vec<Delivery> = endpoints
@@ -624,15 +658,54 @@ impl Platform {
             .collect();
         let event = Event {
             event_type: event_type.to_owned(),
+            s3_key: body.get("s3Key").and_then(Value::as_str).map(str::to_owned),
             body,
-            s3_key: s3_key.clone(),
             at_ms: self.clock.now_ms(),
             delay_ms,
             copies,
             deliveries,
         };
-        self.count(format!("events.emitted.{event_type}"));
+        self.post(id, event, dropped);
+    }
+
+    /// Draws what the faults make of an event.
+    pub(crate) fn strike_event(&mut self, id: &str, event_type: &str, site: &str) -> Struck {
+        let place = Place {
+            target: "events",
+            event_type: Some(event_type),
+            transfer_id: Some(id),
+            site: Some(site),
+        };
+        let kinds = [
+            Kind::Drop,
+            Kind::Duplicate,
+            Kind::Reorder,
+            Kind::Delay,
+            Kind::NoMessageId,
+        ];
+        let mut struck = Struck::default();
+        for rule in self.faults.strike(&place, &kinds) {
+            match rule.kind {
+                Kind::Drop => struck.dropped = true,
+                Kind::Duplicate => struck.copies += rule.copies.unwrap_or(1),
+                Kind::Delay => struck.delay_ms += rule.delay_ms.unwrap_or(1_000),
+                Kind::Reorder => {
+                    struck.delay_ms += self.faults.number(&rule, rule.delay_ms.unwrap_or(500) + 1);
+                }
+                _ => struck.anonymous = true,
+            }
+        }
+        struck
+    }
+
+    /// Keeps an event, and sends it to every endpoint unless it is lost.
+    pub(crate) fn post(&mut self, id: &str, event: Event, dropped: bool) {
+        let Some(index) = self.by_id.get(id).copied() else {
+            return;
+        };
+        self.count(format!("events.emitted.{}", event.event_type));
         let count = event.deliveries.len();
+        let s3_key = event.s3_key.clone();
         let position = self.transfers[index].events.len();
         self.transfers[index].events.push(event);
         if dropped {
@@ -646,8 +719,7 @@ impl Platform {
     }
 
     pub(crate) fn send(&self, id: &str, event: usize, delivery: usize, extra_copies: Option<u32>) {
-        // A closed outbox means that the twin shuts down.
-        let _ = self.outbox.send(Work::Deliver(Outgoing {
+        self.queue(Work::Deliver(Outgoing {
             epoch: self.epoch,
             transfer: id.to_owned(),
             event,
@@ -656,9 +728,14 @@ impl Platform {
         }));
     }
 
+    pub(crate) fn queue(&self, work: Work) {
+        // A closed outbox means that the twin shuts down.
+        let _ = self.outbox.send(work);
+    }
+
     /// Lets the server app begin its export.
     pub(crate) fn begin_export(&self, id: &str) {
-        let _ = self.outbox.send(Work::Export {
+        self.queue(Work::Export {
             epoch: self.epoch,
             transfer: id.to_owned(),
         });
@@ -751,8 +828,13 @@ impl Platform {
             return;
         };
         transfer.error = Some((exception.to_owned(), trace.clone()));
+        let forge = transfer.forge.is_some();
         let mut extra = Map::new();
-        if self.switches.listener_errored_details {
+        if forge {
+            // PROTOCOL 7.2: there is no operation to fetch them by.
+            let error = json!({ "exceptionType": exception, "safeStackTrace": trace });
+            extra.insert("transferError".into(), error);
+        } else if self.switches.listener_errored_details {
             extra.insert("exceptionType".into(), exception.into());
             extra.insert("safeStackTrace".into(), trace.into());
         }
@@ -761,10 +843,17 @@ impl Platform {
 
     /// Lets every timer go off that is due. Called before anything looks at a transfer.
     pub(crate) fn tick(&mut self) {
+        self.tick_refreshes();
         let now = self.clock.now_ms();
         let mut due = Vec::new();
-        for transfer in &self.transfers {
+        for transfer in &mut self.transfers {
             if transfer.state.settled() {
+                continue;
+            }
+            if transfer.forge.is_some() {
+                if let Some(settled) = forge::rules::due(transfer, &self.switches, now) {
+                    due.push((transfer.id.clone(), settled));
+                }
                 continue;
             }
             let cancel_at = transfer
@@ -785,7 +874,7 @@ impl Platform {
         }
     }
 
-    fn settle(&mut self, id: &str, state: State, by: SettledBy, at_ms: i64) {
+    pub(crate) fn settle(&mut self, id: &str, state: State, by: SettledBy, at_ms: i64) {
         let Some(transfer) = self.transfer_mut(id) else {
             return;
         };
@@ -795,6 +884,12 @@ impl Platform {
         transfer.settled_by = Some(by);
         if by == SettledBy::App {
             transfer.accepted_settlements += 1;
+        }
+        if let Some(ledger) = &mut transfer.forge {
+            ledger.end_silence(at_ms);
+            if state == State::Success {
+                transfer.percent = Some(100);
+            }
         }
         self.count(format!("transfers.settled.{}", state.name()));
         let announced = match self.switches.settled_event {
@@ -877,6 +972,9 @@ impl Platform {
     pub(crate) fn open(&self, id: &str, caller: &Caller) -> Result<&Transfer, Refused> {
         const FORBIDDEN: &str =
             "The transfer does not exist, is settled, or its time limit has expired.";
+        if caller.flavour == Flavour::Forge {
+            return self.open_forge(id, caller);
+        }
         let unknown = |reason: &str| {
             let status = self.switches.unknown_transfer_answer;
             let message = if status == 404 {

@@ -14,6 +14,7 @@ use crate::canonical::{canonical_request, form_decoded};
 use crate::clock::sleep;
 use crate::content::Product;
 use crate::faults::{Kind, Place, Rule};
+use crate::plan::Flavour;
 use crate::platform::{Caller, Platform, Refused};
 use crate::quota::Beyond;
 use crate::server::cut;
@@ -23,7 +24,7 @@ use crate::switches::{ErrorBodies, LastEntity};
 use crate::token::{Refusal, Unverified};
 
 /// Bodies are read up to here.
-const MOST_BODY_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const MOST_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// PROTOCOL 3.1: at most five webhooks.
 const MOST_WEBHOOKS: usize = 5;
 /// PROTOCOL 5: pages of mappings and of containers.
@@ -145,7 +146,7 @@ pub(crate) fn fault_response(rule: &Rule) -> Response {
     response
 }
 
-fn quota_response(Beyond(retry_after_s): Beyond) -> Response {
+pub(crate) fn quota_response(Beyond(retry_after_s): Beyond) -> Response {
     let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded.");
     if let Some(seconds) = retry_after_s {
         response
@@ -155,7 +156,7 @@ fn quota_response(Beyond(retry_after_s): Beyond) -> Response {
     response
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response {
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response {
     (status, text).into_response()
 }
 
@@ -265,7 +266,7 @@ fn answer(
     }
 }
 
-fn refusal_response(bodies: ErrorBodies, refused: &Refused) -> Response {
+pub(crate) fn refusal_response(bodies: ErrorBodies, refused: &Refused) -> Response {
     let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::FORBIDDEN);
     let mut response = match bodies {
         ErrorBodies::Text => (status, refused.message.clone()).into_response(),
@@ -323,6 +324,7 @@ fn authenticate(
         &canonical,
     )?;
     Ok(Caller {
+        flavour: Flavour::Connect,
         site: target.site.clone(),
         product: target.product,
         app_key: app_key.to_owned(),
@@ -344,7 +346,9 @@ fn perform(
         Operation::WebhookPut => put_webhooks(platform, caller, &parsed(body)?),
         Operation::Progress(id) => platform.report(&decoded(id), caller, &parsed(body)?),
         Operation::MappingFind(id) => find(platform, caller, &decoded(id), &query, &parsed(body)?),
-        Operation::MappingPage(id) => mapping_page(platform, caller, &decoded(id), &query),
+        Operation::MappingPage(id) => {
+            mapping_page(platform, caller, &decoded(id), &query, MAPPING_PAGE)
+        }
         Operation::DataAll(id) => data_list(platform, caller, &decoded(id)),
         Operation::DataUrl(key) => data_url(shared, platform, caller, &decoded(key)),
         Operation::TransferRecent => Ok(platform.recent(caller)),
@@ -407,7 +411,7 @@ fn put_webhooks(
     webhooks(platform, caller)
 }
 
-fn find(
+pub(crate) fn find(
     platform: &mut Platform,
     caller: &Caller,
     id: &str,
@@ -454,15 +458,16 @@ fn find(
     Ok(Value::Object(found))
 }
 
-fn mapping_page(
+pub(crate) fn mapping_page(
     platform: &Platform,
     caller: &Caller,
     id: &str,
     query: &HashMap<String, String>,
+    most: usize,
 ) -> Result<Value, Refused> {
     let transfer = platform.open(id, caller)?;
     let namespace = namespace(query)?;
-    let size = page_size(query, MAPPING_PAGE)?;
+    let size = page_size(query, most)?;
     let all =
         platform
             .mappings
@@ -511,21 +516,27 @@ fn data_list(platform: &Platform, caller: &Caller, id: &str) -> Result<Value, Re
         .collect())
 }
 
-fn data_url(
+/// Refuses the key of a file that isn't there, or is no longer for the caller.
+pub(crate) fn check_uploaded(
+    platform: &Platform,
+    caller: &Caller,
+    s3_key: &str,
+) -> Result<(), Refused> {
+    let unknown = || Refused::new(404, "Not found.", "no uploaded file has this key");
+    let (transfer, file) = platform.file(s3_key).ok_or_else(unknown)?;
+    if file.uploaded_at_ms.is_none() {
+        return Err(unknown());
+    }
+    platform.open(&transfer.id, caller).map(|_| ())
+}
+
+pub(crate) fn data_url(
     shared: &Shared,
     platform: &mut Platform,
     caller: &Caller,
     s3_key: &str,
 ) -> Result<Value, Refused> {
-    let unknown = || Refused::new(404, "Not found.", "no uploaded file has this key");
-    let transfer = {
-        let (transfer, file) = platform.file(s3_key).ok_or_else(unknown)?;
-        if file.uploaded_at_ms.is_none() {
-            return Err(unknown());
-        }
-        transfer.id.clone()
-    };
-    platform.open(&transfer, caller)?;
+    check_uploaded(platform, caller, s3_key)?;
     let expires_ms = platform.clock.now_ms() + platform.switches.url_life_ms;
     if let Some(file) = platform.file_mut(s3_key) {
         file.urls_issued += 1;
@@ -533,7 +544,7 @@ fn data_url(
     Ok(json!({ "url": store::signed_url(shared, s3_key, expires_ms) }))
 }
 
-fn container_page(
+pub(crate) fn container_page(
     platform: &Platform,
     caller: &Caller,
     id: &str,
@@ -611,7 +622,7 @@ fn namespace(query: &HashMap<String, String>) -> Result<&str, Refused> {
         .ok_or_else(|| Refused::bad_request("The namespace must be given."))
 }
 
-fn page_size(query: &HashMap<String, String>, most: usize) -> Result<usize, Refused> {
+pub(crate) fn page_size(query: &HashMap<String, String>, most: usize) -> Result<usize, Refused> {
     match query.get("pageSize") {
         None => Ok(most),
         Some(text) => text
@@ -624,12 +635,12 @@ fn page_size(query: &HashMap<String, String>, most: usize) -> Result<usize, Refu
     }
 }
 
-fn parsed(body: &[u8]) -> Result<Value, Refused> {
+pub(crate) fn parsed(body: &[u8]) -> Result<Value, Refused> {
     serde_json::from_slice(body).map_err(|_| Refused::bad_request("The body is not JSON."))
 }
 
 /// The first value of each parameter.
-fn parameters(query: &str) -> HashMap<String, String> {
+pub(crate) fn parameters(query: &str) -> HashMap<String, String> {
     let mut found = HashMap::new();
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -640,6 +651,6 @@ fn parameters(query: &str) -> HashMap<String, String> {
     found
 }
 
-fn decoded(segment: &str) -> String {
+pub(crate) fn decoded(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }

@@ -141,6 +141,29 @@ pub(crate) async fn get(
     respond(&shared, s3_key, opened, &headers, cut_after)
 }
 
+/// A file's content as the platform itself serves it: whole, and not encoded.
+pub(crate) fn payload(shared: &Arc<Shared>, s3_key: &str) -> Response {
+    let opened = {
+        let platform = shared.platform();
+        platform.file(s3_key).map(|(transfer, file)| Opened {
+            content: file.content.clone(),
+            gzip: false,
+            transfer: transfer.id.clone(),
+            site: transfer.site.clone(),
+            expires_ms: i64::MAX,
+            etag: String::new(),
+        })
+    };
+    let Some(opened) = opened else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let mut response = respond(shared, s3_key.to_owned(), opened, &HeaderMap::new(), None);
+    for absent in [header::ACCEPT_RANGES, header::ETAG] {
+        response.headers_mut().remove(absent);
+    }
+    response
+}
+
 fn open(
     shared: &Shared,
     s3_key: &str,

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::forge::switches::{
+    Envelope, ExpiredState, ExportCompleted, FailedMessage, FitClaims, Window,
+};
+
 macro_rules! choices {
     ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident),+ $(,)? }) => {
         $(#[$outer])*
@@ -10,6 +14,7 @@ macro_rules! choices {
         pub(crate) enum $name { $($(#[$inner])* $variant),+ }
     };
 }
+pub(crate) use choices;
 
 choices! {
     /// Which `percent` makes a final status count (B8).
@@ -265,6 +270,31 @@ pub(crate) struct Switches {
     pub(crate) cancel_allowed_after_ms: i64,
     pub(crate) cancel_grace_ms: i64,
     pub(crate) rerun_window_ms: i64,
+
+    pub(crate) forge_token_clock: TokenClock,
+    pub(crate) forge_fit_claims: FitClaims,
+    pub(crate) forge_fit_life_s: i64,
+    pub(crate) forge_system_token_life_s: i64,
+    pub(crate) forge_refresh_interval_ms: i64,
+    pub(crate) forge_system_token_with_events: bool,
+    pub(crate) forge_envelope: Envelope,
+    pub(crate) forge_original_transfer_id: bool,
+    pub(crate) forge_message_id_everywhere: bool,
+    pub(crate) forge_preloaded_event: String,
+    pub(crate) forge_answer_type_checked: bool,
+    pub(crate) forge_event_attempts: u32,
+    pub(crate) forge_export_completed: ExportCompleted,
+    pub(crate) forge_data_page: bool,
+    pub(crate) forge_most_message_ids: usize,
+    pub(crate) forge_settled_answer: u16,
+    pub(crate) forge_unknown_transfer_answer: u16,
+    pub(crate) forge_unknown_message_answer: u16,
+    pub(crate) forge_window: Window,
+    pub(crate) forge_window_ms: i64,
+    pub(crate) forge_failed_resets_window: bool,
+    pub(crate) forge_expired_state: ExpiredState,
+    pub(crate) forge_failed_message: FailedMessage,
+    pub(crate) forge_implicit_export_end_ms: i64,
 }
 
 const MINUTE_MS: i64 = 60_000;
@@ -331,6 +361,35 @@ impl Default for Switches {
             cancel_allowed_after_ms: 30 * MINUTE_MS,
             cancel_grace_ms: 60 * MINUTE_MS,
             rerun_window_ms: 12 * DAY_MS,
+
+            forge_token_clock: TokenClock::Virtual,
+            forge_fit_claims: FitClaims::default(),
+            forge_fit_life_s: 300,
+            forge_system_token_life_s: 4 * 60 * 60,
+            forge_refresh_interval_ms: 0,
+            forge_system_token_with_events: true,
+            forge_envelope: Envelope::default(),
+            forge_original_transfer_id: true,
+            forge_message_id_everywhere: false,
+            // D14: by the pattern of the other names.
+            forge_preloaded_event: "avi:ecosystem.migration:preloaded:app_data".into(),
+            forge_answer_type_checked: true,
+            // PROTOCOL 7.4: four retries.
+            forge_event_attempts: 5,
+            forge_export_completed: ExportCompleted::default(),
+            forge_data_page: true,
+            // D10.
+            forge_most_message_ids: 50,
+            forge_settled_answer: 409,
+            forge_unknown_transfer_answer: 404,
+            forge_unknown_message_answer: 404,
+            // PROTOCOL 7.6: 15 minutes, both.
+            forge_window: Window::default(),
+            forge_window_ms: 15 * MINUTE_MS,
+            forge_failed_resets_window: false,
+            forge_expired_state: ExpiredState::default(),
+            forge_failed_message: FailedMessage::default(),
+            forge_implicit_export_end_ms: 15 * MINUTE_MS,
         }
     }
 }
@@ -356,6 +415,15 @@ impl Switches {
             ("settled_answer", patched.settled_answer),
             ("expired_answer", patched.expired_answer),
             ("unknown_transfer_answer", patched.unknown_transfer_answer),
+            ("forge_settled_answer", patched.forge_settled_answer),
+            (
+                "forge_unknown_transfer_answer",
+                patched.forge_unknown_transfer_answer,
+            ),
+            (
+                "forge_unknown_message_answer",
+                patched.forge_unknown_message_answer,
+            ),
         ] {
             if ![400, 403, 404, 409].contains(&value) {
                 return Err(format!("switch {name:?} must be 400, 403, 404 or 409"));

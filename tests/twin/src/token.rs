@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::seed;
 
-/// The key that signs lifecycle callbacks, and its name on the key server.
+/// A key that signs lifecycle callbacks, or invocations of Forge remotes, and its name on the key server.
 pub(crate) struct InstallKey {
     pub(crate) id: String,
     pub(crate) public_pem: String,
@@ -38,6 +38,19 @@ impl InstallKey {
         })
     }
 
+    /// The public key as a member of a JSON Web Key Set.
+    pub(crate) fn jwk(&self) -> Option<Value> {
+        let (modulus, exponent) = rsa_numbers(self.pair.public_key().as_ref())?;
+        Some(json!({
+            "kty": "RSA",
+            "use": "sig",
+            "alg": "RS256",
+            "kid": self.id,
+            "n": URL_SAFE_NO_PAD.encode(modulus),
+            "e": URL_SAFE_NO_PAD.encode(exponent),
+        }))
+    }
+
     fn sign(&self, input: &[u8]) -> Option<Vec<u8>> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
@@ -50,6 +63,38 @@ impl InstallKey {
             .ok()?;
         Some(signature)
     }
+}
+
+/// Modulus and exponent of RFC 8017's `RSAPublicKey`: a sequence of two integers.
+fn rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (sequence, _) = element(der, 0x30)?;
+    let (modulus, rest) = element(sequence, 0x02)?;
+    let (exponent, _) = element(rest, 0x02)?;
+    // A leading zero keeps a DER integer positive; a JWK has none.
+    let unsigned = |number: &'_ [u8]| number.iter().take_while(|byte| **byte == 0).count();
+    Some((
+        &modulus[unsigned(modulus)..],
+        &exponent[unsigned(exponent)..],
+    ))
+}
+
+/// The content of the first DER element, which must have that tag, and what follows it.
+fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (&found, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    if found != tag {
+        return None;
+    }
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+        let length = bytes
+            .iter()
+            .fold(0_usize, |length, byte| (length << 8) | usize::from(*byte));
+        (length, rest)
+    };
+    rest.split_at_checked(length)
 }
 
 /// How a token is signed. The odd ones are attacks that an app must refuse.
@@ -162,6 +207,13 @@ impl<'a> Unverified<'a> {
         })
     }
 
+    /// Whether an HMAC with this secret made the token's signature.
+    pub(crate) fn signed_with(&self, secret: &str) -> bool {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        self.algorithm == "HS256"
+            && hmac::verify(&key, self.signed.as_bytes(), &self.signature).is_ok()
+    }
+
     pub(crate) fn issuer(&self) -> Result<&str, Refusal> {
         self.text("iss")
     }
@@ -199,14 +251,14 @@ impl<'a> Unverified<'a> {
         Ok(())
     }
 
-    fn text(&self, name: &'static str) -> Result<&str, Refusal> {
+    pub(crate) fn text(&self, name: &'static str) -> Result<&str, Refusal> {
         self.claims
             .get(name)
             .and_then(Value::as_str)
             .ok_or(Refusal::Claim(name))
     }
 
-    fn number(&self, name: &'static str) -> Result<i64, Refusal> {
+    pub(crate) fn number(&self, name: &'static str) -> Result<i64, Refusal> {
         self.claims
             .get(name)
             .and_then(Value::as_i64)
@@ -310,5 +362,21 @@ mod tests {
         );
         let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
         assert!(public.verify(signed.as_bytes(), &signature).is_ok());
+        let jwk = key.jwk().expect("an RSA key");
+        let number = |name: &str| {
+            let text = jwk[name].as_str().expect("text");
+            URL_SAFE_NO_PAD.decode(text).expect("base64url")
+        };
+        let components = signature::RsaPublicKeyComponents {
+            n: number("n"),
+            e: number("e"),
+        };
+        assert_eq!((components.n.len(), &components.e), (256, &vec![1, 0, 1]));
+        let verified = components.verify(
+            &signature::RSA_PKCS1_2048_8192_SHA256,
+            signed.as_bytes(),
+            &signature,
+        );
+        assert!(verified.is_ok());
     }
 }

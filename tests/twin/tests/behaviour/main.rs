@@ -13,6 +13,11 @@
 mod data;
 mod delivery;
 mod faults;
+mod forge_events;
+mod forge_harness;
+mod forge_rest;
+mod forge_tokens;
+mod forge_window;
 mod harness;
 mod lifecycle;
 mod rerun;
