@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clocks::Clocks;
+use crate::clocks::{Clocks, platform};
+use crate::settlement::backoff;
 use crate::timestamp::Timestamp;
 
 /// How far the messages of a Forge transfer are answered: one for each uploaded file, and each is answered once (PROTOCOL.md 7.6).
@@ -24,21 +25,29 @@ pub struct Acknowledgements {
     pub kept_back: u64,
     /// Open messages whose files ended otherwise. They are answered `FAILED` with the last ones, because that may end the transfer at once (D8).
     pub failed: u64,
-    /// Messages that the platform has an answer to.
-    pub answered: u64,
+    /// Messages that were answered `SUCCESS`.
+    pub succeeded: u64,
+    /// Messages that were answered `FAILED`.
+    pub refused: u64,
     /// When the window began that runs; none while no message is open.
     pub window_since: Option<Timestamp>,
     /// Whether it was said that nothing could be answered when this window needs it.
     pub warned: bool,
     /// While this lies ahead, somebody is sending an answer.
     pub sending_until: Option<Timestamp>,
+    /// Attempts since an answer was last taken.
+    pub attempts: u32,
     /// No further attempt is begun before this.
     pub not_before: Option<Timestamp>,
 }
 
+/// How often a refused answer can be sent again in what [`Clocks::forge_answer_by`] leaves of a window: however long the pause that was asked for, it is no longer than
+/// this part of it, for what comes later is no answer any more.
+const TRIES_LEFT: u32 = 6;
+
 /// What an open transfer's messages need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needed {
+pub(crate) enum Needed {
     /// One message of a file that is applied is answered `SUCCESS`: it carries the others for another window.
     Answer,
     /// The admin and whoever is on call are told that no file will have ended when the window needs an answer.
@@ -55,13 +64,13 @@ impl Acknowledgements {
     }
 
     /// A file's message arrived.
-    pub fn announced(&mut self, now: Timestamp) {
+    pub(crate) fn announced(&mut self, now: Timestamp) {
         self.working += 1;
         self.window_since.get_or_insert(now);
     }
 
     /// A file ended; `applied` says that all of it is in the target.
-    pub fn file_ended(&mut self, applied: bool) {
+    pub(crate) fn file_ended(&mut self, applied: bool) {
         self.working = self.working.saturating_sub(1);
         if applied {
             self.kept_back += 1;
@@ -71,15 +80,17 @@ impl Acknowledgements {
     }
 
     /// An attempt to answer is about to be sent.
-    pub fn begin(&mut self, now: Timestamp, clocks: &Clocks) {
+    pub(crate) fn begin(&mut self, now: Timestamp, clocks: &Clocks) {
+        self.attempts += 1;
         self.sending_until = Some(now + clocks.send_lease());
     }
 
     /// The platform took `SUCCESS` for so many messages, in an attempt that was begun at this instant: how long the answer was on its way is
     /// not known, so the new window counts from there.
-    pub fn succeeded(&mut self, messages: u64, begun_at: Timestamp) {
+    pub(crate) fn answered_success(&mut self, messages: u64, begun_at: Timestamp) {
         self.kept_back = self.kept_back.saturating_sub(messages);
-        self.taken(messages);
+        self.succeeded += messages;
+        self.taken();
         if self.open() > 0 {
             self.window_since = self.window_since.max(Some(begun_at));
             self.warned = false;
@@ -88,19 +99,20 @@ impl Acknowledgements {
 
     /// The platform took `FAILED` for so many messages. Until the transfer is stopped only those of files that ended otherwise are answered so; then
     /// all that are open may be.
-    pub fn failed(&mut self, messages: u64) {
+    pub(crate) fn answered_failed(&mut self, messages: u64) {
+        self.refused += messages;
         let mut left = messages;
         for open in [&mut self.failed, &mut self.working, &mut self.kept_back] {
             let these = left.min(*open);
             *open -= these;
             left -= these;
         }
-        self.taken(messages);
+        self.taken();
     }
 
-    fn taken(&mut self, messages: u64) {
-        self.answered += messages;
+    fn taken(&mut self) {
         self.sending_until = None;
+        self.attempts = 0;
         self.not_before = None;
         if self.open() == 0 {
             self.window_since = None;
@@ -108,14 +120,35 @@ impl Acknowledgements {
         }
     }
 
-    /// An attempt was not taken, or nobody knows: the same is sent again after this pause.
-    pub fn not_taken(&mut self, now: Timestamp, pause: Duration) {
+    /// An attempt was not taken, or nobody knows: the same is sent again after a pause, which grows and is no shorter than the one that was asked for; but
+    /// while the window can still be kept, short enough for some more attempts.
+    pub(crate) fn not_taken(
+        &mut self,
+        asked: Option<Duration>,
+        now: Timestamp,
+        clocks: &Clocks,
+        seed: u64,
+    ) {
+        let pause = backoff(self.attempts, clocks, seed).max(asked.unwrap_or_default());
+        let window_ends = self
+            .window_since
+            .map(|since| since + platform::FORGE_MESSAGE_WINDOW);
+        let longest = (platform::FORGE_MESSAGE_WINDOW - clocks.forge_answer_by) / TRIES_LEFT;
+        let pause = match window_ends {
+            Some(ends) if now < ends => pause.min(longest),
+            _ => pause,
+        };
         self.sending_until = None;
         self.not_before = Some(now + pause);
     }
 
+    /// From when on another attempt may be begun, if somebody or something has to be waited for.
+    pub(crate) fn free_from(&self) -> Option<Timestamp> {
+        self.sending_until.max(self.not_before)
+    }
+
     /// It was said that this window will find nothing to answer.
-    pub fn said(&mut self) {
+    pub(crate) fn said(&mut self) {
         self.warned = true;
     }
 
@@ -123,11 +156,11 @@ impl Acknowledgements {
     ///
     /// An answer is needed [`Clocks::forge_answer_by`] after its window began. If nothing can be answered by then, that is said when two thirds of that time have passed, which leaves a
     /// file a third to end after all.
-    pub fn needed(&self, clocks: &Clocks) -> Option<(Timestamp, Needed)> {
+    pub(crate) fn needed(&self, clocks: &Clocks) -> Option<(Timestamp, Needed)> {
         let since = self.window_since?;
         let by = since + clocks.forge_answer_by;
         if self.kept_back > 0 {
-            let free = self.sending_until.max(self.not_before).unwrap_or(by);
+            let free = self.free_from().unwrap_or(by);
             return Some((by.max(free), Needed::Answer));
         }
         if self.warned {

@@ -23,7 +23,7 @@ mod timestamp;
 mod transfer;
 mod verdict;
 
-pub use acknowledgements::{Acknowledgements, Needed};
+pub use acknowledgements::Acknowledgements;
 pub use clocks::{Clocks, IntakeClocks, WorkClocks};
 pub use completeness::{
     Completeness, Declared, Evidence, ExportFacts, FileFacts, Manifest, ManifestError, evaluate,
@@ -35,7 +35,7 @@ pub use message::{MESSAGE_MAX, clip};
 pub use settlement::{Answer, Form, Listing, Settlement};
 pub use timestamp::Timestamp;
 pub use transfer::{
-    Exporter, FileOutcome, FileTotals, Input, Phase, Report, Settled, SettledBy, Step, StopReason,
-    Transfer, Work,
+    Exporter, FileOutcome, FileTotals, Input, MessageOutcome, Phase, Report, Settled, SettledBy,
+    Step, StopReason, Transfer, Work,
 };
 pub use verdict::{Cause, Status, Verdict};

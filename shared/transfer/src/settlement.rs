@@ -282,25 +282,29 @@ impl Settlement {
         }
     }
 
-    /// Doubles from the first pause to the longest, with full jitter (PROTOCOL.md 11); [`own::SETTLE_RETRY_LATE`] when the
-    /// platform has probably given the transfer up.
+    /// [`backoff`], and [`own::SETTLE_RETRY_LATE`] when the platform has probably given the transfer up.
     fn backoff(&self, clocks: &Clocks, age: Duration, seed: u64) -> Duration {
         if age > platform::LIFE {
             return own::SETTLE_RETRY_LATE;
         }
-        let doublings = self.attempts.saturating_sub(1).min(16);
-        let ceiling = clocks
-            .settle_retry_first
-            .saturating_mul(1 << doublings)
-            .min(clocks.settle_retry_max);
-        let ceiling_ms = u64::try_from(ceiling.as_millis())
-            .unwrap_or(u64::MAX)
-            .max(1);
-        // At least half, so that a row of unlucky draws can't hammer the platform.
-        Duration::from_millis(
-            ceiling_ms / 2 + scatter(seed, u64::from(self.attempts)) % (ceiling_ms / 2 + 1),
-        )
+        backoff(self.attempts, clocks, seed)
     }
+}
+
+/// The pause after so many attempts: doubles from the first to the longest, with full jitter (PROTOCOL.md 11).
+pub(crate) fn backoff(attempts: u32, clocks: &Clocks, seed: u64) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(16);
+    let ceiling = clocks
+        .settle_retry_first
+        .saturating_mul(1 << doublings)
+        .min(clocks.settle_retry_max);
+    let ceiling_ms = u64::try_from(ceiling.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    // At least half, so that a row of unlucky draws can't hammer the platform.
+    Duration::from_millis(
+        ceiling_ms / 2 + scatter(seed, u64::from(attempts)) % (ceiling_ms / 2 + 1),
+    )
 }
 
 /// Spreads equal retries of different transfers; a fixed mixing (`SplitMix64`), so that a replay is exact.

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::acknowledgements::Acknowledgements;
 use crate::clocks::{Clocks, platform};
 use crate::counts::Counts;
 use crate::identity::{ChainId, TenantId, TransferId};
@@ -15,7 +16,7 @@ mod obligations;
 mod report;
 mod state;
 
-pub use input::{FileOutcome, FileTotals, Input, Report, Step};
+pub use input::{FileOutcome, FileTotals, Input, MessageOutcome, Report, Step};
 pub use state::{Exporter, Phase, Settled, SettledBy, StopReason, Work};
 
 /// One transfer, from the first sight of its id until the platform has a verdict.
@@ -55,6 +56,9 @@ pub struct Transfer {
     /// [`platform::CANCELLATION_GRACE`].
     #[serde(default)]
     pub cancelled_at: Option<Timestamp>,
+    /// How far the messages of its files are answered; none where the app settles the transfer itself, as on Connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Acknowledgements>,
 }
 
 /// Files in flight whose records a transfer's row tells; a Lambda account works on fewer at once.
@@ -113,7 +117,15 @@ impl Transfer {
             absent_since: None,
             held_back_until: None,
             cancelled_at: None,
+            messages: None,
         }
+    }
+
+    /// The same on Forge: the platform decides by the answers to the messages of its files.
+    #[must_use]
+    pub fn with_messages(mut self) -> Self {
+        self.messages = Some(Acknowledgements::default());
+        self
     }
 
     /// The chain that this attempt belongs to.
@@ -243,6 +255,27 @@ impl Transfer {
             Input::PlatformUnavailable { retry_after } => {
                 self.platform_unavailable(retry_after, now, clocks);
             }
+            Input::MessageArrived { at } => self.of_messages(|messages| messages.announced(at)),
+            Input::MessageDecided { applied } => {
+                self.of_messages(|messages| messages.file_ended(applied));
+            }
+            Input::WindowWarned => self.of_messages(Acknowledgements::said),
+            Input::AnswerBegun => self.of_messages(|messages| messages.begin(now, clocks)),
+            Input::AnswersTaken {
+                outcome,
+                messages: these,
+                begun_at,
+            } => {
+                self.of_messages(|messages| match outcome {
+                    MessageOutcome::Success => messages.answered_success(these, begun_at),
+                    MessageOutcome::Failed => messages.answered_failed(these),
+                });
+                self.end_if_answered(now);
+            }
+            Input::AnswersNotTaken { retry_after } => {
+                let seed = self.seed();
+                self.of_messages(|messages| messages.not_taken(retry_after, now, clocks, seed));
+            }
         }
         *self != before
     }
@@ -256,6 +289,12 @@ impl Transfer {
             self.created_at = self.first_seen_at;
         }
         joins
+    }
+
+    fn of_messages(&mut self, change: impl FnOnce(&mut Acknowledgements)) {
+        if let Some(messages) = &mut self.messages {
+            change(messages);
+        }
     }
 
     fn heard(&mut self, now: Timestamp) {

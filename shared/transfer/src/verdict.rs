@@ -58,6 +58,8 @@ pub enum Cause {
     Deadline,
     /// A file killed every worker that tried it.
     Poison,
+    /// No file ended within the time in which Forge wants an answer.
+    Unanswered,
 }
 
 impl Cause {
@@ -74,6 +76,7 @@ impl Cause {
             Self::ExporterSilent => "exporter_silent",
             Self::Deadline => "deadline",
             Self::Poison => "poison",
+            Self::Unanswered => "unanswered",
         }
     }
 }

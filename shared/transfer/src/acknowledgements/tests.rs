@@ -59,7 +59,7 @@ fn run(files: &[File]) -> Run {
             match needed {
                 Needed::Answer => {
                     state.begin(now, &clocks);
-                    state.succeeded(1, now);
+                    state.answered_success(1, now);
                     answered += 1;
                     run.answers.push(minute);
                 }
@@ -74,7 +74,7 @@ fn run(files: &[File]) -> Run {
             }
         }
         if minute == last {
-            state.succeeded(state.kept_back, now);
+            state.answered_success(state.kept_back, now);
             answered += 1;
         }
         if answered > 0 {
@@ -148,7 +148,7 @@ fn further_uploads_and_failed_files_begin_no_new_window() {
         state.needed(&clocks),
         Some((START + minutes(12), Needed::End))
     );
-    state.failed(1);
+    state.answered_failed(1);
     assert_eq!(
         state.needed(&clocks),
         Some((START + minutes(12), Needed::End))
@@ -162,8 +162,8 @@ fn nothing_is_needed_while_no_message_is_open() {
     assert_eq!(state.needed(&clocks), None);
     state.announced(START);
     state.file_ended(true);
-    state.succeeded(1, START + minutes(12));
-    assert_eq!((state.needed(&clocks), state.answered), (None, 1));
+    state.answered_success(1, START + minutes(12));
+    assert_eq!((state.needed(&clocks), state.succeeded), (None, 1));
     let later = START + minutes(500);
     state.announced(later);
     assert_eq!(
@@ -180,9 +180,9 @@ fn an_answer_counts_from_when_it_was_begun_and_never_shortens_a_window() {
     }
     state.file_ended(true);
     state.file_ended(true);
-    state.succeeded(1, START + minutes(17));
+    state.answered_success(1, START + minutes(17));
     assert_eq!(state.window_since, Some(START + minutes(17)));
-    state.succeeded(1, START + minutes(16));
+    state.answered_success(1, START + minutes(16));
     assert_eq!(state.window_since, Some(START + minutes(17)));
 }
 
@@ -200,12 +200,12 @@ fn an_attempt_of_unknown_outcome_is_repeated_after_its_lease_or_its_pause() {
         state.needed(&clocks),
         Some((due + clocks.send_lease(), Needed::Answer))
     );
-    state.not_taken(due, Duration::from_secs(5));
+    state.not_taken(Some(Duration::from_secs(5)), due, &clocks, 1);
     assert_eq!(
         state.needed(&clocks),
         Some((due + Duration::from_secs(5), Needed::Answer))
     );
-    assert_eq!((state.kept_back, state.answered), (1, 0));
+    assert_eq!((state.kept_back, state.succeeded), (1, 0));
 }
 
 #[test]
@@ -218,12 +218,12 @@ fn when_a_transfer_ends_all_open_messages_are_answered_failed() {
         state.file_ended(applied);
     }
     for _ in 0..2 {
-        state.failed(50);
+        state.answered_failed(50);
     }
-    assert_eq!((state.open(), state.answered), (20, 100));
-    state.failed(20);
+    assert_eq!((state.open(), state.refused), (20, 100));
+    state.answered_failed(20);
     assert_eq!(
-        (state.open(), state.answered, state.window_since),
+        (state.open(), state.refused, state.window_since),
         (0, 120, None)
     );
 }
@@ -274,4 +274,28 @@ proptest! {
         prop_assert_eq!(run.ended.is_none(), can_be_carried(&files));
         prop_assert!(run.longest < platform::FORGE_MESSAGE_WINDOW);
     }
+}
+
+#[test]
+fn a_pause_that_would_outlast_the_window_leaves_some_more_attempts_in_it() {
+    let clocks = clocks();
+    let mut state = Acknowledgements::default();
+    state.announced(START);
+    state.file_ended(true);
+    let ends = START + platform::FORGE_MESSAGE_WINDOW;
+    let (mut now, mut attempts) = (START + minutes(12), 0);
+    while now < ends {
+        state.begin(now, &clocks);
+        state.not_taken(Some(minutes(60)), now, &clocks, 1);
+        now = state.free_from().unwrap();
+        attempts += 1;
+    }
+    assert_eq!(attempts, TRIES_LEFT);
+    state.begin(now, &clocks);
+    state.not_taken(Some(minutes(60)), now, &clocks, 1);
+    assert_eq!(
+        state.free_from(),
+        Some(now + minutes(60)),
+        "nothing is left to be saved"
+    );
 }

@@ -1,4 +1,5 @@
 use super::{Ended, What};
+use crate::acknowledgements::Acknowledgements;
 use crate::transfer::{FileOutcome, Input, Phase, StopReason, Transfer};
 
 /// What an input that was applied adds to the timeline; `before` is none when the transfer was made for it. Nothing for an
@@ -16,6 +17,7 @@ pub fn entries(before: Option<&Transfer>, after: &Transfer, input: &Input) -> Ve
         fresh = Transfer {
             created_at: after.created_at,
             original: after.original.clone(),
+            messages: after.messages.as_ref().map(|_| Acknowledgements::default()),
             ..Transfer::first_seen(
                 after.tenant.clone(),
                 after.id.clone(),

@@ -206,6 +206,7 @@ const fn stop_words(reason: &StopReason) -> &'static str {
         StopReason::ExporterSilent => "the server app is silent",
         StopReason::Deadline => "it is too old to leave time for a re-run",
         StopReason::Poison => "a file stopped every worker that tried it",
+        StopReason::Unanswered => "no file ended in the time in which the platform wants an answer",
         StopReason::SettledElsewhere { .. } => "the platform ended it",
         StopReason::Superseded { .. } => "a re-run takes over",
     }

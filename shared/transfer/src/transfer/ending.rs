@@ -218,6 +218,35 @@ impl Transfer {
 
     pub(super) fn settle(&mut self, verdict: Verdict, now: Timestamp) {
         self.phase = Phase::Settling(Settlement::new(verdict, now));
+        self.end_if_answered(now);
+    }
+
+    /// Where messages are answered there is nothing more to do for a verdict once all are. What the platform makes of the answers it says itself
+    /// (OPEN-QUESTIONS.md D8); until then a transfer with a message that was answered `FAILED` counts as that, and one that has none as our verdict only if that is SUCCESS.
+    pub(super) fn end_if_answered(&mut self, now: Timestamp) {
+        let (Some(messages), Phase::Settling(settlement)) = (&self.messages, &self.phase) else {
+            return;
+        };
+        if messages.open() > 0 {
+            return;
+        }
+        let verdict = settlement.verdict.clone();
+        let status = if messages.refused > 0 {
+            Some(Status::Failed)
+        } else {
+            (messages.succeeded > 0 && verdict.status == Status::Success).then_some(Status::Success)
+        };
+        self.phase = Phase::Settled(Settled {
+            by: if status.is_some() {
+                SettledBy::App
+            } else {
+                SettledBy::Platform
+            },
+            verdict: Some(verdict),
+            status: status.map(|status| status.as_str().to_owned()),
+            form: None,
+            at: now,
+        });
     }
 
     /// Spreads the retries of different transfers.

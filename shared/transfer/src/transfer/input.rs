@@ -138,6 +138,44 @@ pub enum Input {
         /// What the platform asked us to wait.
         retry_after: Option<Duration>,
     },
+    /// A file was announced with a message that wants an answer: Forge's (PROTOCOL.md 7.6). Given once a message.
+    MessageArrived {
+        /// When it was received.
+        at: Timestamp,
+    },
+    /// The file of a message has ended. Given once a message that arrived.
+    MessageDecided {
+        /// Whether every record of it is in the target.
+        applied: bool,
+    },
+    /// The admin and whoever is on call were told that no message can be answered when the window needs it.
+    WindowWarned,
+    /// An attempt to answer messages is about to be sent.
+    AnswerBegun,
+    /// The platform took it.
+    AnswersTaken {
+        /// The answer.
+        outcome: MessageOutcome,
+        /// How many messages.
+        messages: u64,
+        /// When the attempt was begun.
+        begun_at: Timestamp,
+    },
+    /// The platform did not take it, or nobody knows.
+    AnswersNotTaken {
+        /// What the platform asked us to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// The answer to a message (PROTOCOL.md 7.6). The first one is final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MessageOutcome {
+    /// Its file is applied.
+    Success,
+    /// Its file is not, or the transfer has ended otherwise.
+    Failed,
 }
 
 /// What is owed to a transfer now.
@@ -159,6 +197,10 @@ pub enum Step {
     Reconcile,
     /// Tell the admin what the transfer waits for.
     Report,
+    /// Answer one message of a file that is applied: it carries the others for another window.
+    Answer,
+    /// Tell the admin and whoever is on call that no file will have ended when the window needs an answer.
+    Warn,
 }
 
 /// A progress update.

@@ -1,6 +1,7 @@
 use std::ops::Range;
 
 use super::{Phase, Step, StopReason, Transfer};
+use crate::acknowledgements::Needed;
 use crate::clocks::{Clocks, own, platform};
 use crate::completeness::Evidence;
 use crate::seeded_bugs::{SeededBug, is_planted};
@@ -101,6 +102,10 @@ impl Transfer {
                 }
                 vec![(due, Step::FenceFiles)]
             }
+            Phase::Settling(settlement) if let Some(messages) = &self.messages => {
+                let due = messages.free_from().unwrap_or(settlement.next_at);
+                vec![(due, Step::Settle)]
+            }
             Phase::Settling(settlement) => {
                 let (due, look) = settlement.due();
                 vec![(due, if look { Step::Confirm } else { Step::Settle })]
@@ -111,6 +116,18 @@ impl Transfer {
 
     fn open_obligations(&self, clocks: &Clocks) -> Vec<(Timestamp, Step)> {
         let mut owed = Vec::with_capacity(8);
+        if let Some((due, needed)) = self
+            .messages
+            .as_ref()
+            .and_then(|messages| messages.needed(clocks))
+        {
+            let step = match needed {
+                Needed::Answer => Step::Answer,
+                Needed::Warning => Step::Warn,
+                Needed::End => Step::Stop(StopReason::Unanswered),
+            };
+            owed.push((due, step));
+        }
         let exporter = &self.exporter;
         let idle = self.work.files_open() == 0;
         let not_before = |due: Timestamp| self.held_back_until.map_or(due, |until| until.max(due));
@@ -157,9 +174,12 @@ impl Transfer {
             not_before(self.reconciled_at + clocks.reconcile_interval),
             Step::Reconcile,
         ));
-        let reported = self.last_reported_at.unwrap_or(self.first_seen_at);
-        let pause = clocks.waiting_report_interval.max(clocks.progress_interval);
-        owed.push((not_before(reported + pause), Step::Report));
+        // Of a transfer whose messages are answered the platform says itself how far it is (PROTOCOL.md 7.6).
+        if self.messages.is_none() {
+            let reported = self.last_reported_at.unwrap_or(self.first_seen_at);
+            let pause = clocks.waiting_report_interval.max(clocks.progress_interval);
+            owed.push((not_before(reported + pause), Step::Report));
+        }
         owed
     }
 

@@ -57,6 +57,8 @@ pub enum StopReason {
     Deadline,
     /// A file killed every worker that tried it.
     Poison,
+    /// [`Clocks::forge_answer_by`](crate::Clocks::forge_answer_by), and no message can be answered.
+    Unanswered,
     /// The platform ended it: a `transfer-settled` event, or it is listed no more.
     SettledElsewhere {
         /// The platform's word for the outcome, where it said one.

@@ -190,6 +190,13 @@ pub(super) fn ruling(end: End<'_>, arrived: Arrived) -> Option<Ruling> {
             rerun!(" now; what has arrived is not applied again."),
             "re-run at once",
         ),
+        (End::Stopped(S::Unanswered), _) => (
+            Status::Failed,
+            Cause::Unanswered,
+            "No file was imported in the time in which the platform wants an answer.",
+            rerun!(" with smaller files; what has arrived is not applied again."),
+            "let the exporter write files of which each is imported within a few minutes, re-run",
+        ),
         (End::Stopped(S::SettledElsewhere { .. } | S::Superseded { .. }), _) => return None,
     };
     Some(Ruling {

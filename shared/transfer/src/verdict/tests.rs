@@ -54,6 +54,10 @@ fn ends() -> Vec<(End<'static>, &'static str)> {
             "stopped at `clocks.hard_deadline`",
         ),
         (
+            End::Stopped(&StopReason::Unanswered),
+            "stopped on Forge `clocks.forge_answer_by` after the last answer, because no message can be answered",
+        ),
+        (
             End::Stopped(&StopReason::SettledElsewhere { status: None }),
             "settled by the platform",
         ),

@@ -1,0 +1,246 @@
+//! Transfers on Forge: nobody settles them, the messages of their files are answered.
+
+use super::*;
+use crate::clocks::platform;
+
+fn forge() -> Transfer {
+    transfer().with_messages()
+}
+
+/// A transfer that is told things by whoever works on it, minute by minute, and does what is owed.
+struct Run {
+    transfer: Transfer,
+    /// In which minute so many messages were answered, and how.
+    answers: Vec<(u64, MessageOutcome, u64)>,
+    warned: Vec<u64>,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self {
+            transfer: forge(),
+            answers: Vec::new(),
+            warned: Vec::new(),
+        }
+    }
+
+    fn tell(&mut self, minute: u64, input: Input) {
+        self.transfer.apply(input, at(minute), &clocks());
+    }
+
+    fn announce(&mut self, minute: u64) {
+        self.tell(minute, Input::FileSeen);
+        self.tell(minute, Input::MessageArrived { at: at(minute) });
+    }
+
+    fn end(&mut self, minute: u64, rejected: u64) {
+        self.tell(minute, imported(10, rejected));
+        let applied = rejected == 0;
+        self.tell(minute, Input::MessageDecided { applied });
+    }
+
+    fn answer(&mut self, minute: u64, outcome: MessageOutcome, messages: u64) {
+        self.tell(minute, Input::AnswerBegun);
+        let begun_at = at(minute);
+        self.tell(
+            minute,
+            Input::AnswersTaken {
+                outcome,
+                messages,
+                begun_at,
+            },
+        );
+        self.answers.push((minute, outcome, messages));
+    }
+
+    /// Does what is owed in this minute, answers in calls of at most 50 messages.
+    fn drive(&mut self, minute: u64) {
+        for _ in 0..20 {
+            match self.transfer.next_step(at(minute), &clocks()) {
+                Step::Wait => return,
+                Step::Answer => self.answer(minute, MessageOutcome::Success, 1),
+                Step::Warn => {
+                    self.tell(minute, Input::WindowWarned);
+                    self.warned.push(minute);
+                }
+                Step::Stop(reason) => self.tell(minute, Input::Stop(reason)),
+                Step::FenceFiles => {
+                    let work = &self.transfer.work;
+                    let totals = FileTotals {
+                        known: work.files_known,
+                        ended: work.files_ended,
+                        counts: work.counts,
+                    };
+                    self.tell(minute, fenced(totals));
+                }
+                Step::CheckCompleteness => self.tell(minute, complete()),
+                Step::Reconcile => self.tell(minute, Input::Listed(Listing::Active)),
+                Step::Settle => {
+                    let outcome = match verdict(&self.transfer).status {
+                        Status::Success => MessageOutcome::Success,
+                        _ => MessageOutcome::Failed,
+                    };
+                    let open = self.transfer.messages.as_ref().unwrap().open();
+                    self.answer(minute, outcome, open.min(50));
+                }
+                step @ (Step::Confirm | Step::Report) => panic!("{step:?} on Forge"),
+            }
+        }
+        panic!("never done in minute {minute}: {:?}", self.transfer);
+    }
+
+    fn drive_until(&mut self, from: u64, until: u64) {
+        for minute in from..=until {
+            if !self.transfer.is_settled() && minute % 5 == 0 && self.transfer.is_open() {
+                self.tell(minute, moved());
+            }
+            self.drive(minute);
+        }
+    }
+
+    fn settled(&self) -> (SettledBy, Option<&str>, Cause) {
+        let Phase::Settled(settled) = &self.transfer.phase else {
+            panic!("{:?}", self.transfer.phase)
+        };
+        let cause = verdict(&self.transfer).cause;
+        (settled.by.clone(), settled.status.as_deref(), cause)
+    }
+}
+
+#[test]
+fn short_files_carry_a_long_one_and_all_others_are_answered_with_the_verdict() {
+    let mut run = Run::new();
+    for _ in 0..11 {
+        run.announce(0);
+    }
+    run.tell(1, Input::ExportPhaseCompleted);
+    for minute in 1..=10 {
+        run.drive(minute);
+        run.end(minute, 0);
+    }
+    run.drive_until(11, 39);
+    assert_eq!(
+        run.answers,
+        [12, 24, 36].map(|minute| (minute, MessageOutcome::Success, 1))
+    );
+    run.end(40, 0);
+    run.drive(40);
+    assert_eq!(run.answers[3..], [(40, MessageOutcome::Success, 8)]);
+    assert_eq!(
+        run.settled(),
+        (SettledBy::App, Some("SUCCESS"), Cause::Complete)
+    );
+    assert!(run.warned.is_empty());
+}
+
+#[test]
+fn what_can_not_be_answered_in_time_is_warned_of_and_failed_while_it_can_be() {
+    let mut run = Run::new();
+    for _ in 0..120 {
+        run.announce(0);
+    }
+    run.drive_until(0, 12);
+    assert_eq!(run.warned, [8]);
+    assert_eq!(
+        run.answers,
+        [50, 50, 20].map(|messages| (12, MessageOutcome::Failed, messages))
+    );
+    assert_eq!(
+        run.settled(),
+        (SettledBy::App, Some("FAILED"), Cause::Unanswered)
+    );
+    assert!(at(12).since(START) < platform::FORGE_MESSAGE_WINDOW);
+}
+
+#[test]
+fn a_cancelled_transfer_answers_every_open_message_failed() {
+    let mut run = Run::new();
+    run.announce(0);
+    run.announce(0);
+    run.end(1, 0);
+    run.tell(2, Input::CancelRequested);
+    run.drive(2);
+    assert_eq!(run.answers, [(2, MessageOutcome::Failed, 2)]);
+    assert_eq!(
+        run.settled(),
+        (SettledBy::App, Some("FAILED"), Cause::Cancelled)
+    );
+}
+
+#[test]
+fn a_rejected_record_makes_its_file_no_answer_that_carries_and_the_end_failed() {
+    let mut run = Run::new();
+    run.announce(0);
+    run.announce(0);
+    run.end(1, 1);
+    run.drive_until(1, 8);
+    assert_eq!(run.warned, [8], "the file that ended can't carry the other");
+    run.end(9, 0);
+    run.tell(9, Input::ExportPhaseCompleted);
+    run.drive(9);
+    assert_eq!(run.answers, [(9, MessageOutcome::Failed, 2)]);
+    assert_eq!(run.settled(), (SettledBy::App, Some("FAILED"), Cause::Gaps));
+}
+
+#[test]
+fn a_transfer_without_an_open_message_is_left_to_the_platform() {
+    let mut nothing = Run::new();
+    nothing.tell(0, Input::ExportPhaseCompleted);
+    nothing.drive(1);
+    assert_eq!(
+        nothing.settled(),
+        (SettledBy::Platform, None, Cause::Complete)
+    );
+
+    // Answered SUCCESS already, when more turned out to be missing: the first answer is final.
+    let mut missing = Run::new();
+    missing.announce(0);
+    missing.end(1, 0);
+    missing.drive(12);
+    missing.tell(13, Input::ExportPhaseCompleted);
+    let incomplete = Input::ExportComplete {
+        evidence: Evidence::ExportComplete,
+        missing: vec!["b.ndjson".to_owned()],
+    };
+    missing.tell(13, incomplete);
+    assert_eq!(missing.answers, [(12, MessageOutcome::Success, 1)]);
+    assert_eq!(missing.settled(), (SettledBy::Platform, None, Cause::Gaps));
+    let settled = Input::PlatformSettled {
+        status: Some("SUCCESS".to_owned()),
+    };
+    missing.tell(14, settled);
+    assert_eq!(missing.settled().1, Some("SUCCESS"));
+}
+
+#[test]
+fn an_answer_that_was_not_taken_is_tried_again_within_the_window() {
+    let mut run = Run::new();
+    run.announce(0);
+    run.announce(0);
+    run.end(1, 0);
+    run.drive_until(1, 11);
+    assert_eq!(run.transfer.next_step(at(12), &clocks()), Step::Answer);
+    run.tell(12, Input::AnswerBegun);
+    assert_eq!(run.transfer.next_step(at(12), &clocks()), Step::Wait);
+    let retry_after = Some(Duration::from_mins(30));
+    run.tell(12, Input::AnswersNotTaken { retry_after });
+    let due = run.transfer.due_at(&clocks()).unwrap();
+    assert!(due > at(12) && due <= at(13), "{due:?}");
+    run.drive(13);
+    assert_eq!(run.answers, [(13, MessageOutcome::Success, 1)]);
+}
+
+#[test]
+fn connect_has_no_messages_whatever_is_said_of_them() {
+    let mut connect = transfer();
+    for input in [
+        Input::MessageArrived { at: START },
+        Input::MessageDecided { applied: true },
+        Input::WindowWarned,
+        Input::AnswerBegun,
+        Input::AnswersNotTaken { retry_after: None },
+    ] {
+        assert!(!connect.apply(input, at(1), &clocks()));
+    }
+    assert_eq!(connect, transfer());
+}
