@@ -220,6 +220,7 @@ impl Lifecycle {
             Step::Settle => self.settle(stored).await,
             Step::Confirm => self.confirm(transfer).await,
             Step::Reconcile => self.reconcile(transfer).await,
+            Step::Answer | Step::Warn => Err(Error::NotServed),
             Step::Report => {
                 self.report(stored, 0).await?;
                 Ok(Done::Stop)

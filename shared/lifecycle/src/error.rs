@@ -18,6 +18,9 @@ pub enum Error {
     /// An event that was accepted can't be read any more.
     #[error("read a stored event: {0}")]
     Event(#[from] landfall_platform::connect::event::DecodeError),
+    /// The transfer's messages want answers, and no function makes such a transfer yet: it is of a newer release.
+    #[error("answer the messages of a transfer on Forge, which this release doesn't serve")]
+    NotServed,
     /// Not even a client could be made.
     #[error("make an HTTP client: {0}")]
     Client(#[from] reqwest::Error),

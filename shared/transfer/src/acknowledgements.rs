@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -133,13 +134,24 @@ impl Acknowledgements {
         let window_ends = self
             .window_since
             .map(|since| since + platform::FORGE_MESSAGE_WINDOW);
-        let longest = (platform::FORGE_MESSAGE_WINDOW - clocks.forge_answer_by) / TRIES_LEFT;
+        let longest = left_of_window(clocks) / TRIES_LEFT;
         let pause = match window_ends {
             Some(ends) if now < ends => pause.min(longest),
             _ => pause,
         };
         self.sending_until = None;
         self.not_before = Some(now + pause);
+    }
+
+    /// While a pause that the site asked for would outlast what is left of the window, and until when that can still be helped.
+    pub(crate) fn pressing(&self, clocks: &Clocks) -> Option<Range<Timestamp>> {
+        let since = self.window_since?;
+        Some(since + clocks.forge_answer_by..since + platform::FORGE_MESSAGE_WINDOW)
+    }
+
+    /// By when a transfer that is being stopped has to answer, whoever may still be at work: a third of what [`Clocks::forge_answer_by`] leaves of the window.
+    pub(crate) fn at_latest(&self, clocks: &Clocks) -> Option<Timestamp> {
+        Some(self.window_since? + clocks.forge_answer_by + left_of_window(clocks) / 3)
     }
 
     /// From when on another attempt may be begun, if somebody or something has to be waited for.
@@ -169,6 +181,11 @@ impl Acknowledgements {
             Some((since + clocks.forge_answer_by * 2 / 3, Needed::Warning))
         }
     }
+}
+
+/// What [`Clocks::forge_answer_by`] leaves of a window.
+const fn left_of_window(clocks: &Clocks) -> Duration {
+    platform::FORGE_MESSAGE_WINDOW.saturating_sub(clocks.forge_answer_by)
 }
 
 #[cfg(test)]

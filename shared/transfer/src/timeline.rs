@@ -11,7 +11,7 @@ use crate::identity::{ChainId, TransferId};
 use crate::message::{MESSAGE_MAX, clip};
 use crate::settlement::{Answer, Form, Listing};
 use crate::timestamp::Timestamp;
-use crate::transfer::{SettledBy, StopReason, Transfer};
+use crate::transfer::{MessageOutcome, SettledBy, StopReason, Transfer};
 use crate::verdict::{Cause, Status, Verdict};
 
 mod entries;
@@ -204,6 +204,18 @@ pub enum What {
         /// What it showed.
         listing: Listing,
     },
+    /// Messages of files were answered, where the platform decides by that.
+    MessagesAnswered {
+        /// How.
+        outcome: MessageOutcome,
+        /// How many.
+        messages: u64,
+    },
+    /// No file has ended whose message could be answered, and soon one must be.
+    WindowCloses {
+        /// Since when the platform has waited for an answer.
+        since: Timestamp,
+    },
     /// It is over.
     Settled {
         /// Who ended it.
@@ -334,6 +346,8 @@ impl What {
             Self::VerdictDecided { .. } => "verdict_decided",
             Self::SettlementSent { .. } => "settlement_sent",
             Self::ConfirmationLooked { .. } => "confirmation_looked",
+            Self::MessagesAnswered { .. } => "messages_answered",
+            Self::WindowCloses { .. } => "window_closes",
             Self::Settled { .. } => "settled",
             Self::Superseded { .. } => "superseded",
             Self::PlatformUnavailable { .. } => "platform_unavailable",
@@ -408,6 +422,8 @@ impl What {
             | Self::Fenced { .. }
             | Self::SettlementSent { .. }
             | Self::ConfirmationLooked { .. }
+            | Self::MessagesAnswered { .. }
+            | Self::WindowCloses { .. }
             | Self::Superseded { .. }
             | Self::PlatformAvailable
             | Self::Unknown => {}

@@ -255,27 +255,12 @@ impl Transfer {
             Input::PlatformUnavailable { retry_after } => {
                 self.platform_unavailable(retry_after, now, clocks);
             }
-            Input::MessageArrived { at } => self.of_messages(|messages| messages.announced(at)),
-            Input::MessageDecided { applied } => {
-                self.of_messages(|messages| messages.file_ended(applied));
-            }
-            Input::WindowWarned => self.of_messages(Acknowledgements::said),
-            Input::AnswerBegun => self.of_messages(|messages| messages.begin(now, clocks)),
-            Input::AnswersTaken {
-                outcome,
-                messages: these,
-                begun_at,
-            } => {
-                self.of_messages(|messages| match outcome {
-                    MessageOutcome::Success => messages.answered_success(these, begun_at),
-                    MessageOutcome::Failed => messages.answered_failed(these),
-                });
-                self.end_if_answered(now);
-            }
-            Input::AnswersNotTaken { retry_after } => {
-                let seed = self.seed();
-                self.of_messages(|messages| messages.not_taken(retry_after, now, clocks, seed));
-            }
+            of_messages @ (Input::MessageArrived { .. }
+            | Input::MessageDecided { .. }
+            | Input::WindowWarned
+            | Input::AnswerBegun
+            | Input::AnswersTaken { .. }
+            | Input::AnswersNotTaken { .. }) => self.messages_changed(&of_messages, now, clocks),
         }
         *self != before
     }
@@ -289,12 +274,6 @@ impl Transfer {
             self.created_at = self.first_seen_at;
         }
         joins
-    }
-
-    fn of_messages(&mut self, change: impl FnOnce(&mut Acknowledgements)) {
-        if let Some(messages) = &mut self.messages {
-            change(messages);
-        }
     }
 
     fn heard(&mut self, now: Timestamp) {

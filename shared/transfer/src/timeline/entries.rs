@@ -37,6 +37,7 @@ pub fn entries(before: Option<&Transfer>, after: &Transfer, input: &Input) -> Ve
         told.push(What::ChainJoined { rerun_of });
     }
     told.extend(of_input(before, after, input));
+    told.extend(of_messages(before, after, input));
     told.extend(of_phase(&before.phase, &after.phase, input));
     if before.held_back_until.is_some() && after.held_back_until.is_none() {
         told.push(What::PlatformAvailable);
@@ -132,6 +133,25 @@ fn of_input(before: &Transfer, after: &Transfer, input: &Input) -> Option<What> 
         Input::PlatformUnavailable { .. }
             if before.held_back_until.is_none() || matches!(before.phase, Phase::Settling(_)) =>
         {
+            Some(What::PlatformUnavailable { reason: None })
+        }
+        _ => None,
+    }
+}
+
+/// What of its messages is told.
+fn of_messages(before: &Transfer, after: &Transfer, input: &Input) -> Option<What> {
+    let (was, is) = (before.messages.as_ref()?, after.messages.as_ref()?);
+    match input {
+        Input::AnswersTaken {
+            outcome, messages, ..
+        } => Some(What::MessagesAnswered {
+            outcome: *outcome,
+            messages: *messages,
+        }),
+        Input::WindowWarned => is.window_since.map(|since| What::WindowCloses { since }),
+        // Of several attempts in vain the first is told.
+        Input::AnswersNotTaken { .. } if was.attempts == 1 => {
             Some(What::PlatformUnavailable { reason: None })
         }
         _ => None,

@@ -204,7 +204,14 @@ impl Seen {
             What::PlatformUnavailable { reason } => {
                 self.unavailable.get_or_insert((at, reason.clone()));
             }
+            What::WindowCloses { .. } => {
+                self.trouble(
+                    at,
+                    "no file ends in the time in which the platform wants an answer",
+                );
+            }
             What::PlatformAvailable
+            | What::MessagesAnswered { .. }
             | What::ConfirmationLooked { .. }
             | What::ProgressReported { taken: true, .. } => self.reached(),
             What::PersonNeeded { code, problem } => {

@@ -146,6 +146,11 @@ fn every_kind() -> Vec<What> {
             evidence: Evidence::Manifest,
             missing: 1,
         },
+        What::MessagesAnswered {
+            outcome: MessageOutcome::Failed,
+            messages: 2,
+        },
+        What::WindowCloses { since: START },
         What::NotListed,
         What::Stopping {
             reason: StopReason::Cancelled,

@@ -2,8 +2,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Ended, Taken, What};
-use crate::message::asked_again;
-use crate::transfer::{SettledBy, StopReason};
+use crate::message::{asked_again, count_of};
+use crate::transfer::{MessageOutcome, SettledBy, StopReason};
 
 /// One sentence without its full stop, as support reads it.
 impl fmt::Display for What {
@@ -152,6 +152,22 @@ impl fmt::Display for What {
             Self::ConfirmationLooked { listing } => write!(
                 formatter,
                 "looked whether the settlement arrived: the platform's list says {listing:?}"
+            ),
+            Self::MessagesAnswered { outcome, messages } => {
+                let outcome = match outcome {
+                    MessageOutcome::Success => "SUCCESS",
+                    MessageOutcome::Failed => "FAILED",
+                };
+                write!(
+                    formatter,
+                    "answered {} {outcome}",
+                    count_of(*messages, "message")
+                )
+            }
+            Self::WindowCloses { since } => write!(
+                formatter,
+                "no file has ended since {} whose message could be answered; unless one does in time, the transfer is stopped. Smaller files would help",
+                since.for_admin()
             ),
             Self::Settled { by, status } => {
                 let by = match by {

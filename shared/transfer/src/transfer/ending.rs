@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{FileTotals, Phase, Settled, SettledBy, StopReason, Transfer};
+use super::{FileTotals, Input, MessageOutcome, Phase, Settled, SettledBy, StopReason, Transfer};
 use crate::clocks::{Clocks, own};
 use crate::seeded_bugs::{SeededBug, is_planted};
 use crate::settlement::{Confirmed, Listing, Settlement};
@@ -179,6 +179,9 @@ impl Transfer {
         now: Timestamp,
         clocks: &Clocks,
     ) {
+        let unanswered = self
+            .answer_at_latest(clocks)
+            .is_some_and(|latest| now >= latest);
         let Phase::Stopping {
             reason,
             since,
@@ -191,7 +194,8 @@ impl Transfer {
         self.work.files_ended = totals.ended;
         self.work.counts = totals.counts;
         self.work.in_flight.clear();
-        let overdue = *reason == StopReason::Cancelled && now >= *since + clocks.cancel_settle_by
+        let overdue = unanswered
+            || *reason == StopReason::Cancelled && now >= *since + clocks.cancel_settle_by
             || is_planted(SeededBug::LeaseNotWaitedFor);
         if let Some(until) = leased_until.filter(|until| *until > now && !overdue) {
             *waiting = Some(until);
@@ -218,6 +222,33 @@ impl Transfer {
 
     pub(super) fn settle(&mut self, verdict: Verdict, now: Timestamp) {
         self.phase = Phase::Settling(Settlement::new(verdict, now));
+        self.end_if_answered(now);
+    }
+
+    /// Takes in what happened to its messages; on Connect it has none.
+    pub(super) fn messages_changed(&mut self, input: &Input, now: Timestamp, clocks: &Clocks) {
+        let seed = self.seed();
+        let Some(messages) = &mut self.messages else {
+            return;
+        };
+        match *input {
+            Input::MessageArrived { at } => messages.announced(at),
+            Input::MessageDecided { applied } => messages.file_ended(applied),
+            Input::WindowWarned => messages.said(),
+            Input::AnswerBegun => messages.begin(now, clocks),
+            Input::AnswersTaken {
+                outcome: MessageOutcome::Success,
+                messages: these,
+                begun_at,
+            } => messages.answered_success(these, begun_at),
+            Input::AnswersTaken {
+                messages: these, ..
+            } => messages.answered_failed(these),
+            Input::AnswersNotTaken { retry_after } => {
+                messages.not_taken(retry_after, now, clocks, seed);
+            }
+            _ => {}
+        }
         self.end_if_answered(now);
     }
 

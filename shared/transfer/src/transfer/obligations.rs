@@ -38,12 +38,20 @@ impl Transfer {
     /// From the latest instant at which the settlement should be sent until the platform takes something away: it cancels the transfer by itself,
     /// or the admin can't re-run it any more. After that a pause costs nothing further, and is kept again.
     fn pressing(&self, clocks: &Clocks) -> Range<Timestamp> {
+        if let Some(messages) = &self.messages {
+            return messages.pressing(clocks).unwrap_or_default();
+        }
         if let Some(cancelled) = self.cancelled_at {
             cancelled + clocks.cancel_settle_by..cancelled + platform::CANCELLATION_GRACE
         } else {
             let until = self.created_at + platform::RERUN_WINDOW;
             until - own::RERUN_LEFT..until
         }
+    }
+
+    /// By when the messages of a transfer that is being stopped are answered, lease or not: the platform doesn't wait for our workers.
+    pub(super) fn answer_at_latest(&self, clocks: &Clocks) -> Option<Timestamp> {
+        self.messages.as_ref()?.at_latest(clocks)
     }
 
     pub(super) fn moment(&self, now: Timestamp, clocks: &Clocks) -> Moment {
@@ -99,6 +107,9 @@ impl Transfer {
                 if *reason == StopReason::Cancelled {
                     // The platform settles it by itself after 60 minutes, lease or not.
                     due = due.min(*since + clocks.cancel_settle_by);
+                }
+                if let Some(latest) = self.answer_at_latest(clocks) {
+                    due = due.min(latest.max(*since));
                 }
                 vec![(due, Step::FenceFiles)]
             }

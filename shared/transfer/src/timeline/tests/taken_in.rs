@@ -352,3 +352,48 @@ fn a_rerun_that_was_not_known_as_one_is_told() {
         }]
     );
 }
+
+#[test]
+fn answers_are_told_and_of_several_attempts_in_vain_the_first() {
+    let clocks = Clocks::default();
+    let mut transfer = Transfer::first_seen(
+        TenantId::new("tenant"),
+        TransferId::new("t-1"),
+        None,
+        None,
+        START,
+    )
+    .with_messages();
+    let not_taken = || Input::AnswersNotTaken { retry_after: None };
+    let mut told = Vec::new();
+    for input in [
+        Input::MessageArrived { at: START },
+        Input::WindowWarned,
+        Input::MessageDecided { applied: true },
+        Input::AnswerBegun,
+        not_taken(),
+        Input::AnswerBegun,
+        not_taken(),
+        Input::AnswersTaken {
+            outcome: MessageOutcome::Success,
+            messages: 1,
+            begun_at: at(12),
+        },
+    ] {
+        let before = transfer.clone();
+        transfer.apply(input.clone(), at(12), &clocks);
+        told.extend(entries(Some(&before), &transfer, &input));
+    }
+    assert_eq!(
+        told,
+        [
+            What::WindowCloses { since: START },
+            What::PlatformUnavailable { reason: None },
+            What::MessagesAnswered {
+                outcome: MessageOutcome::Success,
+                messages: 1,
+            },
+        ]
+    );
+    assert_eq!(told[2].to_string(), "answered 1 message SUCCESS");
+}

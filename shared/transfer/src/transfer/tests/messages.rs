@@ -244,3 +244,25 @@ fn connect_has_no_messages_whatever_is_said_of_them() {
     }
     assert_eq!(connect, transfer());
 }
+
+#[test]
+fn a_lease_that_outlasts_the_window_is_not_waited_for() {
+    let mut run = Run::new();
+    run.announce(0);
+    run.drive_until(0, 11);
+    let leased_until = Some(at(25));
+    run.tell(12, Input::Stop(StopReason::Unanswered));
+    let totals = FileTotals {
+        known: 1,
+        ..FileTotals::default()
+    };
+    let fenced = Input::FilesFenced {
+        totals,
+        leased_until,
+    };
+    run.tell(12, fenced.clone());
+    assert_eq!(run.transfer.due_at(&clocks()), Some(at(13)));
+    run.tell(13, fenced);
+    run.drive(13);
+    assert_eq!(run.answers, [(13, MessageOutcome::Failed, 1)]);
+}
