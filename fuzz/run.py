@@ -106,7 +106,7 @@ def keep(target: str) -> None:
     with tempfile.TemporaryDirectory(dir=HERE) as folder:
         merged = Path(folder) / target
         merged.mkdir()
-        command = fuzz("run", target, str(merged), str(corpus), str(working), "--", "-merge=1", f"-max_len={LONGEST}")
+        command = fuzz("run", target, str(merged), str(corpus), str(working), "--", "-set_cover_merge=1", f"-max_len={LONGEST}")
         subprocess.run(command, cwd=HERE, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = len(list(corpus.iterdir()))
         shutil.rmtree(corpus)
