@@ -121,8 +121,8 @@ impl Acknowledgements {
         }
     }
 
-    /// An attempt was not taken, or nobody knows: the same is sent again after a pause, which grows and is no shorter than the one that was asked for; but
-    /// while the window can still be kept, short enough for some more attempts.
+    /// An attempt was not taken, or nobody knows: the same is sent again after a pause, which grows and is no shorter than the one that was asked for. But no pause leads
+    /// beyond the instant from which on it presses ([`Self::pressing`]), and while it presses a pause is short enough for some more attempts (decision 21).
     pub(crate) fn not_taken(
         &mut self,
         asked: Option<Duration>,
@@ -131,16 +131,15 @@ impl Acknowledgements {
         seed: u64,
     ) {
         let pause = backoff(self.attempts, clocks, seed).max(asked.unwrap_or_default());
-        let window_ends = self
-            .window_since
-            .map(|since| since + platform::FORGE_MESSAGE_WINDOW);
-        let longest = left_of_window(clocks) / TRIES_LEFT;
-        let pause = match window_ends {
-            Some(ends) if now < ends => pause.min(longest),
-            _ => pause,
+        let again = match self.pressing(clocks) {
+            Some(pressing) if now < pressing.start => (now + pause).min(pressing.start),
+            Some(pressing) if now < pressing.end => {
+                now + pause.min(left_of_window(clocks) / TRIES_LEFT)
+            }
+            _ => now + pause,
         };
         self.sending_until = None;
-        self.not_before = Some(now + pause);
+        self.not_before = Some(again);
     }
 
     /// While a pause that the site asked for would outlast what is left of the window, and until when that can still be helped.

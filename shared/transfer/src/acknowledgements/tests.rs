@@ -299,3 +299,19 @@ fn a_pause_that_would_outlast_the_window_leaves_some_more_attempts_in_it() {
         "nothing is left to be saved"
     );
 }
+
+#[test]
+fn a_pause_is_kept_until_it_would_cost_the_window() {
+    let clocks = clocks();
+    let mut state = Acknowledgements::default();
+    state.announced(START);
+    let mut tried_again = |minute, asked| {
+        let now = START + minutes(minute);
+        state.begin(now, &clocks);
+        state.not_taken(Some(minutes(asked)), now, &clocks, 1);
+        state.free_from().unwrap()
+    };
+    assert_eq!(tried_again(2, 5), START + minutes(7));
+    assert_eq!(tried_again(7, 60), START + minutes(12));
+    assert!(tried_again(12, 60) < START + minutes(13));
+}

@@ -152,7 +152,7 @@ pub enum Input {
     WindowWarned,
     /// An attempt to answer messages is about to be sent.
     AnswerBegun,
-    /// The platform took it.
+    /// The platform took it. Given once for each message, in one write with the rows of the files that say so: two attempts may have had the same message.
     AnswersTaken {
         /// The answer.
         outcome: MessageOutcome,

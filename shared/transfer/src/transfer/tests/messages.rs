@@ -266,3 +266,15 @@ fn a_lease_that_outlasts_the_window_is_not_waited_for() {
     run.drive(13);
     assert_eq!(run.answers, [(13, MessageOutcome::Failed, 1)]);
 }
+
+#[test]
+fn an_answer_presses_from_when_it_is_needed_until_it_is_too_late() {
+    let mut run = Run::new();
+    assert!(
+        !run.transfer.is_pressing(at(12), &clocks()),
+        "nothing to answer"
+    );
+    run.announce(0);
+    let pressing = |minute| run.transfer.is_pressing(at(minute), &clocks());
+    assert_eq!([11, 12, 14, 15].map(pressing), [false, true, true, false]);
+}
