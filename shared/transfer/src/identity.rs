@@ -30,7 +30,8 @@ macro_rules! identity {
 }
 
 identity! {
-    /// Who the data belongs to: the `clientKey` of the verified token (PROTOCOL.md 4.1), never of a body.
+    /// Who the data belongs to: the `clientKey` of the verified token (PROTOCOL.md 4.1) on Connect, the ARI of the verified installation (7.5) on Forge; never
+    /// of a body.
     TenantId
 }
 identity! {
@@ -40,4 +41,50 @@ identity! {
 identity! {
     /// All attempts of one migration: the id of the first transfer, `originalTransferId ?? transferId` (PROTOCOL.md 10).
     ChainId
+}
+
+/// Which of the platform's two protocols a tenant speaks: its events, its REST API, and who settles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flavour {
+    /// The app settles a transfer itself, within 14 days (PROTOCOL.md 2).
+    Connect,
+    /// The platform settles it by the answers to its messages, one every 15 minutes (PROTOCOL.md 7).
+    Forge,
+}
+
+/// What the ARI of every installation on Forge begins with (PROTOCOL.md 7.5).
+const INSTALLATION: &str = "ari:cloud:ecosystem::installation/";
+
+impl TenantId {
+    /// The flavour, which a tenant has for ever: an installation's ARI is no `clientKey`, and intake takes none that looks like one. So whatever
+    /// carries the tenant (a row, a message) says how it is to be read, and no body has to.
+    pub fn flavour(&self) -> Flavour {
+        if self.0.starts_with(INSTALLATION) {
+            Flavour::Forge
+        } else {
+            Flavour::Connect
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_is_of_forge_by_the_ari_of_its_installation_and_of_connect_by_anything_else() {
+        let flavour = |id: &str| TenantId::new(id).flavour();
+        assert_eq!(
+            flavour("ari:cloud:ecosystem::installation/2f8c"),
+            Flavour::Forge
+        );
+        for key in [
+            "7f0c1e1a-client-key",
+            "unknown-7f0c",
+            "ari:cloud:jira::site/2f8c",
+            "",
+        ] {
+            assert_eq!(flavour(key), Flavour::Connect, "{key}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ pub use completeness::{
     Completeness, Declared, Evidence, ExportFacts, FileFacts, Manifest, ManifestError, evaluate,
 };
 pub use counts::Counts;
-pub use identity::{ChainId, TenantId, TransferId};
+pub use identity::{ChainId, Flavour, TenantId, TransferId};
 pub use measure::{Digest, Measure};
 pub use message::{MESSAGE_MAX, clip};
 pub use settlement::{Answer, Form, Listing, Settlement};
