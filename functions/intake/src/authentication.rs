@@ -1,19 +1,24 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use landfall_platform::connect::qsh::{Candidate, Reading};
 use landfall_platform::connect::token::{self, Refusal, unverified};
 use landfall_platform::event::is_identity;
 use landfall_tracking::Tenant;
-use landfall_transfer::TenantId;
+use landfall_transfer::{Flavour, TenantId};
 
 use crate::answer::Answer;
 use crate::intake::{Call, Intake};
+
+/// How long a key server is waited for: about a second, as PROTOCOL 14 has it, and one for the TLS handshake.
+pub(crate) const KEY_WITHIN: Duration = Duration::from_secs(2);
 
 /// Who sent an event, proven.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
     pub(crate) tenant: TenantId,
-    pub(crate) reading: Reading,
+    /// As what the request was signed; Forge's tokens are not bound to one.
+    pub(crate) reading: Option<Reading>,
 }
 
 /// Why nobody is proven.
@@ -28,7 +33,7 @@ impl Intake {
     /// Finds the tenant whom the token names and verifies the token with its secrets (PROTOCOL 4.2).
     pub(crate) async fn sender(&self, call: Call<'_>) -> Result<Sender, Answer> {
         let requests = self.candidates(call.request);
-        let (token, claimed) = read(call).map_err(|refusal| refused(&refusal, None, &requests))?;
+        let (token, claimed) = read(call, "HS256", &requests)?;
         let mut named = None;
         // By `iss`, else by the first audience (OPEN-QUESTIONS A4).
         for id in [claimed.issuer, claimed.audience]
@@ -73,20 +78,33 @@ impl Intake {
         match proven {
             Ok(reading) => Ok(Sender {
                 tenant: id,
-                reading,
+                reading: Some(reading),
             }),
             Err(doubt) => Err(doubted(&doubt, Some(&id), &requests)),
         }
     }
 }
 
-/// The token and what it says of itself, if it could be one of a webhook.
-fn read(call: Call<'_>) -> Result<(&str, unverified::Unverified), Refusal> {
-    let token = token::find(call.request.authorization.as_deref(), &call.request.query)?;
-    let claimed = unverified::read(token)?;
-    // Before the table is asked, since nothing else can be a webhook's.
-    if claimed.algorithm != "HS256" {
-        return Err(Refusal::Algorithm { expected: "HS256" });
+/// The token of a Connect call and what it says of itself, if it can be one that is signed like this. Neither table nor key server has been asked.
+pub(crate) fn read<'call>(
+    call: Call<'call>,
+    algorithm: &'static str,
+    requests: &[Candidate],
+) -> Result<(&'call str, unverified::Unverified), Answer> {
+    let refuse = |refusal: Refusal| refused(&refusal, None, requests);
+    let token =
+        token::find(call.request.authorization.as_deref(), &call.request.query).map_err(refuse)?;
+    let claimed = unverified::read(token).map_err(refuse)?;
+    if claimed.algorithm != algorithm {
+        return Err(refuse(Refusal::Algorithm {
+            expected: algorithm,
+        }));
+    }
+    // A tenant's id says its flavour, so no `clientKey` may say the other one.
+    let issuer = claimed.issuer.as_deref().map(TenantId::new);
+    if issuer.is_some_and(|issuer| issuer.flavour() == Flavour::Forge) {
+        let doubt = Doubt::NoTenant("the token names an installation on Forge as its client key");
+        return Err(doubted(&doubt, None, requests));
     }
     Ok((token, claimed))
 }
@@ -161,7 +179,7 @@ fn log_refused(
         tenant.claimed = claimed.map(TenantId::as_str),
         // The sender's canonical request is only known by its hash; ours are all that we tried.
         qsh.theirs = theirs,
-        qsh.canonical = ours.join(" | "),
+        qsh.canonical = (!ours.is_empty()).then(|| ours.join(" | ")),
         metric = "call_unauthorized",
         "refused a call whose token does not hold"
     );

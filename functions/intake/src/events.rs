@@ -1,11 +1,12 @@
 use std::time::Duration;
 
-use landfall_platform::connect::event::{DecodeError, decode};
+use landfall_platform::connect::qsh::Reading;
 use landfall_platform::digest::sha256_hex;
-use landfall_platform::event::{Event, Kind};
+use landfall_platform::event::{DecodeError, Event, Kind};
+use landfall_platform::{connect, forge};
 use landfall_runtime::ForeignClientKeys;
 use landfall_tracking::{Error, EventRow, Message, NewFile, Recorded, Task};
-use landfall_transfer::{TenantId, TransferId};
+use landfall_transfer::{Flavour, TenantId, TransferId};
 
 use crate::answer::Answer;
 use crate::authentication::Sender;
@@ -13,11 +14,19 @@ use crate::durable::{Writes, write_both};
 use crate::intake::{Call, Intake};
 
 impl Intake {
-    /// A migration webhook: 200 once it is durable.
-    pub(crate) async fn event(&self, call: Call<'_>) -> Answer {
-        let sender = match self.sender(call).await {
-            Ok(sender) => sender,
-            Err(answer) => return answer,
+    /// A migration webhook.
+    pub(crate) async fn webhook(&self, call: Call<'_>) -> Answer {
+        match self.sender(call).await {
+            Ok(sender) => self.event(call, &sender).await,
+            Err(answer) => answer,
+        }
+    }
+
+    /// An event of a proven sender, read as its flavour has it: 200 once it is durable.
+    pub(crate) async fn event(&self, call: Call<'_>, sender: &Sender) -> Answer {
+        let decode = match sender.tenant.flavour() {
+            Flavour::Connect => connect::event::decode,
+            Flavour::Forge => forge::event::decode,
         };
         let body = &call.request.body;
         if body.len() > self.body_bytes {
@@ -67,7 +76,7 @@ impl Intake {
             Box::pin(note_foreign),
             Box::pin(count_unknown),
         );
-        log_stored(&sender, &event, &writes);
+        log_stored(sender, &event, &writes);
         if writes.is_durable() {
             Answer::ok()
         } else {
@@ -245,7 +254,7 @@ fn log_stored(sender: &Sender, event: &Event, writes: &Writes<Recorded>) {
         event.r#type = event.kind.event_type(),
         event.row = words(writes.row.is_ok()),
         event.message = words(writes.message.is_ok()),
-        qsh.reading = sender.reading.as_str(),
+        qsh.reading = sender.reading.map(Reading::as_str),
         metric,
         "took an event in"
     );

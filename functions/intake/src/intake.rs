@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use landfall_platform::connect::install_keys::InstallKeys;
@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::answer::Answer;
 use crate::deadline::Deadline;
+use crate::forge::Forge;
 use crate::request::Request;
 use crate::tenants::Tenants;
 
@@ -44,6 +45,10 @@ pub struct Intake {
     pub(crate) imports: Queue,
     pub(crate) tenants: Tenants,
     pub(crate) install_keys: InstallKeys,
+    is_on_connect: bool,
+    forge: Option<Forge>,
+    /// Once somebody has called for a flavour that the app is not on.
+    missed: Once,
     clock: Clock,
 }
 
@@ -61,6 +66,8 @@ enum Route {
     Installed,
     Uninstalled,
     Events,
+    ForgeEvents,
+    ForgeToken,
     Health,
 }
 
@@ -89,6 +96,12 @@ impl Intake {
                 configuration.connect.install_key_server.clone(),
                 clock.clone(),
             ),
+            is_on_connect: configuration.is_on_connect(),
+            forge: configuration
+                .forge
+                .as_ref()
+                .map(|forge| Forge::new(forge, clock.clone())),
+            missed: Once::new(),
             clock,
         }
     }
@@ -132,12 +145,24 @@ impl Intake {
         if request.method != allowed {
             return Answer::wrong_method(allowed);
         }
-        match route {
-            Route::Installed => Box::pin(self.installed(call)).await,
-            Route::Uninstalled => Box::pin(self.uninstalled(call)).await,
-            Route::Events => Box::pin(self.event(call)).await,
-            Route::Health => Answer::ok(),
+        match (route, &self.forge) {
+            (Route::Health, _) => Answer::ok(),
+            (Route::ForgeEvents, Some(forge)) => Box::pin(self.forge_event(forge, call)).await,
+            (Route::ForgeToken, Some(forge)) => Box::pin(self.forge_token(forge, call)).await,
+            (Route::ForgeEvents | Route::ForgeToken, None) => self.missed("forge.app"),
+            _ if !self.is_on_connect => self.missed("app.key"),
+            (Route::Installed, _) => Box::pin(self.installed(call)).await,
+            (Route::Uninstalled, _) => Box::pin(self.uninstalled(call)).await,
+            (Route::Events, _) => Box::pin(self.webhook(call)).await,
         }
+    }
+
+    /// A call for a flavour that the app is not on, as far as the configuration says.
+    fn missed(&self, key: &'static str) -> Answer {
+        self.missed.call_once(|| {
+            tracing::warn!(configuration.key = key, metric = "flavour_not_configured", "refused a call for a flavour of the platform that landfall.toml doesn't name the app of; said once");
+        });
+        Answer::of(404, "not found")
     }
 
     /// The path may carry the base URL's path or not, depending on what stands in front of us.
@@ -149,6 +174,8 @@ impl Intake {
                 "/connect/installed" => Some(Route::Installed),
                 "/connect/uninstalled" => Some(Route::Uninstalled),
                 "/connect/events" => Some(Route::Events),
+                "/forge/events" => Some(Route::ForgeEvents),
+                "/forge/token" => Some(Route::ForgeToken),
                 "/health" => Some(Route::Health),
                 _ => None,
             })

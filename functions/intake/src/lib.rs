@@ -12,6 +12,7 @@ mod authentication;
 mod deadline;
 mod durable;
 mod events;
+mod forge;
 mod intake;
 mod lifecycle;
 mod request;

@@ -2,17 +2,14 @@ use std::time::Duration;
 
 use landfall_platform::connect::install_keys::{KeyError, KeyId};
 use landfall_platform::connect::lifecycle::{Callback, CallbackError};
-use landfall_platform::connect::token::{self, Lifecycle, Refusal, unverified};
+use landfall_platform::connect::token::{self, Lifecycle, Refusal};
 use landfall_tracking::{Error, Installed};
 use landfall_transfer::TenantId;
 
 use crate::answer::Answer;
-use crate::authentication::refused;
+use crate::authentication::{KEY_WITHIN, read, refused};
 use crate::deadline::Failure;
 use crate::intake::{Call, Intake};
-
-/// How long the install-key server is waited for: about a second, as PROTOCOL 14 has it, and one for the TLS handshake.
-const KEY_WITHIN: Duration = Duration::from_secs(2);
 
 /// Times that a tenant's row is written when another write was faster. Two installations at once are rare, three unheard of.
 const RACES_MAX: u32 = 3;
@@ -93,12 +90,7 @@ impl Intake {
         let requests = self.candidates(call.request);
         let refuse =
             |refusal: Refusal, tenant: Option<&TenantId>| refused(&refusal, tenant, &requests);
-        let token = token::find(call.request.authorization.as_deref(), &call.request.query)
-            .map_err(|refusal| refuse(refusal, None))?;
-        let claimed = unverified::read(token).map_err(|refusal| refuse(refusal, None))?;
-        if claimed.algorithm != "RS256" {
-            return Err(refuse(Refusal::Algorithm { expected: "RS256" }, None));
-        }
+        let (token, claimed) = read(call, "RS256", &requests)?;
         let Some(key_id) = claimed.key_id.as_deref().and_then(KeyId::parse) else {
             return Err(refuse(Refusal::KeyId, None));
         };

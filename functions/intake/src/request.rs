@@ -3,6 +3,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use landfall_transfer::Timestamp;
+use secrecy::SecretString;
+
+/// Where Forge puts the token with which it can be called back (PROTOCOL 7.4).
+const SYSTEM_TOKEN: &str = "x-forge-oauth-system";
 
 /// A call, as the function URL delivered it.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +19,8 @@ pub struct Request {
     pub query: String,
     /// The header `Authorization`.
     pub authorization: Option<String>,
+    /// The header `x-forge-oauth-system`. Never printed.
+    pub system_token: Option<SecretString>,
     /// The body.
     pub body: Vec<u8>,
     /// When the request reached AWS, by AWS's clock.
@@ -30,10 +36,15 @@ impl From<LambdaFunctionUrlRequest> for Request {
         } else {
             text.into_bytes()
         };
-        let authorization = given
-            .headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
+        let header = |name: &str| {
+            given
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let authorization = header(AUTHORIZATION.as_str());
+        let system_token = header(SYSTEM_TOKEN).map(SecretString::from);
         Self {
             method: given
                 .request_context
@@ -43,7 +54,8 @@ impl From<LambdaFunctionUrlRequest> for Request {
                 .to_ascii_uppercase(),
             path: given.raw_path.unwrap_or_default(),
             query: given.raw_query_string.unwrap_or_default(),
-            authorization: authorization.map(str::to_owned),
+            authorization,
+            system_token,
             body,
             accepted_at: Some(given.request_context.time_epoch)
                 .filter(|millis| *millis > 0)
@@ -54,12 +66,14 @@ impl From<LambdaFunctionUrlRequest> for Request {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     /// The example of a payload of format 2.0 in the AWS Lambda manual, shortened.
     const PAYLOAD: &str = r#"{
         "version": "2.0", "routeKey": "$default", "rawPath": "/connect/events", "rawQueryString": "version=1&a=%20",
-        "headers": { "Authorization": "JWT a.b.c", "x-forwarded-proto": "https" },
+        "headers": { "Authorization": "JWT a.b.c", "X-Forge-OAuth-System": "d.e.f", "x-forwarded-proto": "https" },
         "requestContext": {
             "accountId": "123456789012", "apiId": "<urlid>", "authentication": null,
             "domainName": "<url-id>.lambda-url.us-west-2.on.aws", "domainPrefix": "<url-id>",
@@ -79,6 +93,9 @@ mod tests {
         );
         assert_eq!(request.query, "version=1&a=%20");
         assert_eq!(request.authorization.as_deref(), Some("JWT a.b.c"));
+        let system_token = request.system_token.as_ref().unwrap();
+        assert_eq!(system_token.expose_secret(), "d.e.f");
+        assert!(!format!("{request:?}").contains("d.e.f"));
         assert_eq!(request.body, br#"{"a":1}"#);
         assert_eq!(
             request.accepted_at,

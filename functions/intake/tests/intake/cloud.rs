@@ -19,16 +19,17 @@ use landfall_embedded::{
 };
 use landfall_intake::{Intake, patience};
 use landfall_runtime::{Clients, Clock, Configuration, Environment};
-use landfall_tracking::{Message, Queue};
+use landfall_tracking::{Message, Queue, SecretKey, Store};
 use landfall_transfer::Timestamp;
 
-use crate::platform::KeyServer;
+use crate::platform::{FORGE_APP, KeyServer};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_763_769_600_000);
 pub(crate) const BASE_URL: &str = "https://app.example.com/prod/landfall";
 pub(crate) const APP_KEY: &str = "com.example.vault.cloud";
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(2_500);
 pub(crate) const WRITE_WITHIN: Duration = Duration::from_millis(800);
+const SECRET_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// How a service behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,8 +196,29 @@ impl Cloud {
 
     /// A function instance of its own on the same table and queues; `more` goes into the section `[connect]`.
     pub(crate) fn intake_with(&self, more: &str) -> Intake {
+        self.intake_of(&format!("key = \"{APP_KEY}\"\n"), more)
+    }
+
+    /// An instance of an app that is on Forge too.
+    pub(crate) fn intake_on_forge(&self) -> Intake {
+        self.intake_with(&self.forge())
+    }
+
+    /// An instance of an app that is on Forge alone.
+    pub(crate) fn intake_on_forge_alone(&self) -> Intake {
+        self.intake_of("", &self.forge())
+    }
+
+    fn forge(&self) -> String {
+        format!(
+            "[forge]\napp = \"{FORGE_APP}\"\nkey_set = \"{}\"\n",
+            self.keys.set_url
+        )
+    }
+
+    fn intake_of(&self, key: &str, more: &str) -> Intake {
         let text = format!(
-            "version = 1\n[app]\nkey = \"{APP_KEY}\"\nbase_url = \"{BASE_URL}\"\n\
+            "version = 1\n[app]\n{key}base_url = \"{BASE_URL}\"\n\
              [clocks]\nanswer_within = \"{}ms\"\nwrite_within = \"{}ms\"\n\
              [connect]\ninstall_key_server = \"{}\"\n{more}\n\
              [[imports]]\nlabel = \"*\"\n",
@@ -206,7 +228,7 @@ impl Cloud {
         );
         let environment = Environment::read(|name| {
             let value = match name {
-                "LANDFALL_SECRET_KEY" => "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+                "LANDFALL_SECRET_KEY" => SECRET_KEY,
                 "LANDFALL_CONFIG"
                 | "LANDFALL_APP_BASE_URL"
                 | "LANDFALL_SINK_SECRET"
@@ -259,6 +281,16 @@ impl Cloud {
 
     pub(crate) fn intake(&self) -> Intake {
         self.intake_with("")
+    }
+
+    /// The table, whatever the switches say.
+    pub(crate) fn store(&self) -> Store {
+        store_on(self.direct.clone())
+    }
+
+    /// What the functions seal with.
+    pub(crate) fn secret_key() -> SecretKey {
+        SecretKey::from_base64(&SECRET_KEY.into()).unwrap()
     }
 
     /// Messages since the last look.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cloud::{Cloud, Mode, text};
 use crate::platform::{
-    KEY_ID, SECRET, TENANT, claims, event, hs256, install, installation, lifecycle,
+    INSTALLATION, KEY_ID, SECRET, TENANT, claims, event, hs256, install, installation, lifecycle,
     lifecycle_claims, post, rs256, uninstall, webhook, webhook_of,
 };
 
@@ -251,5 +251,25 @@ async fn an_uninstallation_of_an_unknown_tenant_is_acknowledged_and_makes_no_row
     let cloud = Cloud::start().await;
     let intake = cloud.intake();
     assert_eq!(uninstall(&intake, TENANT).await.status, 200);
+    assert!(cloud.rows().await.is_empty());
+}
+
+#[tokio::test]
+async fn no_client_key_looks_like_an_installation_on_forge() {
+    let cloud = Cloud::start().await;
+    let intake = cloud.intake();
+    let installed = "/connect/installed";
+    assert_eq!(install(&intake, INSTALLATION, SECRET).await.status, 401);
+    assert_eq!(uninstall(&intake, INSTALLATION).await.status, 401);
+    // By the token it is another tenant.
+    let body = installation(INSTALLATION, SECRET);
+    let token = rs256(&lifecycle_claims(TENANT, installed), Some(KEY_ID));
+    let answer = intake
+        .answer(&post(installed, &token, body.to_string()))
+        .await;
+    assert_eq!(
+        (answer.status, answer.reason.as_str()),
+        (422, "the callback has no usable clientKey")
+    );
     assert!(cloud.rows().await.is_empty());
 }

@@ -7,6 +7,7 @@
 mod cloud;
 mod durability;
 mod events;
+mod forge;
 mod lifecycle;
 mod logs;
 mod platform;

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use landfall_intake::{Answer, Intake, Request};
 use landfall_platform::connect::qsh;
@@ -25,11 +26,25 @@ pub(crate) const OTHER: &str = "another-tenant-0002";
 pub(crate) const SECRET: &str = "first-secret-of-the-tenant";
 pub(crate) const KEY_ID: &str = "0e50fccb-239d-4991-a5db-dc850ba3f236";
 
+pub(crate) const FORGE_APP: &str = "ari:cloud:ecosystem::app/0c8f1d3e-0000-4000-8000-000000000001";
+pub(crate) const INSTALLATION: &str =
+    "ari:cloud:ecosystem::installation/5d1f9a60-2c1f-4f0a-9a51-0d5d3a4b0001";
+
 /// Serves the platform's public key, or a status.
 #[derive(Clone)]
 pub(crate) struct KeyServer {
     pub(crate) url: String,
+    /// Where the keys of invocation tokens are.
+    pub(crate) set_url: String,
     status: Arc<Mutex<u16>>,
+    set: Arc<Mutex<KeySet>>,
+}
+
+/// The keys of invocation tokens: the one that there is, under each of these ids.
+#[derive(Default)]
+struct KeySet {
+    ids: Vec<String>,
+    asked: usize,
 }
 
 impl KeyServer {
@@ -53,10 +68,29 @@ impl KeyServer {
                 ),
             )
             .with_state(Arc::clone(&status));
+        let set = Arc::new(Mutex::new(KeySet {
+            ids: vec![KEY_ID.to_owned()],
+            asked: 0,
+        }));
+        let published = Router::new()
+            .route("/jwks.json", get(publish))
+            .with_state((Arc::clone(&status), Arc::clone(&set)));
         Self {
             url: format!("{}/keys", serve(router).await),
+            set_url: format!("{}/jwks.json", serve(published).await),
             status,
+            set,
         }
+    }
+
+    /// Publishes the key of invocation tokens under one more id.
+    pub(crate) fn publish(&self, id: &str) {
+        self.set.lock().unwrap().ids.push(id.to_owned());
+    }
+
+    /// How often the set was asked for.
+    pub(crate) fn asked(&self) -> usize {
+        self.set.lock().unwrap().asked
     }
 
     pub(crate) fn set(&self, status: u16) {
@@ -64,25 +98,45 @@ impl KeyServer {
     }
 }
 
+/// The status to answer with, and the keys.
+type Published = (Arc<Mutex<u16>>, Arc<Mutex<KeySet>>);
+
+async fn publish(State((status, set)): State<Published>) -> Result<String, StatusCode> {
+    let mut set = set.lock().unwrap();
+    set.asked += 1;
+    let status = *status.lock().unwrap();
+    if status != 200 {
+        return Err(StatusCode::from_u16(status).unwrap());
+    }
+    let key = Jwk::from_encoding_key(&keys().0, Algorithm::RS256).unwrap();
+    let keys = set.ids.iter().map(|id| {
+        let mut key = serde_json::to_value(&key).unwrap();
+        key["kid"] = json!(id);
+        key
+    });
+    Ok(json!({ "keys": keys.collect::<Vec<_>>() }).to_string())
+}
+
 /// The platform's key pair: to sign with, and its public half as PEM. Made once, since making one takes long.
 fn keys() -> &'static (EncodingKey, String) {
     static KEYS: OnceLock<(EncodingKey, String)> = OnceLock::new();
     KEYS.get_or_init(|| {
         let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
-        let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
         let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
-        let pem = |tag: &str, der: &[u8]| {
-            format!(
-                "-----BEGIN {tag}-----\n{}\n-----END {tag}-----\n",
-                STANDARD.encode(der)
-            )
-        };
-        let private = pem("PRIVATE KEY", private.as_ref());
-        (
-            EncodingKey::from_rsa_pem(private.as_bytes()).unwrap(),
-            pem("PUBLIC KEY", public.as_ref()),
-        )
+        (private_key(&pair), pem("PUBLIC KEY", public.as_ref()))
     })
+}
+
+pub(crate) fn private_key(pair: &KeyPair) -> EncodingKey {
+    let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    EncodingKey::from_rsa_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes()).unwrap()
+}
+
+fn pem(tag: &str, der: &[u8]) -> String {
+    format!(
+        "-----BEGIN {tag}-----\n{}\n-----END {tag}-----\n",
+        STANDARD.encode(der)
+    )
 }
 
 /// The claims of a genuine token for a `POST` to `path` below the base URL.
@@ -193,5 +247,82 @@ pub(crate) fn upload(s3_key: &str, message_id: &str) -> Value {
     let mut event = event("app-data-uploaded", message_id);
     event["s3Key"] = json!(s3_key);
     event["label"] = json!("attachments-0003-of-0007");
+    event
+}
+
+/// The claims of a genuine invocation token.
+pub(crate) fn invocation_claims(installation: &str) -> Value {
+    let now = NOW.as_seconds();
+    json!({
+        "iss": "forge/invocation-token", "aud": FORGE_APP, "iat": now, "nbf": now, "exp": now + 300,
+        "app": {
+            "id": FORGE_APP, "installationId": installation, "version": "3.1.0",
+            "apiBaseUrl": "https://api.atlassian.com/ex/confluence/site-1"
+        },
+        "context": {"cloudId": "site-1", "siteUrl": "https://example-site.atlassian.net"}
+    })
+}
+
+/// A token for calls back that is good for so many seconds. Whoever sees the first name of its owner saw what it holds.
+pub(crate) fn system_token(good_for: i64) -> String {
+    let claims = json!({"sub": "Jane", "exp": NOW.as_seconds() + good_for});
+    hs256(&claims, "nobody knows it")
+}
+
+/// An invocation of [`INSTALLATION`] as the platform sends it, without a token for calls back.
+pub(crate) fn invocation(path: &str, body: impl Into<Vec<u8>>) -> Request {
+    invoked(
+        path,
+        &rs256(&invocation_claims(INSTALLATION), Some(KEY_ID)),
+        body,
+    )
+}
+
+pub(crate) fn invoked(path: &str, token: &str, body: impl Into<Vec<u8>>) -> Request {
+    Request {
+        authorization: Some(format!("Bearer {token}")),
+        ..post(path, "", body)
+    }
+}
+
+/// The same with a token for calls back.
+pub(crate) fn bringing(request: Request, system_token: &str) -> Request {
+    Request {
+        system_token: Some(system_token.into()),
+        ..request
+    }
+}
+
+/// An event of Forge as PROTOCOL 7.3 has it.
+pub(crate) fn forge_event(name: &str, message_id: &str) -> Value {
+    json!({
+        "eventType": format!("avi:ecosystem.migration:{name}"),
+        "transferId": "0b9d6b52-5f0e-4c3a-9a53-3f1d7a1c1001",
+        "messageId": message_id,
+        "transferName": "Signatures of Jane Doe",
+        "migrationDetails": {
+            "migrationId": "9b4f1c66-3d7b-4b0e-a3ba-64a4ce8f2001",
+            "migrationScopeId": "c2f6b0aa-20d2-3b8e-9f5b-18e9a7b63001",
+            "name": "Wave 1 of Jane Doe",
+            "createdAt": 1_763_769_600_000_i64,
+            "cloudUrl": "https://example-site.atlassian.net"
+        },
+        "context": "ari:cloud:confluence::site/site-1"
+    })
+}
+
+pub(crate) fn forge_upload(key: &str, message_id: &str) -> Value {
+    let mut event = forge_event("uploaded:app_data", message_id);
+    event["key"] = json!(key);
+    event["label"] = json!("attachments-0003-of-0007");
+    event
+}
+
+/// What is kept of an event: all but the names of plan and transfer.
+pub(crate) fn without_names(event: &Value) -> Value {
+    let mut event = event.clone();
+    event.as_object_mut().unwrap().remove("transferName");
+    let details = event["migrationDetails"].as_object_mut().unwrap();
+    details.remove("name");
     event
 }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::cloud::{Cloud, NOW, text};
 use crate::platform::{
-    OTHER, SECRET, TENANT, claims, event, hs256, install, post, signed, uninstall, upload, webhook,
-    webhook_of,
+    INSTALLATION, OTHER, SECRET, TENANT, claims, event, hs256, install, post, signed, uninstall,
+    upload, webhook, webhook_of,
 };
 
 fn with(claim: &str, value: Value) -> Value {
@@ -72,6 +72,21 @@ async fn a_call_whose_token_does_not_hold_is_401_whatever_the_reason_and_stores_
         (
             "impossible tenant",
             hs256(&claims("a#b", "/connect/events"), SECRET),
+        ),
+        (
+            "an installation on Forge",
+            hs256(&claims(INSTALLATION, "/connect/events"), SECRET),
+        ),
+        (
+            "an installation on Forge as the audience",
+            hs256(
+                &{
+                    let mut claims = claims("the-platform", "/connect/events");
+                    claims["aud"] = json!([INSTALLATION]);
+                    claims
+                },
+                SECRET,
+            ),
         ),
         (
             "uninstalled tenant",
