@@ -14,7 +14,7 @@ use landfall_platform::connect::client::{
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_platform::hosts::Hosts;
 use landfall_runtime::{Clock, Configuration};
-use landfall_tracking::{Error as Tracking, SecretKey, Store};
+use landfall_tracking::{Error as Tracking, Store};
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::{
     Answer, Listing, Report, Status, TenantId, Timestamp, TransferId, Verdict,
@@ -32,7 +32,6 @@ pub(crate) use self::governor::Governor;
 pub struct Platform {
     api: Arc<dyn Api>,
     hosts: Hosts,
-    secret_key: Arc<SecretKey>,
 }
 
 /// One tenant's site, with the secret as it was a moment ago.
@@ -63,7 +62,6 @@ impl Platform {
         Self {
             api,
             hosts: configuration.connect.tenant_hosts.clone(),
-            secret_key: Arc::clone(&configuration.secret_key),
         }
     }
 
@@ -74,8 +72,7 @@ impl Platform {
         governor: &Arc<Governor>,
         id: &TenantId,
     ) -> Result<Site, Error> {
-        let (tenant, looked) =
-            join(store.tenant(id, &self.secret_key, true), governor.look(id)).await;
+        let (tenant, looked) = join(store.tenant(id, true), governor.look(id)).await;
         let tenant = match tenant {
             Err(Tracking::Unreadable { problem, .. }) => {
                 tracing::error!(error.code = "LF-NO-SITE", tenant.id = %id, error = %problem, "A tenant's row can't be read.");

@@ -26,6 +26,7 @@ mod tenants;
 mod timeline;
 mod tokens;
 mod transfers;
+mod vault;
 
 pub use due::{Due, DueItem, DuePage};
 pub use error::Error;
@@ -51,3 +52,4 @@ pub use tenants::{Installed, Tenant};
 pub use timeline::Told;
 pub use tokens::SystemToken;
 pub use transfers::{Attempt, Stored};
+pub use vault::{DataKey, DataKeys, Vault};
