@@ -180,11 +180,14 @@ impl Lifecycle {
                     stored = next;
                 }
                 // Nobody to ask, until a person has mended the configuration: the transfer's other clocks go on meanwhile.
-                Err(error @ (Error::NoTenant | Error::NotAdmitted(_))) => {
-                    tracing::error!(error.code = "LF-NO-SITE", transfer.id = %id, tenant.id = %tenant, error = %error, "The transfer's site can't be called.");
+                Err(error) => {
+                    let Some(code) = error.code() else {
+                        return Err(error);
+                    };
+                    tracing::error!(error.code = code, transfer.id = %id, tenant.id = %tenant, error = %error, "The transfer's site can't be called.");
                     if stored.transfer.held_back_until.is_none() {
                         let needed = What::PersonNeeded {
-                            code: "LF-NO-SITE".to_owned(),
+                            code: code.to_owned(),
                             problem: error.to_string(),
                         };
                         self.tell(tenant, id, needed, None).await;
@@ -195,7 +198,6 @@ impl Lifecycle {
                     };
                     stored = next;
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(Some(stored.transfer))

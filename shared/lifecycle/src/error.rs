@@ -28,7 +28,7 @@ pub enum Error {
 
 impl Error {
     /// Whether the cause lies outside of this piece of work and passes without it: an outage, a race, an answer that got
-    /// lost, a tenant or a host that the configuration has yet to admit. Such work is never poison.
+    /// lost, a tenant, a host or a key that the configuration has yet to admit. Such work is never poison.
     pub const fn is_passing(&self) -> bool {
         matches!(
             self,
@@ -40,7 +40,17 @@ impl Error {
                         | Tracking::Contended
                         | Tracking::Unknown
                         | Tracking::Unavailable(_)
+                        | Tracking::Vault(_)
                 )
         )
+    }
+
+    /// The code of an error that keeps a transfer's site from being called until a person has mended it; `docs/errors` explains it.
+    pub(crate) const fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::NoTenant | Self::NotAdmitted(_) => Some("LF-NO-SITE"),
+            Self::Tracking(Tracking::Vault(_)) => Some("LF-VAULT"),
+            _ => None,
+        }
     }
 }

@@ -138,7 +138,7 @@ impl Lifecycle {
                     None if stored.transfer.is_open() => {
                         match self.site(&stored.transfer.tenant).await {
                             Ok(site) => site.listener_exception(&stored.transfer.id).await,
-                            Err(Error::NoTenant | Error::NotAdmitted(_)) => None,
+                            Err(error) if error.code().is_some() => None,
                             Err(error) => return Err(error),
                         }
                     }
