@@ -128,7 +128,7 @@ impl Intake {
             token: token.clone(),
             good_until,
         };
-        let keep = self.store.keep_token(tenant, &token, self.tenants.key());
+        let keep = self.store.keep_token(tenant, &token);
         match call.deadline.within(longest, keep).await {
             Ok(is_newest) => {
                 forge.kept.remember(tenant, good_until);

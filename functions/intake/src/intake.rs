@@ -86,12 +86,7 @@ impl Intake {
             store: clients.store.clone(),
             events: clients.events,
             imports: clients.imports,
-            tenants: Tenants::new(
-                clients.store,
-                Arc::clone(&configuration.secret_key),
-                clocks.tenant_cache,
-                clocks.write_within,
-            ),
+            tenants: Tenants::new(clients.store, clocks.tenant_cache, clocks.write_within),
             install_keys: InstallKeys::new(
                 configuration.connect.install_key_server.clone(),
                 clock.clone(),

@@ -40,12 +40,9 @@ impl Intake {
         };
         let mut races = 0;
         let stored = loop {
-            let install = self.store.install(
-                &installed,
-                self.tenants.key(),
-                self.clocks.secret_overlap,
-                call.now,
-            );
+            let install = self
+                .store
+                .install(&installed, self.clocks.secret_overlap, call.now);
             match call.deadline.within(Duration::MAX, install).await {
                 // Another write was faster: the row is read anew, so that its secret is the one that overlaps.
                 Err(Failure::Ended(Error::Conflict)) if races < RACES_MAX => races += 1,

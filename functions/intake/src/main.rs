@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
         .inspect_err(|error| tracing::error!(error = %error, "failed to {error}"))?;
     let clock = Clock::system();
     let patience = patience(configuration.intake);
-    let clients = connect(&configuration.environment, patience, clock.clone()).await;
+    let clients = connect(&configuration, patience, clock.clone()).await;
     let intake = Arc::new(Intake::new(&configuration, clients, clock));
     intake.warm_up().await;
     let answer = service_fn(move |event: LambdaEvent<LambdaFunctionUrlRequest>| {

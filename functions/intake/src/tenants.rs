@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use landfall_tracking::{SecretKey, Store, Tenant};
+use landfall_tracking::{Store, Tenant};
 use landfall_transfer::{TenantId, Timestamp};
 
 use crate::deadline::{Deadline, Failure};
@@ -18,7 +18,6 @@ const REMEMBERED_MAX: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Tenants {
     store: Store,
-    key: Arc<SecretKey>,
     /// How long a row is taken without looking again.
     fresh: Duration,
     /// How long one read may take.
@@ -42,23 +41,13 @@ pub(crate) struct Found {
 }
 
 impl Tenants {
-    pub(crate) fn new(
-        store: Store,
-        key: Arc<SecretKey>,
-        fresh: Duration,
-        read_within: Duration,
-    ) -> Self {
+    pub(crate) fn new(store: Store, fresh: Duration, read_within: Duration) -> Self {
         Self {
             store,
-            key,
             fresh,
             read_within,
             known: Mutex::default(),
         }
-    }
-
-    pub(crate) fn key(&self) -> &SecretKey {
-        &self.key
     }
 
     /// The tenant, from memory while it is fresh or the table can't be read; none when the app was never installed there.
@@ -103,7 +92,7 @@ impl Tenants {
     ) -> Result<Option<Found>, Failure> {
         // Consistent: an event may follow its installation at once.
         let tenant = deadline
-            .within(self.read_within, self.store.tenant(id, &self.key, true))
+            .within(self.read_within, self.store.tenant(id, true))
             .await?;
         let mut known = self.known();
         let Some(tenant) = tenant.map(Arc::new) else {

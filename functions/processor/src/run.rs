@@ -39,12 +39,7 @@ pub async fn run<K: Sink + Send + 'static>(sink: Option<K>) -> anyhow::Result<()
 async fn prepare<K: Sink>(sink: Option<K>) -> anyhow::Result<Arc<Processor<K>>> {
     let configuration = Arc::new(Configuration::load()?);
     let clock = Clock::system();
-    let clients = connect(
-        &configuration.environment,
-        Patience::BACKGROUND,
-        clock.clone(),
-    )
-    .await;
+    let clients = connect(&configuration, Patience::BACKGROUND, clock.clone()).await;
     let bucket = match &configuration.environment.sink_bucket {
         Some(bucket) if configuration.import.sink.kind == SinkKind::S3 => {
             Some(S3::connect(bucket, configuration.import.sink.timeout()).await)

@@ -39,12 +39,7 @@ async fn main() -> anyhow::Result<()> {
 async fn prepare() -> anyhow::Result<Arc<Sweeper>> {
     let configuration = Arc::new(Configuration::load()?);
     let clock = Clock::system();
-    let clients = connect(
-        &configuration.environment,
-        Patience::BACKGROUND,
-        clock.clone(),
-    )
-    .await;
+    let clients = connect(&configuration, Patience::BACKGROUND, clock.clone()).await;
     let platform = Platform::new(&configuration, clock.clone())?;
     let lifecycle = Lifecycle::new(
         Actor::Sweeper,

@@ -4,14 +4,16 @@ use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use landfall_clock::Clock;
-use landfall_runtime::{Clients, Environment, Patience};
-use landfall_tracking::{Queue, Store};
+use landfall_runtime::{Clients, Configuration, Patience};
+use landfall_tracking::{Queue, Store, Vault};
 
 use crate::dynamodb::DynamoDb;
+use crate::kms::Kms;
 use crate::sqs::Sqs;
 
 /// Connects with the credentials and the endpoint of the process's environment.
-pub async fn connect(environment: &Environment, patience: Patience, clock: Clock) -> Clients {
+pub async fn connect(configuration: &Configuration, patience: Patience, clock: Clock) -> Clients {
+    let environment = &configuration.environment;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(patience.connect)
         .operation_attempt_timeout(patience.attempt)
@@ -29,8 +31,16 @@ pub async fn connect(environment: &Environment, patience: Patience, clock: Clock
         &environment.table,
         &environment.records_table,
     );
+    let secret_key = Arc::clone(&configuration.secret_key);
+    let vault = match &environment.kms_key {
+        Some(key) => {
+            let kms = Kms::new(aws_sdk_kms::Client::new(&shared), key);
+            Vault::enveloping(secret_key, Arc::new(kms), clock.clone())
+        }
+        None => Vault::local(secret_key),
+    };
     Clients {
-        store: Store::new(Arc::new(table), clock),
+        store: Store::new(Arc::new(table), Arc::new(vault), clock),
         events: queue(&environment.events_queue_url),
         imports: queue(&environment.imports_queue_url),
         dead_letters: [

@@ -182,19 +182,19 @@ impl Lifecycle {
                     stored = next;
                 }
                 // Nobody to ask, until a person has mended the configuration: the transfer's other clocks go on meanwhile.
-                Err(error) if error.is_no_site() => {
-                    let (code, told) = match &error {
-                        Error::NoToken => ("LF-NO-TOKEN", What::TokenAwaited),
-                        _ => (
-                            "LF-NO-SITE",
-                            What::PersonNeeded {
-                                code: "LF-NO-SITE".to_owned(),
-                                problem: error.to_string(),
-                            },
-                        ),
+                Err(error) => {
+                    let Some(code) = error.code() else {
+                        return Err(error);
                     };
                     tracing::error!(error.code = code, transfer.id = %id, tenant.id = %tenant, error = %error, "The transfer's site can't be called.");
                     if stored.transfer.held_back_until.is_none() {
+                        let told = match &error {
+                            Error::NoToken => What::TokenAwaited,
+                            _ => What::PersonNeeded {
+                                code: code.to_owned(),
+                                problem: error.to_string(),
+                            },
+                        };
                         self.tell(tenant, id, told, None).await;
                     }
                     let answers = matches!(step, Step::Answer | Step::Settle)
@@ -209,7 +209,6 @@ impl Lifecycle {
                     };
                     stored = next;
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(Some(stored.transfer))

@@ -30,16 +30,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether nobody can speak to the tenant's site, until a person has mended the configuration or, of a token, the platform has sent another.
-    pub const fn is_no_site(&self) -> bool {
-        matches!(
-            self,
-            Self::NoTenant | Self::NotAdmitted(_) | Self::NoToken | Self::NotConfigured
-        )
-    }
-
     /// Whether the cause lies outside of this piece of work and passes without it: an outage, a race, an answer that got
-    /// lost, a tenant or a host that the configuration has yet to admit. Such work is never poison.
+    /// lost, a tenant, a host or a key that the configuration has yet to admit. Such work is never poison.
     pub const fn is_passing(&self) -> bool {
         matches!(
             self,
@@ -50,6 +42,17 @@ impl Error {
                         | Tracking::Unknown
                         | Tracking::Unavailable(_)
                 )
-        ) || self.is_no_site()
+        ) || self.code().is_some()
+    }
+
+    /// The code of an error that keeps a transfer's site from being called, until a person has mended it or, of a token, the platform has sent another; `docs/errors`
+    /// explains it.
+    pub(crate) const fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::NoTenant | Self::NotAdmitted(_) | Self::NotConfigured => Some("LF-NO-SITE"),
+            Self::NoToken => Some("LF-NO-TOKEN"),
+            Self::Tracking(Tracking::Vault(_)) => Some("LF-VAULT"),
+            _ => None,
+        }
     }
 }

@@ -188,7 +188,7 @@ impl Lifecycle {
                     None if stored.transfer.is_open() => {
                         match self.site(&stored.transfer.tenant).await {
                             Ok(site) => site.listener_exception(&stored.transfer.id).await,
-                            Err(error) if error.is_no_site() => None,
+                            Err(error) if error.code().is_some() => None,
                             Err(error) => return Err(error),
                         }
                     }

@@ -15,7 +15,7 @@ use landfall_platform::connect::client::{
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_platform::hosts::Hosts;
 use landfall_runtime::{Clock, Configuration};
-use landfall_tracking::{Error as Tracking, SecretKey, Store, SystemToken};
+use landfall_tracking::{Error as Tracking, Store, SystemToken};
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::{
     Answer, Flavour, Listing, MessageOutcome, Report, Status, TenantId, Timestamp, TransferId,
@@ -38,7 +38,6 @@ pub struct Platform {
     /// None where no Forge app is configured.
     forge: Option<(Arc<dyn Api>, Url)>,
     hosts: Hosts,
-    secret_key: Arc<SecretKey>,
 }
 
 /// One tenant's site, with the secret as it was a moment ago.
@@ -74,7 +73,6 @@ impl Platform {
             forge: forge.map(|forge| (Arc::clone(&api), forge.api.clone())),
             connect: api,
             hosts: configuration.connect.tenant_hosts.clone(),
-            secret_key: Arc::clone(&configuration.secret_key),
         }
     }
 
@@ -84,7 +82,7 @@ impl Platform {
         store: &Store,
         id: &TenantId,
     ) -> Result<Option<SystemToken>, Error> {
-        match store.token(id, &self.secret_key).await {
+        match store.token(id).await {
             Err(Tracking::Unreadable { problem, .. }) => {
                 tracing::error!(error.code = "LF-NO-SITE", tenant.id = %id, error = %problem, "An installation's token can't be read.");
                 Err(Error::NoTenant)
@@ -146,7 +144,7 @@ impl Platform {
         store: &Store,
         id: &TenantId,
     ) -> Result<(Arc<dyn Api>, Tenant, bool), Error> {
-        let tenant = match store.tenant(id, &self.secret_key, true).await {
+        let tenant = match store.tenant(id, true).await {
             Err(Tracking::Unreadable { problem, .. }) => {
                 tracing::error!(error.code = "LF-NO-SITE", tenant.id = %id, error = %problem, "A tenant's row can't be read.");
                 return Err(Error::NoTenant);

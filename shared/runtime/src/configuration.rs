@@ -36,7 +36,7 @@ pub struct Configuration {
     pub work: WorkClocks,
     /// How files become records.
     pub import: Declaration,
-    /// What seals tenants' secrets.
+    /// What signs receipts, and seals tenants' secrets where there is no KMS key.
     pub secret_key: Arc<SecretKey>,
     /// What the template set.
     pub environment: Environment,

@@ -21,8 +21,10 @@ pub struct Environment {
     pub events_dead_letter_queue_url: Option<String>,
     /// `LANDFALL_IMPORTS_DEAD_LETTER_QUEUE_URL`: only the sweeper reads it.
     pub imports_dead_letter_queue_url: Option<String>,
-    /// `LANDFALL_SECRET_KEY`: base64 of the 32 bytes that seal tenants' shared secrets.
+    /// `LANDFALL_SECRET_KEY`: base64 of 32 bytes: receipts' signing key is derived from them, and without a KMS key they seal tenants' secrets.
     pub secret_key: SecretString,
+    /// `LANDFALL_KMS_KEY`: the KMS key whose data keys seal tenants' secrets; without it the secret key does.
+    pub kms_key: Option<String>,
     /// `LANDFALL_SINK_SECRET`: `whsec_…`, signs deliveries to a partner's service.
     pub sink_secret: Option<SecretString>,
     /// `LANDFALL_SINK_BUCKET`: where records land when the sink is S3.
@@ -67,6 +69,7 @@ impl Environment {
             events_dead_letter_queue_url: optional("LANDFALL_EVENTS_DEAD_LETTER_QUEUE_URL"),
             imports_dead_letter_queue_url: optional("LANDFALL_IMPORTS_DEAD_LETTER_QUEUE_URL"),
             secret_key: SecretString::from(required("LANDFALL_SECRET_KEY")),
+            kms_key: optional("LANDFALL_KMS_KEY"),
             sink_secret: optional("LANDFALL_SINK_SECRET").map(SecretString::from),
             sink_bucket: optional("LANDFALL_SINK_BUCKET"),
         };

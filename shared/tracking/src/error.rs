@@ -16,6 +16,10 @@ pub enum Error {
     /// The service refuses the call as such; trying again can't help.
     #[error("make a call that the service accepts: {0}")]
     Refused(String),
+    /// The key of the vault may not or can't be used as it is configured: a person has to mend it. It says nothing about the secrets that are sealed with it, which are as
+    /// they were.
+    #[error("use the vault's key (LF-VAULT): {0}")]
+    Vault(String),
     /// A row or message that this release can't read. It is left as it is.
     #[error("read {what}: {problem}")]
     Unreadable {

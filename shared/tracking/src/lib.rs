@@ -27,6 +27,7 @@ mod tenants;
 mod timeline;
 mod tokens;
 mod transfers;
+mod vault;
 
 pub use answers::FileMessage;
 pub use due::{Due, DueItem, DuePage};
@@ -53,3 +54,4 @@ pub use tenants::{Installed, Tenant};
 pub use timeline::Told;
 pub use tokens::SystemToken;
 pub use transfers::{Attempt, Stored};
+pub use vault::{DataKey, DataKeys, Vault};

@@ -18,15 +18,69 @@ pub enum SealError {
         "open a stored secret: it was sealed with another key, for another tenant, or was changed"
     )]
     Opening,
+    /// The stored secret was sealed with a data key of KMS, and none is to be had here.
+    #[error("open a stored secret: it was sealed with a KMS key, and LANDFALL_KMS_KEY is not set")]
+    NoKmsKey,
     /// The system gave no randomness.
     #[error("seal a secret")]
     Sealing,
 }
 
-/// The key under which tenants' shared secrets are stored (AES-256-GCM), and from which the key that signs receipts is derived (Ed25519).
-/// It never prints.
+/// AES-256-GCM under one key, each text bound to its owner. It never prints, and its memory is wiped when it is dropped: AWS-LC wipes whatever it frees.
+pub(crate) struct Cipher(RandomizedNonceKey);
+
+impl Cipher {
+    /// From 32 bytes.
+    pub(crate) fn new(key: &[u8]) -> Result<Self, SealError> {
+        let key = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| SealError::Key)?;
+        Ok(Self(key))
+    }
+
+    /// Base64 of nonce and ciphertext; only for the same owner can it be opened.
+    pub(crate) fn seal(&self, owner: &str, secret: &SecretString) -> Result<String, SealError> {
+        let plain = secret.expose_secret().as_bytes();
+        // Room for the tag as well: a buffer that grows would leave the secret behind.
+        let mut sealed = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
+        sealed.extend_from_slice(plain);
+        let nonce = self
+            .0
+            .seal_in_place_append_tag(Aad::from(owner.as_bytes()), &mut sealed)
+            .map_err(|_| SealError::Sealing)?;
+        let mut whole = nonce.as_ref().to_vec();
+        whole.append(&mut sealed);
+        Ok(STANDARD.encode(whole))
+    }
+
+    /// Opens what [`Cipher::seal`] made for the same owner.
+    pub(crate) fn open(&self, owner: &str, sealed: &str) -> Result<SecretString, SealError> {
+        let mut bytes = STANDARD.decode(sealed).map_err(|_| SealError::Opening)?;
+        if bytes.len() < NONCE_LEN {
+            return Err(SealError::Opening);
+        }
+        let mut sealed = bytes.split_off(NONCE_LEN);
+        let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| SealError::Opening)?;
+        let plain = self
+            .0
+            .open_in_place(nonce, Aad::from(owner.as_bytes()), &mut sealed)
+            .map_err(|_| SealError::Opening)?
+            .len();
+        sealed.truncate(plain);
+        String::from_utf8(sealed)
+            .map(SecretString::from)
+            .map_err(|_| SealError::Opening)
+    }
+}
+
+impl fmt::Debug for Cipher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Cipher(…)")
+    }
+}
+
+/// The key that the template passes: it seals secrets where there is no KMS key ([`Vault`](crate::Vault)), and the key that signs receipts is derived from it
+/// (Ed25519). It never prints.
 pub struct SecretKey {
-    sealing: RandomizedNonceKey,
+    sealing: Cipher,
     signing: Ed25519KeyPair,
 }
 
@@ -39,7 +93,7 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// First characters of a sealed secret: how it was sealed, so that another way can follow.
+/// First characters of a secret that was sealed with this key.
 const PREFIX: &str = "v1.";
 
 impl SecretKey {
@@ -48,7 +102,7 @@ impl SecretKey {
         let bytes = STANDARD
             .decode(encoded.expose_secret().trim())
             .map_err(|_| SealError::Key)?;
-        let sealing = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| SealError::Key)?;
+        let sealing = Cipher::new(&bytes)?;
         let mut seed = [0; 32];
         Salt::new(HKDF_SHA256, &[])
             .extract(&bytes)
@@ -71,32 +125,13 @@ impl SecretKey {
 
     /// Seals a secret for one owner; only the same owner's row can be opened with it.
     pub(crate) fn seal(&self, owner: &str, secret: &SecretString) -> Result<String, SealError> {
-        let mut sealed = secret.expose_secret().as_bytes().to_vec();
-        let nonce = self
-            .sealing
-            .seal_in_place_append_tag(Aad::from(owner.as_bytes()), &mut sealed)
-            .map_err(|_| SealError::Sealing)?;
-        let mut whole = nonce.as_ref().to_vec();
-        whole.append(&mut sealed);
-        Ok(format!("{PREFIX}{}", STANDARD.encode(whole)))
+        Ok(format!("{PREFIX}{}", self.sealing.seal(owner, secret)?))
     }
 
     /// Opens what [`SecretKey::seal`] made for the same owner.
     pub(crate) fn open(&self, owner: &str, sealed: &str) -> Result<SecretString, SealError> {
-        let encoded = sealed.strip_prefix(PREFIX).ok_or(SealError::Opening)?;
-        let mut bytes = STANDARD.decode(encoded).map_err(|_| SealError::Opening)?;
-        if bytes.len() < NONCE_LEN {
-            return Err(SealError::Opening);
-        }
-        let mut sealed = bytes.split_off(NONCE_LEN);
-        let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| SealError::Opening)?;
-        let plain = self
-            .sealing
-            .open_in_place(nonce, Aad::from(owner.as_bytes()), &mut sealed)
-            .map_err(|_| SealError::Opening)?;
-        String::from_utf8(plain.to_vec())
-            .map(SecretString::from)
-            .map_err(|_| SealError::Opening)
+        let sealed = sealed.strip_prefix(PREFIX).ok_or(SealError::Opening)?;
+        self.sealing.open(owner, sealed)
     }
 }
 

@@ -9,11 +9,13 @@ use landfall_transfer::timeline::Actor;
 use crate::error::Error;
 use crate::item::{Item, Value, number};
 use crate::table::{Key, Returning, Table, Write};
+use crate::vault::Vault;
 
-/// The tracking table, and the table that records land in when the sink is DynamoDB.
+/// The tracking table, the vault in which its secrets are sealed, and the table that records land in when the sink is DynamoDB.
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) table: Arc<dyn Table>,
+    pub(crate) vault: Arc<Vault>,
     clock: Clock,
     actor: Actor,
 }
@@ -29,10 +31,11 @@ pub(crate) fn history_expires(from: Timestamp) -> Value {
 }
 
 impl Store {
-    /// Works on this table; the clock is for pauses between races.
-    pub fn new(table: Arc<dyn Table>, clock: Clock) -> Self {
+    /// Works on this table, and seals secrets with this vault; the clock is for pauses between races.
+    pub fn new(table: Arc<dyn Table>, vault: Arc<Vault>, clock: Clock) -> Self {
         Self {
             table,
+            vault,
             clock,
             actor: Actor::Unknown,
         }

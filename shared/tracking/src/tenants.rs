@@ -7,9 +7,9 @@ use crate::error::Error;
 use crate::events::Recorded;
 use crate::item::{Item, Reader, Value, instant, number, text};
 use crate::keys;
-use crate::secrets::{SealError, SecretKey};
 use crate::store::{Store, dedupe_expires};
 use crate::table::{Key, Write};
+use crate::vault::Vault;
 
 /// A tenant: one installation of the app.
 #[derive(Clone, Debug)]
@@ -56,14 +56,12 @@ impl Tenant {
 impl Store {
     /// Reads a tenant, installed or not; none when it was never installed. Eventually consistent: a re-install that was
     /// written a moment ago may not show yet, so a caller whose check fails asks again with `consistent`.
-    pub async fn tenant(
-        &self,
-        id: &TenantId,
-        key: &SecretKey,
-        consistent: bool,
-    ) -> Result<Option<Tenant>, Error> {
+    pub async fn tenant(&self, id: &TenantId, consistent: bool) -> Result<Option<Tenant>, Error> {
         let item = self.table.get(&keys::tenant_state(id), consistent).await?;
-        item.as_ref().map(|item| read(item, id, key)).transpose()
+        match item {
+            Some(item) => read(&item, id, &self.vault).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Stores a verified installation. The secret before it stays valid for `overlap`, so that calls in flight are not dropped.
@@ -72,13 +70,12 @@ impl Store {
     pub async fn install(
         &self,
         installed: &Installed,
-        key: &SecretKey,
         overlap: Duration,
         now: Timestamp,
     ) -> Result<(), Error> {
         let row = keys::tenant_state(&installed.tenant);
         let owner = installed.tenant.as_str();
-        let known = match self.tenant(&installed.tenant, key, true).await {
+        let known = match self.tenant(&installed.tenant, true).await {
             // Sealed with another key: nobody can open it again, and this installation replaces it.
             Err(Error::Unreadable { .. }) => None,
             known => known?,
@@ -87,7 +84,7 @@ impl Store {
             .table
             .get(&row, true)
             .await?
-            .and_then(|item| Reader::new(&item, "a tenant's row").optional_number("version"));
+            .and_then(|item| Reader::new(&item, WHAT).optional_number("version"));
         let mut previous = None;
         if let Some(known) = &known {
             let same = known.secret.expose_secret() == installed.secret.expose_secret();
@@ -100,6 +97,7 @@ impl Store {
                 None
             };
         }
+        let secret = self.vault.seal(owner, &installed.secret).await?;
         let mut item = Item::new();
         let mut set = |name: &'static str, value| item.insert(name.into(), value);
         set("kind", text("tenant"));
@@ -112,18 +110,10 @@ impl Store {
         }
         set("installed", Value::Flag(true));
         set("installed_at", instant(now));
-        set(
-            "secret",
-            text(
-                key.seal(owner, &installed.secret)
-                    .map_err(|error| sealing(&error))?,
-            ),
-        );
+        set("secret", text(secret));
         if let Some((secret, until)) = &previous {
-            set(
-                "previous_secret",
-                text(key.seal(owner, secret).map_err(|error| sealing(&error))?),
-            );
+            let secret = self.vault.seal(owner, secret).await?;
+            set("previous_secret", text(secret));
             set("previous_secret_until", instant(*until));
         }
         // Due at once: the sweeper looks for transfers whose events were lost, and then regularly.
@@ -231,17 +221,14 @@ fn note(tenant: &TenantId, kind: &str, digest: &str, now: Timestamp) -> Write {
     Write::put(Key::new(keys::tenant(tenant), sort), item)
 }
 
-fn read(item: &Item, id: &TenantId, key: &SecretKey) -> Result<Tenant, Error> {
-    let reader = Reader::new(item, "a tenant's row");
-    let open = |sealed: &str| {
-        key.open(id.as_str(), sealed)
-            .map_err(|error| sealing(&error))
-    };
+async fn read(item: &Item, id: &TenantId, vault: &Vault) -> Result<Tenant, Error> {
+    let reader = Reader::new(item, WHAT);
+    let open = |sealed| vault.open(WHAT, id.as_str(), sealed);
     let previous_secret = match (
         reader.optional_text("previous_secret"),
         reader.optional_instant("previous_secret_until"),
     ) {
-        (Some(sealed), Some(until)) => Some((open(sealed)?, until)),
+        (Some(sealed), Some(until)) => Some((open(sealed).await?, until)),
         _ => None,
     };
     Ok(Tenant {
@@ -249,11 +236,9 @@ fn read(item: &Item, id: &TenantId, key: &SecretKey) -> Result<Tenant, Error> {
         base_url: reader.text("base_url")?.to_owned(),
         product: reader.optional_text("product").map(str::to_owned),
         installed: reader.flag("installed"),
-        secret: open(reader.text("secret")?)?,
+        secret: open(reader.text("secret")?).await?,
         previous_secret,
     })
 }
 
-fn sealing(error: &SealError) -> Error {
-    Error::unreadable("a tenant's row", error)
-}
+const WHAT: &str = "a tenant's row";

@@ -4,7 +4,6 @@ use secrecy::SecretString;
 use crate::error::Error;
 use crate::item::{Item, Reader, Value, instant, number, text};
 use crate::keys;
-use crate::secrets::SecretKey;
 use crate::store::Store;
 use crate::table::Write;
 
@@ -30,15 +29,7 @@ impl Store {
     /// it is the newest now.
     ///
     /// After [`Error::Conflict`], or an outcome that nobody knows, keeping it again is safe.
-    pub async fn keep_token(
-        &self,
-        tenant: &TenantId,
-        token: &SystemToken,
-        key: &SecretKey,
-    ) -> Result<bool, Error> {
-        let sealed = key
-            .seal(&owner(tenant), &token.token)
-            .map_err(|error| Error::unreadable(WHAT, error))?;
+    pub async fn keep_token(&self, tenant: &TenantId, token: &SystemToken) -> Result<bool, Error> {
         for _ in 0..ATTEMPTS {
             let row = keys::token(tenant);
             let known = self.table.get(&row, true).await?;
@@ -46,10 +37,11 @@ impl Store {
             if known.is_some_and(|known| known >= token.good_until) {
                 return Ok(false);
             }
+            let sealed = self.vault.seal(&owner(tenant), &token.token).await?;
             let item = Item::from([
                 ("kind".into(), text("token")),
                 ("v".into(), number(VERSION)),
-                ("token".into(), text(&sealed)),
+                ("token".into(), text(sealed)),
                 ("good_until".into(), instant(token.good_until)),
                 // Nothing can be done with it then, so it need not lie about.
                 (
@@ -73,17 +65,12 @@ impl Store {
 
     /// The token of an installation that is good for longest; none when none has come, or the last one's end is long past. Whether it is good for long
     /// enough is the caller's to say.
-    pub async fn token(
-        &self,
-        tenant: &TenantId,
-        key: &SecretKey,
-    ) -> Result<Option<SystemToken>, Error> {
+    pub async fn token(&self, tenant: &TenantId) -> Result<Option<SystemToken>, Error> {
         let item = self.table.get(&keys::token(tenant), true).await?;
         let Some(item) = item else { return Ok(None) };
         let good_until = read_until(&item)?;
-        let token = key
-            .open(&owner(tenant), Reader::new(&item, WHAT).text("token")?)
-            .map_err(|error| Error::unreadable(WHAT, error))?;
+        let sealed = Reader::new(&item, WHAT).text("token")?;
+        let token = self.vault.open(WHAT, &owner(tenant), sealed).await?;
         Ok(Some(SystemToken { token, good_until }))
     }
 }

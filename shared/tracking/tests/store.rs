@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use landfall_clock::Clock;
-use landfall_models::TableModel;
+use landfall_models::{TableModel, vault};
 use landfall_tracking::{Key, Store, Told, Value, Which};
 use landfall_transfer::timeline::{Actor, What};
 use landfall_transfer::{Clocks, FileTotals, Input, TenantId, Timestamp, Transfer, TransferId};
@@ -19,7 +19,7 @@ fn table() -> TableModel {
 }
 
 fn store(table: &TableModel) -> Store {
-    Store::new(Arc::new(table.clone()), Clock::manual(NOW)).acting_as(Actor::Sweeper)
+    Store::new(Arc::new(table.clone()), vault(), Clock::manual(NOW)).acting_as(Actor::Sweeper)
 }
 
 fn transfer() -> Transfer {

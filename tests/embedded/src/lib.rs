@@ -23,6 +23,7 @@ use axum::response::{IntoResponse, Response};
 use dynoxide::Database;
 use landfall_aws::{DynamoDb, Sqs};
 use landfall_clock::Clock;
+use landfall_models::vault;
 use landfall_tracking::{Queue, Store};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -132,7 +133,7 @@ pub fn table(client: aws_sdk_dynamodb::Client) -> Arc<DynamoDb> {
 
 /// The store behind a client.
 pub fn store_on(client: aws_sdk_dynamodb::Client) -> Store {
-    Store::new(table(client), Clock::system())
+    Store::new(table(client), vault(), Clock::system())
 }
 
 /// A store on tables of the test's own.

@@ -70,3 +70,16 @@ def test_the_sweeper_may_not_touch_records_or_take_living_messages(busy):
     assert not role.may("dynamodb", "scan", TableName=table)
     assert not role.may("sqs", "receive_message", QueueUrl=busy.queue("ImportJobs"))
     assert not role.may("sqs", "send_message", QueueUrl=busy.queue("ImportJobsDeadLetter"), MessageBody="{}")
+
+
+def test_with_kms_secrets_are_sealed_by_it_and_only_intake_may_seal(make_app):
+    app = make_app(parameters={"SealWith": "kms"})
+    app.succeeded(app.migrate({"label": "a.ndjson", "records": 20}, manifest=True)["transfer_id"])
+    app.sweep()
+    assert app.tracking.rows(f"TENANT#{app.tenant}", "STATE")[0]["secret"].startswith("v2.")
+    for function in ("intake", "processor", "sweeper"):
+        role = Role(app, function)
+        key = app.workers(function)[0].environ()["LANDFALL_KMS_KEY"]
+        assert role.may("kms", "generate_data_key", KeyId=key, KeySpec="AES_256") == (function == "intake")
+        assert not role.may("kms", "encrypt", KeyId=key, Plaintext=b"secret")
+        assert not role.may("kms", "disable_key", KeyId=key)

@@ -27,6 +27,8 @@ LOCAL_PARAMETERS = {
     "Workers": "small",
     "LogRetentionDays": "1",
     "DeletionProtection": "false",
+    # One test deploys with KMS; everything else needs no key but its own.
+    "SealWith": "secret-key",
 }
 
 _DEPLOY_SECONDS = 120

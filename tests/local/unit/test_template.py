@@ -99,7 +99,7 @@ def statements(role: str):
     for policy in resources("AWS::IAM::Role")[role]["Policies"]:
         yield from policy["PolicyDocument"]["Statement"]
     for policy in resources("AWS::IAM::Policy").values():
-        if policy["Roles"] == [{"Ref": role}]:
+        if {"Ref": role} in policy["Roles"]:
             yield from policy["PolicyDocument"]["Statement"]
 
 
@@ -118,14 +118,28 @@ def test_a_chain_of_slices_is_not_stopped_as_a_runaway_loop():
 
 
 def test_only_the_processor_may_use_the_sinks_bucket_and_only_if_there_is_one():
-    (name, policy), = ((name, body) for name, body in template()["Resources"].items() if body["Type"] == "AWS::IAM::Policy")
-    assert name == "ProcessorSinkPolicy" and policy["Condition"] == "HasSinkBucket"
+    policy = template()["Resources"]["ProcessorSinkPolicy"]
+    assert policy["Condition"] == "HasSinkBucket"
     assert policy["Properties"]["Roles"] == [{"Ref": "ProcessorRole"}]
     assert default("SinkBucket") == ""
     objects, bucket = (statement["Resource"]["Fn::Sub"] for statement in policy["Properties"]["PolicyDocument"]["Statement"])
     assert bucket == "arn:${AWS::Partition}:s3:::${SinkBucket}" and objects == f"{bucket}/*"
     for role in ("IntakeRole", "SweeperRole"):
         assert not any("s3:" in str(statement["Action"]) for statement in statements(role))
+
+
+def test_the_vaults_key_is_rotated_outlives_the_stack_and_only_intake_seals_with_it():
+    key = template()["Resources"]["VaultKey"]
+    assert key["Properties"]["EnableKeyRotation"] is True
+    assert key["DeletionPolicy"] == key["UpdateReplacePolicy"] == "Retain"
+    assert default("SealWith") == "kms"
+    for name in ("VaultKey", "SealingPolicy", "OpeningPolicy"):
+        assert template()["Resources"][name]["Condition"] == "SealsWithKms"
+    for role in ("IntakeRole", "ProcessorRole", "SweeperRole"):
+        calls = [statement for statement in statements(role) if "kms:" in str(statement["Action"])]
+        assert all(statement["Resource"] == {"Fn::GetAtt": ["VaultKey", "Arn"]} for statement in calls)
+        sealing = ["kms:GenerateDataKey"] if role == "IntakeRole" else []
+        assert sorted(statement["Action"] for statement in calls) == ["kms:Decrypt", *sealing]
 
 
 # What the code calls, found by its name in the SDK, and what a role needs for it.
@@ -143,6 +157,8 @@ _CALLS = {
     r"\.receive_message\(\)": "sqs:ReceiveMessage",
     r"\.delete_message\(\)": "sqs:DeleteMessage",
     r"\.change_message_visibility\(\)": "sqs:ChangeMessageVisibility",
+    r"\.generate_data_key\(\)": "kms:GenerateDataKey",
+    r"\.decrypt\(\)": "kms:Decrypt",
     r"\.put_object\(\)|\.create_multipart_upload\(\)|\.upload_part\(\)|\.complete_multipart_upload\(\)": "s3:PutObject",
     r"\.get_object\(\)": "s3:GetObject",
     r"\.list_objects_v2\(\)": "s3:ListBucket",

@@ -7,11 +7,13 @@
 mod checks;
 pub mod conformance;
 pub mod contract;
+mod data_keys;
 mod meter;
 mod queue;
 mod table;
 mod weather;
 
+pub use data_keys::{DataKeysModel, Trouble, secret_key, vault};
 pub use meter::Meter;
 pub use queue::{Delivery, QueueModel};
 pub use table::{TableModel, Watcher, Written};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use landfall_clock::Clock;
 use landfall_intake::Intake;
 use landfall_lifecycle::{Lifecycle, Platform};
-use landfall_models::{QueueModel, TableModel, Weather};
+use landfall_models::{QueueModel, TableModel, Weather, vault};
 use landfall_processor::Processor;
 use landfall_runtime::{Clients, Configuration, Environment};
 use landfall_sweeper::Sweeper;
@@ -81,7 +81,7 @@ impl Cloud {
     pub fn store(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Store {
         // The index shows by true time, whatever the machine's clock says.
         let table = self.table.seen_by(Arc::clone(weather));
-        Store::new(Arc::new(table), clock.clone())
+        Store::new(Arc::new(table), vault(), clock.clone())
     }
 
     fn queue(model: &QueueModel, weather: &Arc<dyn Weather>) -> Queue {

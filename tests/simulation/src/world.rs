@@ -224,10 +224,9 @@ impl World {
                 product: None,
                 secret: SecretString::from(webhook::secret(&name)),
             };
-            let key = &self.cloud.configuration.secret_key;
             let install = self
                 .truth
-                .install(&installed, key, Duration::from_mins(10), START);
+                .install(&installed, Duration::from_mins(10), START);
             if let Err(error) = now_or_never(install) {
                 self.violations.note(format!("failed to {error}"));
             }

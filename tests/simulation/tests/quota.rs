@@ -324,9 +324,8 @@ impl World {
             product: None,
             secret: SecretString::from(webhook::secret(TENANT)),
         };
-        let key = &cloud.configuration.secret_key;
         let store = cloud.store(&calm, &clock);
-        let install = store.install(&installed, key, MINUTE, START);
+        let install = store.install(&installed, MINUTE, START);
         install.now_or_never().unwrap().unwrap();
         cloud.platform.begin(TENANT, TRANSFER, None);
         Self {

@@ -116,13 +116,9 @@ impl World {
             product: None,
             secret: SecretString::from(webhook::secret(TENANT)),
         };
-        let key = &cloud.configuration.secret_key;
         let store = cloud.store(&calm, &clock);
         let overlap = std::time::Duration::from_mins(10);
-        store
-            .install(&installed, key, overlap, START)
-            .await
-            .unwrap();
+        store.install(&installed, overlap, START).await.unwrap();
         Self {
             cloud,
             clock,

@@ -40,9 +40,8 @@ fn sweep(settled: usize, open: usize) -> Meter {
         product: None,
         secret: SecretString::from(webhook::secret(TENANT)),
     };
-    let key = &cloud.configuration.secret_key;
     let overlap = Duration::from_mins(10);
-    let install = store.install(&installed, key, overlap, START);
+    let install = store.install(&installed, overlap, START);
     install.now_or_never().unwrap().unwrap();
     for number in 0..DUE {
         let id = format!("due-{number}");

@@ -41,7 +41,7 @@ async fn timed(intake: &Intake, request: &Request) -> u16 {
 /// The token that is kept of an installation, and until when it is good.
 async fn kept(cloud: &Cloud) -> Option<(String, Timestamp)> {
     let tenant = TenantId::new(INSTALLATION);
-    let token = cloud.store().token(&tenant, &Cloud::secret_key()).await;
+    let token = cloud.store().token(&tenant).await;
     token
         .unwrap()
         .map(|token| (token.token.expose_secret().to_owned(), token.good_until))

@@ -14,4 +14,5 @@ mod races;
 mod reruns;
 mod settling;
 mod sinks;
+mod vault;
 mod world;

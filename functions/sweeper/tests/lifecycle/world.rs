@@ -7,13 +7,14 @@ use std::time::Duration;
 use aws_lambda_events::event::sqs::SqsEvent;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use landfall_embedded::{Queues, RECORDS_TABLE, Sent, store_on, tables};
+use landfall_embedded::{Queues, RECORDS_TABLE, Sent, table, tables};
 use landfall_import::ports::Sink;
 use landfall_lifecycle::Lifecycle;
+use landfall_models::DataKeysModel;
 use landfall_processor::{NoSink, Processor};
 use landfall_runtime::{Clock, Configuration, Environment};
 use landfall_sweeper::{Explanation, Summary, Sweeper};
-use landfall_tracking::{Installed, Message, Store, Task};
+use landfall_tracking::{Installed, Message, Store, Task, Vault};
 use landfall_transfer::timeline::Actor;
 use landfall_transfer::{TenantId, Timestamp, Transfer, TransferId};
 use secrecy::SecretString;
@@ -30,6 +31,8 @@ pub(crate) struct World<K = NoSink> {
     pub(crate) queues: Queues,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
+    /// Seals the data keys of the one vault that all functions share here.
+    pub(crate) kms: DataKeysModel,
     /// Messages that are hidden for minutes: until when, and what.
     hidden: Mutex<Vec<(Timestamp, Sent)>>,
     client: aws_sdk_dynamodb::Client,
@@ -78,19 +81,19 @@ impl<K: Sink> World<K> {
         let configuration =
             Arc::new(Configuration::parse(&format!("{text}{more}"), environment).unwrap());
         let client = tables().await;
-        let store = store_on(client.clone());
         let queues = Queues::start().await;
         let clock = Clock::manual(START);
+        let kms = DataKeysModel::new("kms");
+        let secret_key = Arc::clone(&configuration.secret_key);
+        let vault = Vault::enveloping(secret_key, Arc::new(kms.clone()), clock.clone());
+        let store = Store::new(table(client.clone()), Arc::new(vault), Clock::system());
         let installed = Installed {
             tenant: tenant(),
             base_url: format!("{}/site", platform.url),
             product: None,
             secret: SecretString::from("shared secret"),
         };
-        store
-            .install(&installed, &configuration.secret_key, HOUR, START)
-            .await
-            .unwrap();
+        store.install(&installed, HOUR, START).await.unwrap();
         let lifecycle = lifecycle(Actor::Processor, &configuration, &store, &queues, &clock);
         let processor = Processor::with(lifecycle, queues.queue("events"), None, sink).unwrap();
         let processor = Arc::new(processor);
@@ -103,6 +106,7 @@ impl<K: Sink> World<K> {
             queues,
             store,
             clock,
+            kms,
             hidden: Mutex::default(),
             client,
             configuration,

@@ -5,6 +5,7 @@
 )]
 
 mod contract;
+mod data_keys;
 mod meter;
 mod queue;
 mod table;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, pending, ready};
-use landfall_models::{Call, Fate, QueueModel, TableModel, Weather};
+use landfall_models::{Call, Fate, QueueModel, TableModel, Weather, vault};
 use landfall_platform::connect::client::{ListedFile, Page, Progress, Recent, ServerError};
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_runtime::{Clock, Configuration, Environment};
@@ -283,16 +283,16 @@ impl Run {
         });
         let weather: Arc<dyn Weather> = Arc::<Death>::clone(&death);
         let table = TableModel::new(clock.clone());
-        let calm = Store::new(Arc::new(table.clone()), clock.clone());
+        let calm = Store::new(Arc::new(table.clone()), vault(), clock.clone());
         let configuration = Arc::new(configuration());
         let token = SystemToken {
             good_until: START + Duration::from_hours(4),
             ..token()
         };
         let tenant = tenant();
-        let kept = calm.keep_token(&tenant, &token, &configuration.secret_key);
+        let kept = calm.keep_token(&tenant, &token);
         assert!(at_once(kept).unwrap().unwrap());
-        let store = Store::new(Arc::new(table.seen_by(weather)), clock.clone());
+        let store = Store::new(Arc::new(table.seen_by(weather)), vault(), clock.clone());
         let api: Arc<dyn Api> = Arc::<Strict>::clone(&platform);
         let lifecycle = Lifecycle::new(
             Actor::Sweeper,

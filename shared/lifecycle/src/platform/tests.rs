@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use landfall_models::{Call, Fate, TableModel, Weather};
+use landfall_models::{Call, Fate, TableModel, Weather, vault};
 use landfall_platform::connect::client::ServerError;
 use landfall_transfer::Cause;
 
@@ -113,7 +113,7 @@ const OUTAGE_MAX: Duration = Duration::from_mins(5);
 
 /// A site as a worker has it that shares nothing with others but the table.
 fn worker(memory: &Arc<Memory>, table: &TableModel, clock: &Clock) -> Site {
-    let store = Store::new(Arc::new(table.clone()), clock.clone());
+    let store = Store::new(Arc::new(table.clone()), vault(), clock.clone());
     let patience = Duration::from_secs(10);
     let governor = Governor::new(store, clock.clone(), patience, OUTAGE_MAX);
     let id = TenantId::new("tenant");

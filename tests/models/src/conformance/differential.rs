@@ -101,6 +101,7 @@ impl From<Error> for Answer {
             Error::Unknown => "unknown",
             Error::Unavailable(_) => "unavailable",
             Error::Refused(_) => "refused",
+            Error::Vault(_) => "vault",
             Error::Unreadable { .. } => "unreadable",
         })
     }

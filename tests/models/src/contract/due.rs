@@ -1,8 +1,7 @@
 use std::time::Duration;
 
 use landfall_tracking::{
-    Due, DueItem, Error, EventRow, Installed, Item, Key, Recorded, Returning, SecretKey, Store,
-    Value, Write,
+    Due, DueItem, Error, EventRow, Installed, Item, Key, Recorded, Returning, Store, Value, Write,
 };
 use secrecy::SecretString;
 
@@ -158,20 +157,13 @@ pub(super) async fn every_kind_of_due_row_is_read_as_what_it_is(subject: &Subjec
     subject.open_transfer().await;
     subject.store.announce(&upload("k"), GRACE).await.unwrap();
     subject.record(&event()).await;
-    let key = SecretKey::from_base64(&SecretString::from(
-        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
-    ));
     let installed = Installed {
         tenant: tenant(),
         base_url: "https://example.atlassian.net/wiki".to_owned(),
         product: None,
         secret: SecretString::from("secret"),
     };
-    subject
-        .store
-        .install(&installed, &key.unwrap(), GRACE, NOW)
-        .await
-        .unwrap();
+    subject.store.install(&installed, GRACE, NOW).await.unwrap();
     let mut kinds: Vec<String> = subject
         .due(later(1_000_000))
         .await

@@ -31,10 +31,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use landfall_clock::Clock;
-use landfall_tracking::{Due, DueItem, Item, Key, Store, Table, Told, Value};
+use landfall_tracking::{Due, DueItem, Item, Key, SecretKey, Store, Table, Told, Value, Vault};
 use landfall_transfer::{Clocks, Input, StopReason, TenantId, Timestamp, Transfer, TransferId};
+use secrecy::SecretString;
 
 use crate::checks::checks;
+use crate::data_keys::vault;
 use due::*;
 use files::*;
 use meddling::Meddled;
@@ -184,7 +186,7 @@ impl Subject {
     /// A store on these tables, which must be empty.
     pub fn on(table: Arc<dyn Table>) -> Self {
         Self {
-            store: Store::new(Arc::clone(&table), Clock::system()),
+            store: Store::new(Arc::clone(&table), vault(), Clock::system()),
             table,
         }
     }
@@ -205,7 +207,14 @@ impl Subject {
     ) -> Store {
         let meddling = meddle(self.clone());
         let table = Meddled::new(Arc::clone(&self.table), writes, meddling);
-        Store::new(Arc::new(table), Clock::system())
+        Store::new(Arc::new(table), vault(), Clock::system())
+    }
+
+    /// A store on the same tables that seals and opens with another key.
+    fn with_another_key(&self) -> Store {
+        let key = SecretString::from("/////wQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+        let another = Vault::local(Arc::new(SecretKey::from_base64(&key).unwrap()));
+        Store::new(Arc::clone(&self.table), Arc::new(another), Clock::system())
     }
 
     /// A row as it lies in the table.

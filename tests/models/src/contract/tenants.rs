@@ -1,20 +1,13 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use landfall_tracking::{Error, Installed, Item, SecretKey, Store, Tenant, Value};
+use landfall_tracking::{Error, Installed, Item, Store, Tenant, Value};
 use landfall_transfer::{TenantId, TransferId};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{NOW, Subject, Timestamp, expires, id, instant, later, tenant, text};
 
 const OVERLAP: Duration = Duration::from_mins(10);
-
-fn key() -> SecretKey {
-    SecretKey::from_base64(&SecretString::from(
-        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
-    ))
-    .unwrap()
-}
 
 fn installed(secret: &str) -> Installed {
     Installed {
@@ -26,9 +19,7 @@ fn installed(secret: &str) -> Installed {
 }
 
 async fn install(store: &Store, secret: &str, now: Timestamp) -> Result<(), Error> {
-    store
-        .install(&installed(secret), &key(), OVERLAP, now)
-        .await
+    store.install(&installed(secret), OVERLAP, now).await
 }
 
 impl Subject {
@@ -37,7 +28,7 @@ impl Subject {
     }
 
     async fn tenant(&self) -> Tenant {
-        let found = self.store.tenant(&tenant(), &key(), true).await.unwrap();
+        let found = self.store.tenant(&tenant(), true).await.unwrap();
         found.unwrap()
     }
 
@@ -95,14 +86,9 @@ pub(super) async fn an_uninstalled_tenant_is_known_as_such_and_its_old_secret_ne
 pub(super) async fn a_tenant_whose_secret_was_sealed_with_a_lost_key_is_healed_by_installing_again(
     subject: &Subject,
 ) {
-    let lost = SecretKey::from_base64(&SecretString::from(
-        "/////wQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
-    ))
-    .unwrap();
-    let first = installed("first");
-    let stored = subject.store.install(&first, &lost, OVERLAP, NOW).await;
-    stored.unwrap();
-    let unreadable = subject.store.tenant(&tenant(), &key(), true).await;
+    let lost = subject.with_another_key();
+    install(&lost, "first", NOW).await.unwrap();
+    let unreadable = subject.store.tenant(&tenant(), true).await;
     assert!(matches!(unreadable, Err(Error::Unreadable { .. })));
     subject.install("second", later(1)).await;
     assert_eq!(subject.secrets(later(1)).await, ["second"]);
@@ -112,7 +98,7 @@ pub(super) async fn a_stranger_who_uninstalls_stays_a_stranger(subject: &Subject
     let stranger = TenantId::new("stranger");
     subject.store.uninstall(&stranger, NOW).await.unwrap();
     assert_eq!(subject.row("TENANT#stranger", "STATE").await, None);
-    let found = subject.store.tenant(&stranger, &key(), true).await;
+    let found = subject.store.tenant(&stranger, true).await;
     assert!(found.unwrap().is_none());
 }
 
@@ -203,7 +189,7 @@ pub(super) async fn what_was_refused_is_noted_beside_the_tenant(subject: &Subjec
         transfers,
         [(what.clone(), Some(text("transfer-9"))), (what, None)]
     );
-    let found = subject.store.tenant(&tenant, &key(), true).await;
+    let found = subject.store.tenant(&tenant, true).await;
     assert!(found.unwrap().is_none(), "notes make no tenant");
 }
 

@@ -1,16 +1,8 @@
 use futures_util::FutureExt as _;
-use landfall_tracking::{Error, Item, Key, Returning, SecretKey, Store, SystemToken, Value, Write};
+use landfall_tracking::{Error, Item, Key, Returning, Store, SystemToken, Value, Write};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Subject, TenantId, Timestamp, instant, later, tenant};
-
-fn key(base64: &str) -> SecretKey {
-    SecretKey::from_base64(&SecretString::from(base64)).unwrap()
-}
-
-fn ours() -> SecretKey {
-    key("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
-}
 
 fn token(text: &str, good_until: Timestamp) -> SystemToken {
     SystemToken {
@@ -20,14 +12,12 @@ fn token(text: &str, good_until: Timestamp) -> SystemToken {
 }
 
 async fn keep(store: &Store, text: &str, good_until: Timestamp) -> Result<bool, Error> {
-    store
-        .keep_token(&tenant(), &token(text, good_until), &ours())
-        .await
+    store.keep_token(&tenant(), &token(text, good_until)).await
 }
 
 impl Subject {
     async fn token(&self) -> (String, Timestamp) {
-        let kept = self.store.token(&tenant(), &ours()).await.unwrap().unwrap();
+        let kept = self.store.token(&tenant()).await.unwrap().unwrap();
         (kept.token.expose_secret().to_owned(), kept.good_until)
     }
 
@@ -37,7 +27,7 @@ impl Subject {
 }
 
 pub(super) async fn an_installation_that_sent_no_token_has_none(subject: &Subject) {
-    let none = subject.store.token(&tenant(), &ours()).await.unwrap();
+    let none = subject.store.token(&tenant()).await.unwrap();
     assert!(none.is_none());
 }
 
@@ -50,14 +40,7 @@ pub(super) async fn a_token_is_kept_sealed_for_its_installation_until_it_ends(su
     assert!(!row.contains_key("due_at"), "nothing is owed to it");
 
     let another = TenantId::new("another");
-    assert!(
-        subject
-            .store
-            .token(&another, &ours())
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(subject.store.token(&another).await.unwrap().is_none());
     // Moved to another's row, it opens for nobody.
     let moved = Write::put(Key::new("TENANT#another", "TOKEN"), row);
     subject
@@ -65,7 +48,7 @@ pub(super) async fn a_token_is_kept_sealed_for_its_installation_until_it_ends(su
         .write(moved, Returning::Nothing)
         .await
         .unwrap();
-    let opened = subject.store.token(&another, &ours()).await;
+    let opened = subject.store.token(&another).await;
     assert!(
         matches!(opened, Err(Error::Unreadable { .. })),
         "{opened:?}"
@@ -106,13 +89,9 @@ pub(super) async fn a_token_that_comes_while_another_is_kept_is_written_over_onl
 pub(super) async fn a_token_that_was_sealed_with_a_lost_key_is_written_over_by_a_later_one(
     subject: &Subject,
 ) {
-    let lost = key("AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
-    let kept = subject
-        .store
-        .keep_token(&tenant(), &token("old", later(100)), &lost)
-        .await;
-    assert!(kept.unwrap());
-    let opened = subject.store.token(&tenant(), &ours()).await;
+    let lost = subject.with_another_key();
+    assert!(keep(&lost, "old", later(100)).await.unwrap());
+    let opened = subject.store.token(&tenant()).await;
     assert!(
         matches!(opened, Err(Error::Unreadable { .. })),
         "{opened:?}"
@@ -132,7 +111,7 @@ pub(super) async fn a_token_of_a_newer_release_is_neither_read_nor_written_over(
         .write(newer, Returning::Nothing)
         .await
         .unwrap();
-    let read = subject.store.token(&tenant(), &ours()).await;
+    let read = subject.store.token(&tenant()).await;
     assert!(matches!(read, Err(Error::Unreadable { .. })), "{read:?}");
     let kept = keep(&subject.store, "ours", later(200)).await;
     assert!(matches!(kept, Err(Error::Unreadable { .. })), "{kept:?}");

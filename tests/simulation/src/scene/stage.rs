@@ -340,10 +340,9 @@ fn install(cloud: &Cloud, clock: &Clock) {
         product: None,
         secret: SecretString::from(webhook::secret(TENANT)),
     };
-    let key = &cloud.configuration.secret_key;
     cloud
         .store(&calm, clock)
-        .install(&installed, key, Duration::from_mins(10), START)
+        .install(&installed, Duration::from_mins(10), START)
         .now_or_never()
         .unwrap_or_else(|| panic!("calm weather kept somebody waiting"))
         .unwrap_or_else(|error| panic!("failed to {error}"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use landfall_clock::Clock;
 use landfall_lifecycle::{Lifecycle, Platform};
-use landfall_models::{Delivery, QueueModel};
+use landfall_models::{Delivery, QueueModel, vault};
 use landfall_processor::Processor;
 use landfall_sweeper::Sweeper;
 use landfall_tracking::{Queue, Store, Which};
@@ -270,7 +270,7 @@ impl Wiring<'_> {
         let configuration = &self.cloud.configuration;
         Lifecycle::new(
             landfall_transfer::timeline::Actor::Processor,
-            Store::new(self.behind(&self.cloud.table), self.clock.clone()),
+            Store::new(self.behind(&self.cloud.table), vault(), self.clock.clone()),
             self.queue(&self.cloud.imports),
             Platform::over(self.behind(&self.cloud.platform), configuration),
             Arc::clone(configuration),
