@@ -1,4 +1,4 @@
-use std::sync::{Arc, Once};
+use std::sync::Once;
 use std::time::Duration;
 
 use landfall_platform::connect::install_keys::InstallKeys;

@@ -47,7 +47,7 @@ impl Lifecycle {
                 .send(stored, &site, MessageOutcome::Success, &[file])
                 .await?
             {
-                Sent::Taken(next) => Done::Stored(next),
+                Sent::Taken(next) => Done::Stored(Box::new(next)),
                 Sent::NotTaken(input) | Sent::Refused(_, input) => Done::Input(input),
             },
         )
@@ -110,7 +110,9 @@ impl Lifecycle {
         }
         Ok(match not_taken {
             Some(input) if !current.transfer.is_settled() => Done::Input(input),
-            _ if current.transfer.is_settled() || current != *stored => Done::Stored(current),
+            _ if current.transfer.is_settled() || current != *stored => {
+                Done::Stored(Box::new(current))
+            }
             _ => {
                 tracing::error!(transfer.id = %transfer.id, "Open messages were counted whose files are not there.");
                 Done::Input(Input::AnswersNotTaken { retry_after: None })

@@ -39,7 +39,7 @@ pub(crate) enum Done {
     /// Take this in and go on.
     Input(Input),
     /// It is written already; go on.
-    Stored(Stored),
+    Stored(Box<Stored>),
     /// Nothing more can be done now.
     Stop,
 }
@@ -173,7 +173,7 @@ impl Lifecycle {
                     };
                     stored = next;
                 }
-                Ok(Done::Stored(next)) => stored = next,
+                Ok(Done::Stored(next)) => stored = *next,
                 Ok(Done::Stop) => break,
                 Err(Error::Tracking(Tracking::Conflict | Tracking::Contended)) => {
                     let Some(next) = self.store.transfer(tenant, id).await? else {

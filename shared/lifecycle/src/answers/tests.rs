@@ -230,7 +230,7 @@ enum Act {
     Drive,
 }
 
-fn event(kind: &str, more: serde_json::Value) -> Act {
+fn event(kind: &str, more: &serde_json::Value) -> Act {
     let mut event = json!({
         "eventType": format!("avi:ecosystem.migration:{kind}"),
         "transferId": TRANSFER,
@@ -252,7 +252,7 @@ fn event(kind: &str, more: serde_json::Value) -> Act {
 fn uploaded(key: &str) -> Act {
     event(
         "uploaded:app_data",
-        json!({"key": key, "label": key, "messageId": message(key)}),
+        &json!({"key": key, "label": key, "messageId": message(key)}),
     )
 }
 
@@ -261,7 +261,7 @@ fn message(key: &str) -> String {
 }
 
 fn export_complete() -> Act {
-    event("completed:export_phase", json!({}))
+    event("completed:export_phase", &json!({}))
 }
 
 struct Run {
@@ -446,7 +446,7 @@ fn configuration() -> Configuration {
 /// Two short files carry a long one of forty minutes; the export is complete early.
 fn long_one() -> Vec<(u64, Act)> {
     vec![
-        (0, event("triggered:listener", json!({}))),
+        (0, event("triggered:listener", &json!({}))),
         (0, uploaded("long")),
         (1, uploaded("one")),
         (1, uploaded("two")),
@@ -556,7 +556,7 @@ fn a_file_with_rejected_records_is_answered_failed_after_all_that_are_applied() 
 #[test]
 fn a_file_that_was_adopted_before_its_event_came_is_answered_all_the_same() {
     let mut run = Run::new(Death::default());
-    run.go(&[(0, event("triggered:listener", json!({})))], 0);
+    run.go(&[(0, event("triggered:listener", &json!({})))], 0);
     let listed = landfall_tracking::NewFile {
         tenant: tenant(),
         transfer: TransferId::new(TRANSFER),
