@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use landfall_import::declaration::{Sink, SinkKind};
 use landfall_import::{Declaration, Import, Limits};
+use landfall_platform::event::is_identity;
+use landfall_platform::forge;
 use landfall_platform::hosts::{self, Hosts};
 use landfall_tracking::SecretKey;
 use landfall_transfer::{Clocks, IntakeClocks, WorkClocks};
@@ -20,6 +22,8 @@ pub struct Configuration {
     pub app: App,
     /// The Connect flavour of the platform.
     pub connect: Connect,
+    /// The Forge flavour of the platform; none when the app is not there.
+    pub forge: Option<Forge>,
     /// Hosts that signed URLs may name.
     pub download_hosts: Hosts,
     /// How the end of an export is recognised.
@@ -41,7 +45,7 @@ pub struct Configuration {
 /// `[app]`.
 #[derive(Clone, Debug)]
 pub struct App {
-    /// The Connect app's key: `iss` of our own calls.
+    /// What the app is known by: the key of its Connect descriptor, `iss` of our own calls; of one that is on Forge alone, its ARI.
     pub key: String,
     /// Where the platform calls us: `aud` of lifecycle callbacks, and the base of query string hashes.
     pub base_url: Url,
@@ -56,6 +60,19 @@ pub struct Connect {
     pub tenant_hosts: Hosts,
     /// What a body that names another tenant than the token means.
     pub foreign_client_keys: ForeignClientKeys,
+}
+
+/// `[forge]`.
+#[derive(Clone, Debug)]
+pub struct Forge {
+    /// The app's ARI: `aud` of invocation tokens.
+    pub app: String,
+    /// Where the public keys of invocation tokens are.
+    pub key_set: Url,
+    /// Base of the migration API.
+    pub api: Url,
+    /// Hosts that the base of a product's API may name.
+    pub api_hosts: Hosts,
 }
 
 /// `connect.foreign_client_keys`.
@@ -84,6 +101,9 @@ pub struct Completeness {
     #[serde(with = "humantime_serde")]
     no_file_period: Option<Duration>,
 }
+
+/// What the ARI of every Forge app begins with (PROTOCOL.md 7.5).
+const FORGE_APP: &str = "ari:cloud:ecosystem::app/";
 
 /// Why a function does not start: every problem, each with its key.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +135,7 @@ struct File {
     app: AppSection,
     #[serde(default)]
     connect: ConnectSection,
+    forge: Option<ForgeSection>,
     #[serde(default)]
     downloads: DownloadsSection,
     #[serde(default)]
@@ -142,6 +163,15 @@ struct ConnectSection {
     install_key_server: String,
     tenant_hosts: Vec<String>,
     foreign_client_keys: ForeignClientKeys,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ForgeSection {
+    app: String,
+    key_set: String,
+    api: String,
+    api_hosts: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -208,6 +238,18 @@ impl Default for ConnectSection {
     }
 }
 
+impl Default for ForgeSection {
+    fn default() -> Self {
+        Self {
+            app: String::new(),
+            key_set: forge::keys::PUBLISHED.to_owned(),
+            api: forge::client::BASE_URL.to_owned(),
+            // PROTOCOL.md 7.5.
+            api_hosts: vec!["api.atlassian.com".to_owned()],
+        }
+    }
+}
+
 impl Default for DownloadsSection {
     fn default() -> Self {
         Self {
@@ -238,10 +280,15 @@ impl Configuration {
         if file.version != Some(1) {
             problems.push("version: must be 1, the version of this file's keys".to_owned());
         }
-        let key = file.app.key.filter(|key| !key.trim().is_empty());
+        let forge_app = file.forge.as_ref().map(|forge| forge.app.clone());
+        let key = file
+            .app
+            .key
+            .filter(|key| !key.trim().is_empty())
+            .or(forge_app);
         if key.is_none() {
             problems.push(
-                "app.key: is missing; it is the `key` of the app's Connect descriptor".to_owned(),
+                "app.key: is missing; it is the `key` of the app's Connect descriptor. An app on Forge alone has forge.app instead".to_owned(),
             );
         }
         let base_url = base_url(
@@ -249,18 +296,17 @@ impl Configuration {
             environment.app_base_url.as_deref(),
             &mut problems,
         );
-        let install_key_server = match hosts::configured(&file.connect.install_key_server) {
-            Ok(url) => Some(url),
-            Err(error) => {
-                problems.push(format!("connect.install_key_server: {error}"));
-                None
-            }
-        };
+        let install_key_server = url(
+            "connect.install_key_server",
+            &file.connect.install_key_server,
+            &mut problems,
+        );
         let tenant_hosts = host_list(
             "connect.tenant_hosts",
             &file.connect.tenant_hosts,
             &mut problems,
         );
+        let forge = file.forge.and_then(|section| forge(section, &mut problems));
         let download_hosts = host_list("downloads.hosts", &file.downloads.hosts, &mut problems);
         let (clocks, intake, work) = clocks(&file.clocks, &file.completeness);
         problems.extend(clocks.problems());
@@ -302,6 +348,7 @@ impl Configuration {
                     tenant_hosts,
                     foreign_client_keys: file.connect.foreign_client_keys,
                 },
+                forge,
                 download_hosts,
                 completeness: file.completeness,
                 clocks,
@@ -314,6 +361,32 @@ impl Configuration {
             _ => Err(Invalid(problems)),
         }
     }
+
+    /// Whether the app has a Connect descriptor. One that is on Forge alone has none, and no tenants there.
+    pub fn is_on_connect(&self) -> bool {
+        self.forge
+            .as_ref()
+            .is_none_or(|forge| forge.app != self.app.key)
+    }
+}
+
+/// What is said of the app on Forge, checked; the problems tell what is wrong when there is nothing.
+fn forge(section: ForgeSection, problems: &mut Vec<String>) -> Option<Forge> {
+    let is_app = section.app.strip_prefix(FORGE_APP).is_some_and(is_identity);
+    if !is_app {
+        problems.push(format!(
+            "forge.app: must be the ARI of the app, `app.id` of its manifest: {FORGE_APP} and an id"
+        ));
+    }
+    let key_set = url("forge.key_set", &section.key_set, problems);
+    let api = url("forge.api", &section.api, problems);
+    let api_hosts = host_list("forge.api_hosts", &section.api_hosts, problems);
+    Some(Forge {
+        app: section.app,
+        key_set: key_set?,
+        api: api?,
+        api_hosts: api_hosts?,
+    })
 }
 
 /// What the declared sink needs of the environment and of the clocks.
@@ -366,13 +439,13 @@ fn base_url(
             return None;
         }
     };
-    match hosts::configured(&url) {
-        Ok(url) => Some(url),
-        Err(error) => {
-            problems.push(format!("app.base_url: {error}"));
-            None
-        }
-    }
+    self::url("app.base_url", &url, problems)
+}
+
+fn url(key: &str, given: &str, problems: &mut Vec<String>) -> Option<Url> {
+    hosts::configured(given)
+        .map_err(|error| problems.push(format!("{key}: {error}")))
+        .ok()
 }
 
 fn host_list(key: &str, entries: &[String], problems: &mut Vec<String>) -> Option<Hosts> {
@@ -495,6 +568,62 @@ mod tests {
                 "{key} in {found:?}"
             );
         }
+    }
+
+    const FORGE: &str =
+        "[forge]\napp = \"ari:cloud:ecosystem::app/0c8f1d3e-0000-4000-8000-000000000001\"\n";
+
+    #[test]
+    fn an_app_on_forge_too_names_its_ari_and_has_the_documented_defaults() {
+        assert!(
+            Configuration::parse(MINIMAL, environment(&[]))
+                .unwrap()
+                .forge
+                .is_none()
+        );
+        let configuration =
+            Configuration::parse(&format!("{MINIMAL}{FORGE}"), environment(&[])).unwrap();
+        assert!(configuration.is_on_connect());
+        assert_eq!(configuration.app.key, "com.example.app");
+        let forge = configuration.forge.unwrap();
+        assert_eq!(
+            forge.app,
+            "ari:cloud:ecosystem::app/0c8f1d3e-0000-4000-8000-000000000001"
+        );
+        assert_eq!(forge.key_set.as_str(), forge::keys::PUBLISHED);
+        assert_eq!(forge.api.as_str(), forge::client::BASE_URL);
+        assert_eq!(
+            forge.api_hosts,
+            Hosts::parse(["api.atlassian.com"]).unwrap()
+        );
+    }
+
+    #[test]
+    fn an_app_on_forge_alone_needs_no_key_of_a_descriptor() {
+        let text = MINIMAL.replace("key = \"com.example.app\"\n", "");
+        assert!(problems(&text, &[])[0].starts_with("app.key:"));
+        let configuration =
+            Configuration::parse(&format!("{text}{FORGE}"), environment(&[])).unwrap();
+        assert!(!configuration.is_on_connect());
+        assert_eq!(configuration.app.key, configuration.forge.unwrap().app);
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_app_on_forge_is_named_at_once() {
+        let wrong = "[forge]\napp = \"0c8f1d3e\"\nkey_set = \"http://keys.example.com\"\napi = \"x\"\napi_hosts = []\n";
+        let found = problems(&format!("{MINIMAL}{wrong}"), &[]);
+        let keys: Vec<_> = found
+            .iter()
+            .filter_map(|problem| problem.split(": ").next())
+            .collect();
+        assert_eq!(
+            keys,
+            ["forge.app", "forge.key_set", "forge.api", "forge.api_hosts"]
+        );
+        assert!(
+            problems(&format!("{MINIMAL}[forge]\n"), &[])[0].starts_with("forge.app:"),
+            "a section without the app says nothing"
+        );
     }
 
     #[test]

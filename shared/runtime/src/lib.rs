@@ -13,6 +13,8 @@ mod environment;
 pub mod telemetry;
 
 pub use clients::{Clients, Patience};
-pub use configuration::{App, Completeness, Configuration, Connect, ForeignClientKeys, Invalid};
+pub use configuration::{
+    App, Completeness, Configuration, Connect, ForeignClientKeys, Forge, Invalid,
+};
 pub use environment::Environment;
 pub use landfall_clock::Clock;

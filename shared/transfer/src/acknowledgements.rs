@@ -40,11 +40,28 @@ pub struct Acknowledgements {
     pub attempts: u32,
     /// No further attempt is begun before this.
     pub not_before: Option<Timestamp>,
+    /// Until when the installation's token is good, so far as was looked: without one nothing can be answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_until: Option<Timestamp>,
+    /// When a token is looked for again; none unless the last look found none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_awaited: Option<Timestamp>,
 }
 
 /// How often a refused answer can be sent again in what [`Clocks::forge_answer_by`] leaves of a window: however long the pause that was asked for, it is no longer than
 /// this part of it, for what comes later is no answer any more.
 const TRIES_LEFT: u32 = 6;
+
+/// What an installation's token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// For whatever the next window needs.
+    Good,
+    /// To answer what is open, if that is done now.
+    Ending,
+    /// For nothing, or there is none.
+    Missing,
+}
 
 /// What an open transfer's messages need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +166,41 @@ impl Acknowledgements {
     }
 
     /// By when a transfer that is being stopped has to answer, whoever may still be at work: a third of what [`Clocks::forge_answer_by`] leaves of the window.
+    /// Sooner when the token ends before: two thirds of what is kept of it are for the answers.
     pub(crate) fn at_latest(&self, clocks: &Clocks) -> Option<Timestamp> {
-        Some(self.window_since? + clocks.forge_answer_by + left_of_window(clocks) / 3)
+        let window = self.window_since? + clocks.forge_answer_by + left_of_window(clocks) / 3;
+        let token = self
+            .token_until
+            .map(|until| until - token_left(clocks) * 2 / 3);
+        Some(token.map_or(window, |token| token.min(window)))
+    }
+
+    /// A token was looked for. It comes only with the platform's calls (PROTOCOL.md 7.5), so nothing can be done for one but to look again.
+    pub(crate) fn token_looked(
+        &mut self,
+        good_until: Option<Timestamp>,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) -> Token {
+        let good_until = good_until.filter(|until| now < *until);
+        self.token_until = good_until;
+        self.token_awaited = None;
+        match good_until {
+            Some(until) if now < until - token_left(clocks) => Token::Good,
+            Some(_) => Token::Ending,
+            None => {
+                self.token_awaited = Some(now + clocks.retry_pause);
+                Token::Missing
+            }
+        }
+    }
+
+    /// When a token is to be looked for while the transfer is open; none while no message is. The one that is known is replaced by a newer one every hour or
+    /// so; if it was not when it is about to end, it may be the last with which anything can be answered.
+    pub(crate) fn token_due(&self, clocks: &Clocks) -> Option<Timestamp> {
+        let since = self.window_since?;
+        let known = self.token_until.map(|until| until - token_left(clocks));
+        Some(self.token_awaited.or(known).unwrap_or(since))
     }
 
     /// From when on another attempt may be begun, if somebody or something has to be waited for.
@@ -185,6 +235,11 @@ impl Acknowledgements {
 /// What [`Clocks::forge_answer_by`] leaves of a window.
 const fn left_of_window(clocks: &Clocks) -> Duration {
     platform::FORGE_MESSAGE_WINDOW.saturating_sub(clocks.forge_answer_by)
+}
+
+/// What is kept of a token, so that every open message can be answered with it before it ends: a quarter of [`Clocks::forge_answer_by`].
+fn token_left(clocks: &Clocks) -> Duration {
+    clocks.forge_answer_by / 4
 }
 
 #[cfg(test)]

@@ -216,6 +216,10 @@ pub enum What {
         /// Since when the platform has waited for an answer.
         since: Timestamp,
     },
+    /// The platform can't be called until a token comes, which it sends with its own calls.
+    TokenAwaited,
+    /// A token came.
+    TokenCame,
     /// It is over.
     Settled {
         /// Who ended it.
@@ -348,6 +352,8 @@ impl What {
             Self::ConfirmationLooked { .. } => "confirmation_looked",
             Self::MessagesAnswered { .. } => "messages_answered",
             Self::WindowCloses { .. } => "window_closes",
+            Self::TokenAwaited => "token_awaited",
+            Self::TokenCame => "token_came",
             Self::Settled { .. } => "settled",
             Self::Superseded { .. } => "superseded",
             Self::PlatformUnavailable { .. } => "platform_unavailable",
@@ -424,6 +430,8 @@ impl What {
             | Self::ConfirmationLooked { .. }
             | Self::MessagesAnswered { .. }
             | Self::WindowCloses { .. }
+            | Self::TokenAwaited
+            | Self::TokenCame
             | Self::Superseded { .. }
             | Self::PlatformAvailable
             | Self::Unknown => {}

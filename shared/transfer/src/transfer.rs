@@ -255,6 +255,7 @@ impl Transfer {
             Input::PlatformUnavailable { retry_after } => {
                 self.platform_unavailable(retry_after, now, clocks);
             }
+            Input::TokenLooked { good_until } => self.token_looked(good_until, now, clocks),
             of_messages @ (Input::MessageArrived { .. }
             | Input::MessageDecided { .. }
             | Input::WindowWarned

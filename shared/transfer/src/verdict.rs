@@ -60,6 +60,8 @@ pub enum Cause {
     Poison,
     /// No file ended within the time in which Forge wants an answer.
     Unanswered,
+    /// The installation's token on Forge ended, and no newer one came.
+    NoToken,
 }
 
 impl Cause {
@@ -77,6 +79,7 @@ impl Cause {
             Self::Deadline => "deadline",
             Self::Poison => "poison",
             Self::Unanswered => "unanswered",
+            Self::NoToken => "no_token",
         }
     }
 }

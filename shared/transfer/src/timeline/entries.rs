@@ -150,6 +150,11 @@ fn of_messages(before: &Transfer, after: &Transfer, input: &Input) -> Option<Wha
             messages: *messages,
         }),
         Input::WindowWarned => is.window_since.map(|since| What::WindowCloses { since }),
+        Input::TokenLooked { .. } => match (was.token_awaited, is.token_awaited) {
+            (None, Some(_)) => Some(What::TokenAwaited),
+            (Some(_), None) => Some(What::TokenCame),
+            _ => None,
+        },
         // Of several attempts in vain the first is told.
         Input::AnswersNotTaken { .. } if was.attempts == 1 => {
             Some(What::PlatformUnavailable { reason: None })

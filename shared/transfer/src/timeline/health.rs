@@ -204,6 +204,10 @@ impl Seen {
             What::PlatformUnavailable { reason } => {
                 self.unavailable.get_or_insert((at, reason.clone()));
             }
+            What::TokenAwaited => {
+                let reason = Some("its token has ended".to_owned());
+                self.unavailable.get_or_insert((at, reason));
+            }
             What::WindowCloses { .. } => {
                 self.trouble(
                     at,
@@ -211,6 +215,7 @@ impl Seen {
                 );
             }
             What::PlatformAvailable
+            | What::TokenCame
             | What::MessagesAnswered { .. }
             | What::ConfirmationLooked { .. }
             | What::ProgressReported { taken: true, .. } => self.reached(),

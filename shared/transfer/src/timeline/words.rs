@@ -164,6 +164,10 @@ impl fmt::Display for What {
                     count_of(*messages, "message")
                 )
             }
+            Self::TokenAwaited => formatter.write_str(
+                "waits for a token: the last one has ended, and a newer one comes only with a call of the platform's",
+            ),
+            Self::TokenCame => formatter.write_str("a token came"),
             Self::WindowCloses { since } => write!(
                 formatter,
                 "no file has ended since {} whose message could be answered; unless one does in time, the transfer is stopped. Smaller files would help",
@@ -223,6 +227,7 @@ const fn stop_words(reason: &StopReason) -> &'static str {
         StopReason::Deadline => "it is too old to leave time for a re-run",
         StopReason::Poison => "a file stopped every worker that tried it",
         StopReason::Unanswered => "no file ended in the time in which the platform wants an answer",
+        StopReason::NoToken => "its token ends, and no newer one has come",
         StopReason::SettledElsewhere { .. } => "the platform ended it",
         StopReason::Superseded { .. } => "a re-run takes over",
     }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::{FileTotals, Input, MessageOutcome, Phase, Settled, SettledBy, StopReason, Transfer};
+use crate::acknowledgements::Token;
 use crate::clocks::{Clocks, own};
 use crate::seeded_bugs::{SeededBug, is_planted};
 use crate::settlement::{Confirmed, Listing, Settlement};
@@ -250,6 +251,23 @@ impl Transfer {
             _ => {}
         }
         self.end_if_answered(now);
+    }
+
+    /// Takes in what a look for a token found. With the last minutes of one the open messages are answered `FAILED`, because without one they can't be answered at
+    /// all, and what the platform times out can perhaps not be re-run (OPEN-QUESTIONS.md D12).
+    pub(super) fn token_looked(
+        &mut self,
+        good_until: Option<Timestamp>,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) {
+        let Some(messages) = &mut self.messages else {
+            return;
+        };
+        let token = messages.token_looked(good_until, now, clocks);
+        if token == Token::Ending && messages.open() > 0 && self.is_open() {
+            self.stop(StopReason::NoToken, now);
+        }
     }
 
     /// Where messages are answered there is nothing more to do for a verdict once all are. What the platform makes of the answers it says itself

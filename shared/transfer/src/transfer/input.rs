@@ -148,6 +148,11 @@ pub enum Input {
         /// Whether every record of it is in the target.
         applied: bool,
     },
+    /// A token with which messages can be answered was looked for.
+    TokenLooked {
+        /// Until when the newest one is good; none when there is none.
+        good_until: Option<Timestamp>,
+    },
     /// The admin and whoever is on call were told that no message can be answered when the window needs it.
     WindowWarned,
     /// An attempt to answer messages is about to be sent.
@@ -199,6 +204,8 @@ pub enum Step {
     Report,
     /// Answer one message of a file that is applied: it carries the others for another window.
     Answer,
+    /// Look for a newer token, because the known one is about to end.
+    LookForToken,
     /// Tell the admin and whoever is on call that no file will have ended when the window needs an answer.
     Warn,
 }

@@ -127,6 +127,13 @@ impl Transfer {
 
     fn open_obligations(&self, clocks: &Clocks) -> Vec<(Timestamp, Step)> {
         let mut owed = Vec::with_capacity(8);
+        if let Some(due) = self
+            .messages
+            .as_ref()
+            .and_then(|messages| messages.token_due(clocks))
+        {
+            owed.push((due, Step::LookForToken));
+        }
         if let Some((due, needed)) = self
             .messages
             .as_ref()

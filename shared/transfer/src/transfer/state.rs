@@ -59,6 +59,8 @@ pub enum StopReason {
     Poison,
     /// [`Clocks::forge_answer_by`](crate::Clocks::forge_answer_by), and no message can be answered.
     Unanswered,
+    /// The installation's token is about to end, no newer one has come, and after that nothing could be answered.
+    NoToken,
     /// The platform ended it: a `transfer-settled` event, or it is listed no more.
     SettledElsewhere {
         /// The platform's word for the outcome, where it said one.

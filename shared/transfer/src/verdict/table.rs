@@ -197,6 +197,13 @@ pub(super) fn ruling(end: End<'_>, arrived: Arrived) -> Option<Ruling> {
             rerun!(" with smaller files; what has arrived is not applied again."),
             "let the exporter write files of which each is imported within a few minutes, re-run",
         ),
+        (End::Stopped(S::NoToken), _) => (
+            Status::Failed,
+            Cause::NoToken,
+            "The app's access to the platform ended, and the platform has not renewed it.",
+            rerun!(" once the app's support says so; what has arrived is not applied again."),
+            "see why the scheduled trigger no longer reaches the app, re-run",
+        ),
         (End::Stopped(S::SettledElsewhere { .. } | S::Superseded { .. }), _) => return None,
     };
     Some(Ruling {

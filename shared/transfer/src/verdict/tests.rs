@@ -58,6 +58,10 @@ fn ends() -> Vec<(End<'static>, &'static str)> {
             "stopped on Forge `clocks.forge_answer_by` after the last answer, because no message can be answered",
         ),
         (
+            End::Stopped(&StopReason::NoToken),
+            "stopped on Forge shortly before the installation's token ends, because no newer one has come",
+        ),
+        (
             End::Stopped(&StopReason::SettledElsewhere { status: None }),
             "settled by the platform",
         ),

@@ -417,7 +417,7 @@ pub(crate) fn every_combination_of_facts_ends_as_the_rules_say_and_when_they_say
             Cause::ExporterSilent => "The server app sent nothing since 22 Nov",
             Cause::Deadline => "Stopped after 10 days",
             Cause::Poison => "(issues: the file ends in the middle",
-            Cause::Unanswered => unreachable!("Connect wants no answers"),
+            Cause::Unanswered | Cause::NoToken => unreachable!("Connect wants no answers"),
         };
         assert!(first.contains(reason), "{facts:?}: {first}");
         // SUCCESS leaves nothing to do; everybody else is told to re-run.

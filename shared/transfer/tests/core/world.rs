@@ -141,7 +141,9 @@ impl World {
                 Step::Confirm => Input::Listed(Listing::Absent),
                 Step::Reconcile => Input::Listed(Listing::Active),
                 Step::Report => Input::Reporting { percent: 1 },
-                step @ (Step::Answer | Step::Warn) => unreachable!("{step:?} on Connect"),
+                step @ (Step::Answer | Step::LookForToken | Step::Warn) => {
+                    unreachable!("{step:?} on Connect")
+                }
             };
             self.take(input);
         }

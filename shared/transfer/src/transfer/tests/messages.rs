@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clocks::platform;
+use crate::timeline::{What, entries};
 
 fn forge() -> Transfer {
     transfer().with_messages()
@@ -13,6 +14,8 @@ struct Run {
     /// In which minute so many messages were answered, and how.
     answers: Vec<(u64, MessageOutcome, u64)>,
     warned: Vec<u64>,
+    /// In which minute a token came, and in which it ends.
+    tokens: Vec<(u64, u64)>,
 }
 
 impl Run {
@@ -21,6 +24,7 @@ impl Run {
             transfer: forge(),
             answers: Vec::new(),
             warned: Vec::new(),
+            tokens: vec![(0, 24 * 60)],
         }
     }
 
@@ -62,6 +66,11 @@ impl Run {
                 Step::Warn => {
                     self.tell(minute, Input::WindowWarned);
                     self.warned.push(minute);
+                }
+                Step::LookForToken => {
+                    let come = self.tokens.iter().filter(|(came, _)| *came <= minute);
+                    let good_until = come.map(|(_, ends)| at(*ends)).max();
+                    self.tell(minute, Input::TokenLooked { good_until });
                 }
                 Step::Stop(reason) => self.tell(minute, Input::Stop(reason)),
                 Step::FenceFiles => {
@@ -277,4 +286,87 @@ fn an_answer_presses_from_when_it_is_needed_until_it_is_too_late() {
     run.announce(0);
     let pressing = |minute| run.transfer.is_pressing(at(minute), &clocks());
     assert_eq!([11, 12, 14, 15].map(pressing), [false, true, true, false]);
+}
+
+/// The minutes in which a refresh of every hour comes with a token of four hours.
+fn hourly(missing: &[u64]) -> Vec<(u64, u64)> {
+    (0..12)
+        .filter(|hour| !missing.contains(hour))
+        .map(|hour| (hour * 60, (hour + 4) * 60))
+        .collect()
+}
+
+/// One file of ten hours, and one that ends every ten minutes.
+fn ten_hours(tokens: Vec<(u64, u64)>) -> Run {
+    let mut run = Run::new();
+    run.tokens = tokens;
+    run.announce(0);
+    for minute in 0..600 {
+        if minute % 10 == 5 && run.transfer.is_open() {
+            run.announce(minute);
+            run.end(minute, 0);
+        }
+        run.drive_until(minute, minute);
+    }
+    if run.transfer.is_open() {
+        run.tell(600, Input::ExportPhaseCompleted);
+        run.end(600, 0);
+        run.drive(600);
+    }
+    run
+}
+
+#[test]
+fn ten_hours_with_tokens_of_four_are_finished_whichever_two_refreshes_in_a_row_fail() {
+    for failing in 1..9 {
+        let run = ten_hours(hourly(&[failing, failing + 1]));
+        assert_eq!(
+            run.settled(),
+            (SettledBy::App, Some("SUCCESS"), Cause::Complete),
+            "{failing}"
+        );
+    }
+}
+
+#[test]
+fn when_no_token_has_come_for_so_long_that_the_last_one_ends_everything_is_answered_failed_with_it()
+{
+    let run = ten_hours(hourly(&[2, 3, 4, 5, 6, 7]));
+    assert_eq!(
+        run.settled(),
+        (SettledBy::App, Some("FAILED"), Cause::NoToken)
+    );
+    // The token of the first hour ends after five.
+    let (minute, outcome, _) = *run.answers.last().unwrap();
+    assert_eq!(outcome, MessageOutcome::Failed);
+    assert!((295..300).contains(&minute), "{minute}");
+}
+
+#[test]
+fn without_any_token_it_is_looked_for_until_one_comes_and_that_is_told_once() {
+    let mut run = Run::new();
+    run.tokens = vec![(7, 240)];
+    run.announce(0);
+    for minute in 0..7 {
+        run.drive(minute);
+    }
+    let before = run.transfer.clone();
+    let missing = Input::TokenLooked { good_until: None };
+    let mut again = before.clone();
+    assert!(again.apply(missing.clone(), at(7), &clocks()));
+    assert_eq!(entries(Some(&before), &again, &missing), []);
+    assert_eq!(
+        entries(Some(&forge()), &again, &missing),
+        [What::TokenAwaited]
+    );
+    let came = Input::TokenLooked {
+        good_until: Some(at(240)),
+    };
+    let mut good = before.clone();
+    good.apply(came.clone(), at(7), &clocks());
+    assert_eq!(entries(Some(&before), &good, &came), [What::TokenCame]);
+    run.drive(7);
+    assert!(run.transfer.is_open());
+    let messages = run.transfer.messages.as_ref().unwrap();
+    assert_eq!(messages.token_until, Some(at(240)));
 }

@@ -189,7 +189,9 @@ pub(super) fn inputs(
         Step::FenceFiles => inputs.extend(fenced(transfer, now)),
         Step::Settle => inputs.push(Input::SettlementBegun),
         Step::Confirm | Step::Reconcile => inputs.extend(lists()),
-        step @ (Step::Answer | Step::Warn) => unreachable!("{step:?} on Connect"),
+        step @ (Step::Answer | Step::LookForToken | Step::Warn) => {
+            unreachable!("{step:?} on Connect")
+        }
     }
     inputs
 }
