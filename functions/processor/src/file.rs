@@ -79,7 +79,8 @@ impl<K: Sink> Processor<K> {
             return self.end(claimed, &poisoned).await;
         }
         let end = (start + configuration.work.slice).min(deadline - INVOCATION_MARGIN);
-        let site = match self.lifecycle.site(&file.tenant).await {
+        let work = end.since(start);
+        let site = match self.lifecycle.site_for(&file.tenant, work).await {
             // Longer than the slice's own work: what it has read already it may still wait to look up, and commit.
             Ok(site) => site.patient_until(
                 (end + self.retry_pause())
@@ -89,8 +90,11 @@ impl<K: Sink> Processor<K> {
             Err(error) => {
                 // Not the file's fault, so no delivery of its message is used up.
                 tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %error, "The file's site can't be called; it is tried again later.");
-                self.stalled(claimed, "the site can't be called".to_owned())
-                    .await?;
+                let reason = match error {
+                    Error::NoToken => "the app waits for a token of the platform's",
+                    _ => "the site can't be called",
+                };
+                self.stalled(claimed, reason.to_owned()).await?;
                 return self.give_back(claimed, self.retry_pause()).await;
             }
         };

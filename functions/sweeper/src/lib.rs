@@ -315,6 +315,7 @@ impl Sweeper {
         if file.leased_until.is_some_and(|until| until > now) {
             return Ok(Swept::Nothing);
         }
+        self.lifecycle.note_announced(file).await?;
         tracing::info!(transfer.id = %file.transfer, file.key = %file.s3_key, file.attempts = file.attempts, "Revived a file that nobody worked on.");
         let revived = What::Revived {
             file: Some(file.s3_key.clone()),

@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use landfall_platform::connect::client::CallError;
 use landfall_runtime::{Clock, Configuration};
@@ -28,7 +29,7 @@ pub struct Lifecycle {
     pub(crate) store: Store,
     pub(crate) imports: Queue,
     pub(crate) platform: Platform,
-    governor: Arc<Governor>,
+    pub(crate) governor: Arc<Governor>,
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) clock: Clock,
 }
@@ -37,6 +38,8 @@ pub struct Lifecycle {
 pub(crate) enum Done {
     /// Take this in and go on.
     Input(Input),
+    /// It is written already; go on.
+    Stored(Stored),
     /// Nothing more can be done now.
     Stop,
 }
@@ -92,11 +95,9 @@ impl Lifecycle {
         &self.clock
     }
 
-    /// A tenant's site.
+    /// A tenant's site, to call it now.
     pub async fn site(&self, tenant: &TenantId) -> Result<Site, Error> {
-        self.platform
-            .site(&self.store, &self.governor, tenant)
-            .await
+        self.site_for(tenant, Duration::ZERO).await
     }
 
     /// Takes an input in and writes the state that follows, however many others write at the same time. None when the
@@ -164,7 +165,7 @@ impl Lifecycle {
             if step == Step::Wait {
                 break;
             }
-            match self.step(&stored, step).await {
+            match self.step(&stored, step.clone()).await {
                 Ok(Done::Input(input)) => {
                     // The state may have moved since it was read; what was found out is taken in all the same.
                     let Some(next) = self.apply(tenant, id, &input).await? else {
@@ -172,6 +173,7 @@ impl Lifecycle {
                     };
                     stored = next;
                 }
+                Ok(Done::Stored(next)) => stored = next,
                 Ok(Done::Stop) => break,
                 Err(Error::Tracking(Tracking::Conflict | Tracking::Contended)) => {
                     let Some(next) = self.store.transfer(tenant, id).await? else {
@@ -180,16 +182,28 @@ impl Lifecycle {
                     stored = next;
                 }
                 // Nobody to ask, until a person has mended the configuration: the transfer's other clocks go on meanwhile.
-                Err(error @ (Error::NoTenant | Error::NotAdmitted(_))) => {
-                    tracing::error!(error.code = "LF-NO-SITE", transfer.id = %id, tenant.id = %tenant, error = %error, "The transfer's site can't be called.");
+                Err(error) if error.is_no_site() => {
+                    let (code, told) = match &error {
+                        Error::NoToken => ("LF-NO-TOKEN", What::TokenAwaited),
+                        _ => (
+                            "LF-NO-SITE",
+                            What::PersonNeeded {
+                                code: "LF-NO-SITE".to_owned(),
+                                problem: error.to_string(),
+                            },
+                        ),
+                    };
+                    tracing::error!(error.code = code, transfer.id = %id, tenant.id = %tenant, error = %error, "The transfer's site can't be called.");
                     if stored.transfer.held_back_until.is_none() {
-                        let needed = What::PersonNeeded {
-                            code: "LF-NO-SITE".to_owned(),
-                            problem: error.to_string(),
-                        };
-                        self.tell(tenant, id, needed, None).await;
+                        self.tell(tenant, id, told, None).await;
                     }
-                    let held_back = Input::PlatformUnavailable { retry_after: None };
+                    let answers = matches!(step, Step::Answer | Step::Settle)
+                        && stored.transfer.messages.is_some();
+                    let held_back = if answers {
+                        Input::AnswersNotTaken { retry_after: None }
+                    } else {
+                        Input::PlatformUnavailable { retry_after: None }
+                    };
                     let Some(next) = self.apply(tenant, id, &held_back).await? else {
                         return Ok(None);
                     };
@@ -217,10 +231,13 @@ impl Lifecycle {
                     leased_until,
                 }))
             }
+            Step::Settle if transfer.messages.is_some() => self.answer_all(stored).await,
             Step::Settle => self.settle(stored).await,
             Step::Confirm => self.confirm(transfer).await,
             Step::Reconcile => self.reconcile(transfer).await,
-            Step::Answer | Step::Warn => Err(Error::NotServed),
+            Step::Answer => self.answer_one(stored).await,
+            Step::Warn => self.warn(transfer).await,
+            Step::LookForToken => self.look_for_token(transfer).await,
             Step::Report => {
                 self.report(stored, 0).await?;
                 Ok(Done::Stop)
@@ -266,8 +283,19 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// A call was answered as if the transfer were over: believed only when the platform lists it no more.
+    /// A call was answered as if the transfer were over: believed only when the platform lists it no more, or, where it has no list, says of its files that it is settled.
     pub async fn look_whether_over(&self, transfer: &Transfer, site: &Site) -> Result<bool, Error> {
+        if transfer.messages.is_some() {
+            let is_over = match site.files(&transfer.id).await {
+                Err(error) => error.says_settled(),
+                Ok(_) => false,
+            };
+            if is_over {
+                let over = Input::PlatformSettled { status: None };
+                self.apply(&transfer.tenant, &transfer.id, &over).await?;
+            }
+            return Ok(is_over);
+        }
         match site.recent().await {
             Ok(recent) if listing(&recent, &transfer.id).0 == Listing::Absent => {
                 let over = Input::PlatformSettled { status: None };
@@ -283,7 +311,7 @@ impl Lifecycle {
     }
 
     /// The site of a transfer that is being settled.
-    async fn site_to_settle(&self, transfer: &Transfer) -> Result<Site, Error> {
+    pub(crate) async fn site_to_settle(&self, transfer: &Transfer) -> Result<Site, Error> {
         let pressing = transfer.is_pressing(self.now(), &self.configuration.clocks);
         Ok(self.site(&transfer.tenant).await?.pressing(pressing))
     }
@@ -350,7 +378,8 @@ impl Lifecycle {
             let site = self.site(&transfer.tenant).await?;
             match site.files(&transfer.id).await {
                 Ok(listed) => {
-                    self.adopt_files(transfer, &listed).await?;
+                    let adopted = self.adopt_files(transfer, &listed).await?;
+                    self.say_unannounced(transfer, &site, adopted).await;
                 }
                 Err(error) if error.may_be_over() => {
                     if self.look_whether_over(transfer, &site).await? {
@@ -438,7 +467,7 @@ impl Lifecycle {
         tenant: &TenantId,
         id: &TransferId,
         s3_key: &str,
-        delay: std::time::Duration,
+        delay: Duration,
     ) -> Result<(), Error> {
         let task = Task::Import {
             transfer: id.clone(),
@@ -465,6 +494,9 @@ impl Lifecycle {
 
 /// What an answer that says nothing about the transfer means for it: ask again later, or never, when the app is gone from the site.
 pub(crate) fn unavailable(transfer: &Transfer, site: &Site, error: &CallError) -> Input {
+    if error.says_settled() {
+        return Input::PlatformSettled { status: None };
+    }
     if site.is_lost(error) {
         tracing::warn!(transfer.id = %transfer.id, "The app was uninstalled and its token is not accepted; the transfer is closed.");
         return Input::PlatformSettled { status: None };

@@ -18,29 +18,38 @@ pub enum Error {
     /// An event that was accepted can't be read any more.
     #[error("read a stored event: {0}")]
     Event(#[from] landfall_platform::connect::event::DecodeError),
-    /// The transfer's messages want answers, and no function makes such a transfer yet: it is of a newer release.
-    #[error("answer the messages of a transfer on Forge, which this release doesn't serve")]
-    NotServed,
+    /// No token of the installation is good for long enough. One comes only with a call of the platform's (PROTOCOL.md 7.5).
+    #[error("call the platform for an installation on Forge whose token has ended")]
+    NoToken,
+    /// The tenant is an installation on Forge, and the configuration has no `[forge]`.
+    #[error("call the platform for an installation on Forge without [forge] in landfall.toml")]
+    NotConfigured,
     /// Not even a client could be made.
     #[error("make an HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }
 
 impl Error {
+    /// Whether nobody can speak to the tenant's site, until a person has mended the configuration or, of a token, the platform has sent another.
+    pub const fn is_no_site(&self) -> bool {
+        matches!(
+            self,
+            Self::NoTenant | Self::NotAdmitted(_) | Self::NoToken | Self::NotConfigured
+        )
+    }
+
     /// Whether the cause lies outside of this piece of work and passes without it: an outage, a race, an answer that got
     /// lost, a tenant or a host that the configuration has yet to admit. Such work is never poison.
     pub const fn is_passing(&self) -> bool {
         matches!(
             self,
             Self::Raced
-                | Self::NoTenant
-                | Self::NotAdmitted(_)
                 | Self::Tracking(
                     Tracking::Conflict
                         | Tracking::Contended
                         | Tracking::Unknown
                         | Tracking::Unavailable(_)
                 )
-        )
+        ) || self.is_no_site()
     }
 }

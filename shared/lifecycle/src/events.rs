@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use landfall_platform::connect::event::decode;
-use landfall_platform::event::{Event, Kind};
+use landfall_platform::event::{DecodeError, Event, Kind};
+use landfall_platform::{connect, forge};
 use landfall_tracking::{
-    Attempt, Error as Tracking, EventRow, Message, NewFile, Stored, Task, Told,
+    Attempt, Error as Tracking, EventRow, File, Message, NewFile, Stored, Task, Told,
 };
 use landfall_transfer::timeline::What;
-use landfall_transfer::{ChainId, Input, TenantId, Timestamp, Transfer, TransferId};
+use landfall_transfer::{ChainId, Flavour, Input, TenantId, Timestamp, Transfer, TransferId};
 
 use crate::drive::Lifecycle;
 use crate::error::Error;
@@ -36,7 +36,7 @@ impl Lifecycle {
         body: &str,
         received_at: Timestamp,
     ) -> Result<Taken, Error> {
-        let event = decode(body.as_bytes())?;
+        let event = decode(tenant, body)?;
         let row = EventRow {
             tenant: tenant.clone(),
             transfer: event.transfer_id.as_ref().map(TransferId::new),
@@ -76,7 +76,7 @@ impl Lifecycle {
     pub fn is_control(&self, message: &Message) -> bool {
         match &message.task {
             Task::Import { .. } => false,
-            Task::Event { body, .. } => !decode(body.as_bytes())
+            Task::Event { body, .. } => !decode(&message.tenant, body)
                 .is_ok_and(|event| matches!(event.kind, Kind::AppDataUploaded { .. })),
         }
     }
@@ -115,17 +115,67 @@ impl Lifecycle {
             Some(&event.message_id),
         )
         .await;
+        let registered = self
+            .register_message(transfer, event, s3_key, received_at)
+            .await?;
+        let transfer = registered.as_ref().unwrap_or(transfer);
         if !transfer.is_open() {
             // Late data of a transfer that is over: acknowledged, kept, and left alone (OPEN-QUESTIONS.md A14).
             self.store
                 .drop_file(&transfer.tenant, &transfer.id, s3_key)
                 .await?;
+            if registered.is_some() {
+                // Its message is answered with the others.
+                self.drive(&transfer.tenant, &transfer.id).await?;
+            }
             return Ok(Taken::Done);
         }
         Ok(Taken::Import {
             transfer: transfer.id.clone(),
             s3_key: s3_key.to_owned(),
         })
+    }
+
+    /// Counts the message of an announced file that nobody has taken up yet: the platform has waited for its answer since it was received, however long the file waits for a worker.
+    pub async fn note_announced(&self, file: &File) -> Result<(), Error> {
+        let (Flavour::Forge, None, Some(body)) =
+            (file.tenant.flavour(), &file.message, &file.event)
+        else {
+            return Ok(());
+        };
+        let event = decode(&file.tenant, body)?;
+        let original = event.original_transfer_id.as_ref().map(TransferId::new);
+        let created = event.created_at_ms.map(Timestamp::from_millis);
+        let stored = self
+            .observe(&file.tenant, &file.transfer, original, created, false)
+            .await?;
+        self.register_message(&stored.transfer, &event, &file.s3_key, file.received_at)
+            .await?;
+        Ok(())
+    }
+
+    /// Counts the message of a file that was announced, where messages are answered: from now on it is answered in time, whether anybody takes the file up or not.
+    async fn register_message(
+        &self,
+        transfer: &Transfer,
+        event: &Event,
+        s3_key: &str,
+        received_at: Timestamp,
+    ) -> Result<Option<Transfer>, Error> {
+        if transfer.messages.is_none() {
+            return Ok(None);
+        }
+        let Some(message) = event.platform_message_id() else {
+            tracing::error!(error.code = "LF-UNANNOUNCED", transfer.id = %transfer.id, file.key = s3_key, "An uploaded file came without a message; nothing can answer it.");
+            return Ok(None);
+        };
+        let clocks = &self.configuration.clocks;
+        let (tenant, id) = (&transfer.tenant, &transfer.id);
+        let stored = self
+            .store
+            .register_message(tenant, id, s3_key, message, received_at, self.now(), clocks)
+            .await?;
+        Ok(stored.map(|stored| stored.transfer))
     }
 
     async fn input(&self, stored: &Stored, event: &Event) -> Result<Input, Error> {
@@ -138,7 +188,7 @@ impl Lifecycle {
                     None if stored.transfer.is_open() => {
                         match self.site(&stored.transfer.tenant).await {
                             Ok(site) => site.listener_exception(&stored.transfer.id).await,
-                            Err(Error::NoTenant | Error::NotAdmitted(_)) => None,
+                            Err(error) if error.is_no_site() => None,
                             Err(error) => return Err(error),
                         }
                     }
@@ -184,6 +234,10 @@ impl Lifecycle {
                         created_at,
                         after(&attempts, self.now()),
                     );
+                    let transfer = match tenant.flavour() {
+                        Flavour::Connect => transfer,
+                        Flavour::Forge => transfer.with_messages(),
+                    };
                     (transfer, attempts)
                 }
                 (Some(stored), Some(original)) => {
@@ -278,6 +332,14 @@ impl Lifecycle {
 fn after(attempts: &[Attempt], now: Timestamp) -> Timestamp {
     let last = attempts.iter().map(|attempt| attempt.first_seen_at).max();
     last.map_or(now, |last| now.max(last + Duration::from_millis(1)))
+}
+
+/// Reads an event as the tenant's flavour has it. The body doesn't decide which.
+fn decode(tenant: &TenantId, body: &str) -> Result<Event, DecodeError> {
+    match tenant.flavour() {
+        Flavour::Connect => connect::event::decode(body.as_bytes()),
+        Flavour::Forge => forge::event::decode(body.as_bytes()),
+    }
 }
 
 const fn joined(rerun_of: TransferId) -> What {

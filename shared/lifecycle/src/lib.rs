@@ -7,6 +7,7 @@
     )
 )]
 
+mod answers;
 mod drive;
 mod error;
 mod events;
@@ -17,4 +18,4 @@ mod reconcile;
 pub use drive::Lifecycle;
 pub use error::Error;
 pub use events::Taken;
-pub use platform::{Api, Opened, Platform, Site};
+pub use platform::{Api, Opened, Platform, Site, Tenant};

@@ -1,5 +1,6 @@
 mod api;
 mod connect;
+mod forge;
 mod governor;
 
 use std::collections::HashMap;
@@ -9,28 +10,33 @@ use std::time::Duration;
 use futures_util::future::join;
 use landfall_platform::connect::client::{
     ActiveTransfer, CallError, ListedFile, Page, Progress, Recent, Refusal, ServerError,
-    Status as Sent, Tenant,
+    Status as Sent,
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_platform::hosts::Hosts;
 use landfall_runtime::{Clock, Configuration};
-use landfall_tracking::{Error as Tracking, SecretKey, Store};
+use landfall_tracking::{Error as Tracking, SecretKey, Store, SystemToken};
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::{
-    Answer, Listing, Report, Status, TenantId, Timestamp, TransferId, Verdict,
+    Answer, Flavour, Listing, MessageOutcome, Report, Status, TenantId, Timestamp, TransferId,
+    Verdict,
 };
+use url::Url;
 
 use self::connect::Connect;
+use self::forge::Forge;
 use self::governor::Looked;
 use crate::error::Error;
 
-pub use self::api::{Api, Opened};
+pub use self::api::{Api, Opened, Tenant};
 pub(crate) use self::governor::Governor;
 
-/// The platform as the work on transfers needs it: an [`Api`], and what it takes to speak to a tenant's site through it.
+/// The platform as the work on transfers needs it: an [`Api`] for each flavour, and what it takes to speak to a tenant's site through it.
 #[derive(Clone, Debug)]
 pub struct Platform {
-    api: Arc<dyn Api>,
+    connect: Arc<dyn Api>,
+    /// None where no Forge app is configured.
+    forge: Option<(Arc<dyn Api>, Url)>,
     hosts: Hosts,
     secret_key: Arc<SecretKey>,
 }
@@ -43,7 +49,6 @@ pub struct Platform {
 pub struct Site {
     api: Arc<dyn Api>,
     governor: Arc<Governor>,
-    id: TenantId,
     tenant: Tenant,
     installed: bool,
     looked: Looked,
@@ -52,51 +57,108 @@ pub struct Site {
 }
 
 impl Platform {
-    /// Connect's REST API, called as the configured app, and the object store; downloads only from the configured hosts.
+    /// The REST APIs of both flavours, called as the configured app, and the object store; downloads only from the configured hosts.
     pub fn new(configuration: &Configuration, clock: Clock) -> Result<Self, Error> {
-        let connect = Connect::new(configuration, clock)?;
-        Ok(Self::over(Arc::new(connect), configuration))
+        let connect = Connect::new(configuration, clock.clone())?;
+        let mut platform = Self::over(Arc::new(connect), configuration);
+        if let Some((api, base)) = &mut platform.forge {
+            *api = Arc::new(Forge::new(base.clone(), configuration, clock)?);
+        }
+        Ok(platform)
     }
 
-    /// Any other platform, such as one in memory.
+    /// Any other platform, such as one in memory, which speaks both flavours.
     pub fn over(api: Arc<dyn Api>, configuration: &Configuration) -> Self {
+        let forge = configuration.forge.as_ref();
         Self {
-            api,
+            forge: forge.map(|forge| (Arc::clone(&api), forge.api.clone())),
+            connect: api,
             hosts: configuration.connect.tenant_hosts.clone(),
             secret_key: Arc::clone(&configuration.secret_key),
         }
     }
 
-    /// A tenant's site. The tenant is read each time, so that a rotated secret is never used for long.
+    /// The newest token of an installation on Forge.
+    pub(crate) async fn token(
+        &self,
+        store: &Store,
+        id: &TenantId,
+    ) -> Result<Option<SystemToken>, Error> {
+        match store.token(id, &self.secret_key).await {
+            Err(Tracking::Unreadable { problem, .. }) => {
+                tracing::error!(error.code = "LF-NO-SITE", tenant.id = %id, error = %problem, "An installation's token can't be read.");
+                Err(Error::NoTenant)
+            }
+            token => Ok(token?),
+        }
+    }
+
+    /// A tenant's site. What it is called with is read each time, so that a rotated secret is never used for long, and a token is the newest; one that isn't good until
+    /// `good_until` is [`Error::NoToken`].
     pub(crate) async fn site(
         &self,
         store: &Store,
         governor: &Arc<Governor>,
         id: &TenantId,
+        good_until: Timestamp,
     ) -> Result<Site, Error> {
-        let (tenant, looked) =
-            join(store.tenant(id, &self.secret_key, true), governor.look(id)).await;
-        let tenant = match tenant {
+        let tenant = async {
+            match id.flavour() {
+                Flavour::Connect => self.on_connect(store, id).await,
+                Flavour::Forge => self.on_forge(store, id, good_until).await,
+            }
+        };
+        let (tenant, looked) = join(tenant, governor.look(id)).await;
+        let (api, tenant, installed) = tenant?;
+        Ok(Site {
+            installed,
+            api,
+            governor: Arc::clone(governor),
+            looked,
+            patient_until: Timestamp::default(),
+            pressing: false,
+            tenant,
+        })
+    }
+
+    async fn on_forge(
+        &self,
+        store: &Store,
+        id: &TenantId,
+        good_until: Timestamp,
+    ) -> Result<(Arc<dyn Api>, Tenant, bool), Error> {
+        let (api, base_url) = self.forge.as_ref().ok_or(Error::NotConfigured)?;
+        let token = self.token(store, id).await?;
+        let token = token
+            .filter(|token| good_until <= token.good_until)
+            .ok_or(Error::NoToken)?;
+        let tenant = Tenant {
+            id: id.clone(),
+            base_url: base_url.clone(),
+            credential: token.token,
+        };
+        // Nobody tells us that the app was uninstalled; its tokens just end.
+        Ok((Arc::clone(api), tenant, true))
+    }
+
+    async fn on_connect(
+        &self,
+        store: &Store,
+        id: &TenantId,
+    ) -> Result<(Arc<dyn Api>, Tenant, bool), Error> {
+        let tenant = match store.tenant(id, &self.secret_key, true).await {
             Err(Tracking::Unreadable { problem, .. }) => {
                 tracing::error!(error.code = "LF-NO-SITE", tenant.id = %id, error = %problem, "A tenant's row can't be read.");
                 return Err(Error::NoTenant);
             }
             tenant => tenant?.ok_or(Error::NoTenant)?,
         };
-        Ok(Site {
-            installed: tenant.installed,
-            api: Arc::clone(&self.api),
-            governor: Arc::clone(governor),
+        let site = Tenant {
             id: id.clone(),
-            looked,
-            patient_until: Timestamp::default(),
-            pressing: false,
-            tenant: Tenant {
-                client_key: id.as_str().to_owned(),
-                base_url: self.hosts.admit_base(&tenant.base_url)?,
-                secret: tenant.secret,
-            },
-        })
+            base_url: self.hosts.admit_base(&tenant.base_url)?,
+            credential: tenant.secret,
+        };
+        Ok((Arc::clone(&self.connect), site, tenant.installed))
     }
 }
 
@@ -126,7 +188,9 @@ impl Site {
         &self,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        self.governor.turn(&self.id, self.patient_until).await?;
+        self.governor
+            .turn(&self.tenant.id, self.patient_until)
+            .await?;
         self.heard(call).await
     }
 
@@ -137,7 +201,7 @@ impl Site {
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
         if !self.pressing {
-            self.governor.admit(&self.id, self.looked).await?;
+            self.governor.admit(&self.tenant.id, self.looked).await?;
         }
         self.heard(call).await
     }
@@ -149,7 +213,7 @@ impl Site {
         let called_at = self.governor.now();
         let mut outcome = call.await;
         if let Err(error) = &mut outcome {
-            self.governor.heard(&self.id, called_at, error).await;
+            self.governor.heard(&self.tenant.id, called_at, error).await;
         }
         outcome
     }
@@ -256,6 +320,25 @@ impl Site {
                 CallError::Refused { .. } | CallError::NotSent { .. } | CallError::Unauthorized,
             ) => Answer::NotTaken { retry_after: None },
         })
+    }
+
+    /// Answers messages, all alike; the same answer may be given again.
+    pub(crate) async fn answer(
+        &self,
+        id: &TransferId,
+        outcome: MessageOutcome,
+        messages: &[String],
+    ) -> Result<(), CallError> {
+        self.at_once(
+            self.api
+                .answer_messages(&self.tenant, id, outcome, messages),
+        )
+        .await
+    }
+
+    /// Writes a line into the admin's log.
+    pub(crate) async fn add_log(&self, id: &TransferId, line: &str) -> Result<(), CallError> {
+        self.at_once(self.api.add_log(&self.tenant, id, line)).await
     }
 
     /// Sends a progress update. Lost updates are not repeated; the next one says more.

@@ -18,6 +18,17 @@ impl Lifecycle {
     /// nobody announced?
     pub(crate) async fn reconcile(&self, transfer: &Transfer) -> Result<Done, Error> {
         let site = self.site(&transfer.tenant).await?;
+        if transfer.messages.is_some() {
+            // The list of files is all that the platform has here, and what tells that a transfer is settled.
+            return Ok(Done::Input(match site.files(&transfer.id).await {
+                Ok(files) => {
+                    let adopted = self.adopt_files(transfer, &files).await?;
+                    self.say_unannounced(transfer, &site, adopted).await;
+                    Input::Listed(Listing::Active)
+                }
+                Err(error) => unavailable(transfer, &site, &error),
+            }));
+        }
         let recent = match site.recent().await {
             Ok(recent) => recent,
             Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),

@@ -141,6 +141,17 @@ impl CallError {
         )
     }
 
+    /// Whether the answer says that the transfer is settled, and nothing else: Forge's does (PROTOCOL 7.7).
+    pub const fn says_settled(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                kind: Refusal::Settled,
+                ..
+            }
+        )
+    }
+
     /// The pause that the platform asked for.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {

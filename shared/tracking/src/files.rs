@@ -7,7 +7,7 @@ use flate2::write::GzEncoder;
 use futures_util::future::try_join_all;
 use landfall_transfer::clocks::platform;
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
-use landfall_transfer::timeline::{Entry, Taken, What, entries};
+use landfall_transfer::timeline::{Entry, Taken, What};
 use landfall_transfer::{
     ChainId, Clocks, Counts, Digest, FileOutcome, FileTotals, Input, Manifest, Measure, TenantId,
     Timestamp, Transfer, TransferId,
@@ -15,6 +15,7 @@ use landfall_transfer::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::answers::{FileMessage, apply_all, is_applied};
 use crate::error::Error;
 use crate::events::Recorded;
 use crate::exceptions::{Exception, put_exceptions, put_recounted};
@@ -125,6 +126,8 @@ pub struct File {
     pub measure: Measure,
     /// What it declares, when it is a manifest that could be used.
     pub manifest: Option<Manifest>,
+    /// The message that wants an answer for it, once that was counted for its transfer.
+    pub message: Option<FileMessage>,
 }
 
 /// How a file ends.
@@ -668,18 +671,23 @@ impl Store {
             if !stored.transfer.is_open() {
                 return Ok(None);
             }
-            let input = Input::FileEnded {
+            let mut inputs = vec![Input::FileEnded {
                 file: lease.s3_key.clone(),
                 outcome: ending.outcome.clone(),
                 counts: ending.counts,
                 manifest: ending.manifest.is_some(),
-            };
-            let mut transfer = stored.transfer.clone();
-            transfer.apply(input.clone(), now, clocks);
-            let told = Told {
-                at: now,
-                what: entries(Some(&stored.transfer), &transfer, &input),
-            };
+            }];
+            if stored.transfer.messages.is_some() {
+                // Read after the transfer: whoever counts the message in between makes this write fail.
+                let file = self
+                    .file(&lease.tenant, &lease.transfer, &lease.s3_key)
+                    .await?;
+                if file.is_some_and(|file| file.message.is_some()) {
+                    let applied = is_applied(&ending.outcome, ending.counts);
+                    inputs.push(Input::MessageDecided { applied });
+                }
+            }
+            let (transfer, told) = apply_all(&stored.transfer, inputs, now, clocks);
             let (transfer_write, next) = Self::over(&stored, transfer, clocks)?;
             let mut ended = fenced(lease)
                 .set("state", text(FileState::Ended.as_str()))
@@ -834,6 +842,7 @@ pub(crate) fn read_file(item: &Item) -> Result<File, Error> {
             sha256: reader.optional_text("sha256").and_then(Digest::new),
         },
         manifest: reader.bytes("manifest").map(unpack_manifest).transpose()?,
+        message: FileMessage::read(&reader)?,
     })
 }
 

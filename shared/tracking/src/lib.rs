@@ -7,6 +7,7 @@
     )
 )]
 
+mod answers;
 mod due;
 mod error;
 mod events;
@@ -27,6 +28,7 @@ mod timeline;
 mod tokens;
 mod transfers;
 
+pub use answers::FileMessage;
 pub use due::{Due, DueItem, DuePage};
 pub use error::Error;
 pub use events::{EventRow, Recorded};

@@ -8,11 +8,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use landfall_clock::Clock;
-use landfall_lifecycle::{Api, Opened};
+use landfall_lifecycle::{Api, Opened, Tenant};
 use landfall_models::{Call, Fate, Weather};
 use landfall_platform::connect::client::{
     ActiveTransfer, CallError, ListedFile, Page, Progress, Recent, Refusal, ServerError, Status,
-    Tenant,
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_transfer::{Timestamp, TransferId};
@@ -376,8 +375,8 @@ impl PlatformModel {
         let effect = |state: &mut State| {
             if state
                 .secrets
-                .get(&tenant.client_key)
-                .is_none_or(|secret| secret != tenant.secret.expose_secret())
+                .get(tenant.id.as_str())
+                .is_none_or(|secret| secret != tenant.credential.expose_secret())
             {
                 return Err(CallError::Unauthorized);
             }
@@ -577,7 +576,7 @@ impl Api for PlatformModel {
         let subject = format!("{id} {:?}", progress.status);
         async move {
             self.pass("progress", &subject, true, tenant, |state| {
-                self.progress(state, &tenant.client_key, id, progress)
+                self.progress(state, tenant.id.as_str(), id, progress)
             })
             .await
         }
@@ -589,7 +588,7 @@ impl Api for PlatformModel {
         tenant: &'call Tenant,
     ) -> BoxFuture<'call, Result<Recent, CallError>> {
         async move {
-            let name = &tenant.client_key;
+            let name = tenant.id.as_str();
             self.pass("recent", name, false, tenant, |state| {
                 Ok(self.recent(state, name))
             })
@@ -606,7 +605,7 @@ impl Api for PlatformModel {
         async move {
             let id = transfer.as_str();
             self.pass("file_list", id, false, tenant, |state| {
-                let found = owned(state, &tenant.client_key, id)
+                let found = owned(state, tenant.id.as_str(), id)
                     .filter(|transfer| transfer.ended.is_none())
                     .ok_or(refused(403, Refusal::Gone))?;
                 Ok(found
@@ -635,7 +634,7 @@ impl Api for PlatformModel {
                     .get(s3_key)
                     .map(|(id, _)| id.clone())
                     .ok_or(refused(404, Refusal::Gone))?;
-                owned(state, &tenant.client_key, &id)
+                owned(state, tenant.id.as_str(), &id)
                     .filter(|transfer| transfer.ended.is_none())
                     .ok_or(refused(403, Refusal::Gone))?;
                 let until = (self.clock.now() + URL_LIFE).as_millis();
@@ -657,7 +656,7 @@ impl Api for PlatformModel {
     ) -> BoxFuture<'call, Result<HashMap<String, String>, CallError>> {
         async move {
             self.pass("mappings", namespace, false, tenant, |state| {
-                owned(state, &tenant.client_key, transfer.as_str())
+                owned(state, tenant.id.as_str(), transfer.as_str())
                     .filter(|transfer| transfer.ended.is_none())
                     .ok_or(refused(403, Refusal::Gone))?;
                 // A user whom the core migration left out has no mapping.
@@ -684,7 +683,7 @@ impl Api for PlatformModel {
         async move {
             // Its users are whoever is asked for, so there is no list of them.
             self.pass("mapping_page", namespace, false, tenant, |state| {
-                owned(state, &tenant.client_key, transfer.as_str())
+                owned(state, tenant.id.as_str(), transfer.as_str())
                     .filter(|transfer| transfer.ended.is_none())
                     .ok_or(refused(403, Refusal::Gone))?;
                 Err(refused(400, Refusal::BadRequest))
@@ -702,7 +701,7 @@ impl Api for PlatformModel {
         async move {
             let id = transfer.as_str();
             self.pass("server_error", id, false, tenant, |state| {
-                let found = owned(state, &tenant.client_key, id);
+                let found = owned(state, tenant.id.as_str(), id);
                 Ok(found
                     .and_then(|transfer| transfer.exception.clone())
                     .map(|class| ServerError {

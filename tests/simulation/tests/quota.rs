@@ -15,10 +15,10 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use landfall_clock::Clock;
-use landfall_lifecycle::{Api, Lifecycle, Opened, Platform};
+use landfall_lifecycle::{Api, Lifecycle, Opened, Platform, Tenant};
 use landfall_models::{Call, Calm, Fate, Weather};
 use landfall_platform::connect::client::{
-    CallError, ListedFile, Page, Progress, Recent, ServerError, Tenant,
+    CallError, ListedFile, Page, Progress, Recent, ServerError,
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_processor::Processor;

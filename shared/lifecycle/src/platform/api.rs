@@ -2,15 +2,28 @@ use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use landfall_platform::connect::client::{
-    CallError, ListedFile, Page, Progress, Recent, ServerError, Tenant,
+    CallError, ListedFile, Page, Progress, Recent, ServerError,
 };
-use landfall_platform::downloads::{DownloadError, SignedUrl};
-use landfall_transfer::TransferId;
+use landfall_platform::downloads::{Download, DownloadError, SignedUrl};
+use landfall_transfer::{MessageOutcome, TenantId, TransferId};
+use secrecy::SecretString;
 use serde_json::Value;
+use url::Url;
+
+/// The tenant whom a call concerns, and by what right it is made.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// Who.
+    pub id: TenantId,
+    /// Where the platform is called for it; of an admitted host.
+    pub base_url: Url,
+    /// The shared secret on Connect, the newest system token on Forge. Never printed.
+    pub credential: SecretString,
+}
 
 /// What the work on transfers asks of the platform, and nothing more: the calls of its REST API, each for a tenant, and the store
 /// of exported files. Object-safe, so that the platform is chosen where the function is wired.
@@ -63,6 +76,28 @@ pub trait Api: fmt::Debug + Send + Sync {
         after: Option<&'call str>,
     ) -> BoxFuture<'call, Result<Page<(String, String)>, CallError>>;
 
+    /// Answers messages of a transfer's files, all alike; at most [`MESSAGES_MAX`](landfall_platform::forge::client::MESSAGES_MAX). The same answer may be given again. A platform on which
+    /// the app settles transfers itself has no messages, and says so.
+    fn answer_messages<'call>(
+        &'call self,
+        _tenant: &'call Tenant,
+        _transfer: &'call TransferId,
+        _outcome: MessageOutcome,
+        _messages: &'call [String],
+    ) -> BoxFuture<'call, Result<(), CallError>> {
+        no_such("messages")
+    }
+
+    /// Writes a line into the log that the admin can read. Where progress updates carry messages there is none.
+    fn add_log<'call>(
+        &'call self,
+        _tenant: &'call Tenant,
+        _transfer: &'call TransferId,
+        _line: &'call str,
+    ) -> BoxFuture<'call, Result<(), CallError>> {
+        no_such("log")
+    }
+
     /// What the server's listener failed with, where the platform knows it.
     fn server_error<'call>(
         &'call self,
@@ -79,8 +114,7 @@ pub trait Api: fmt::Debug + Send + Sync {
         _operation: &'call [&'call str],
         _body: &'call Value,
     ) -> BoxFuture<'call, Result<(), CallError>> {
-        let reason = "this platform has no operations of Jira's".to_owned();
-        std::future::ready(Err(CallError::NotSent { reason })).boxed()
+        no_such("operations of Jira's")
     }
 
     /// Opens an exported file, from byte `from` on where the store can do that.
@@ -89,6 +123,14 @@ pub trait Api: fmt::Debug + Send + Sync {
         url: &'call SignedUrl,
         from: u64,
     ) -> BoxFuture<'call, Result<Opened, DownloadError>>;
+}
+
+/// The answer of a platform that has no such thing; nothing was sent.
+pub(super) fn no_such<'call, T: Send + 'call>(
+    what: &str,
+) -> BoxFuture<'call, Result<T, CallError>> {
+    let reason = format!("this platform has no {what}");
+    std::future::ready(Err(CallError::NotSent { reason })).boxed()
 }
 
 /// An open file.
@@ -108,5 +150,23 @@ impl fmt::Debug for Opened {
             .field("starts_at", &self.starts_at)
             .field("size", &self.size)
             .finish_non_exhaustive()
+    }
+}
+
+impl From<Download> for Opened {
+    fn from(download: Download) -> Self {
+        Self {
+            starts_at: download.starts_at(),
+            size: download.size(),
+            content: stream::unfold(Some(download), async |download| {
+                let mut download = download?;
+                match download.chunk().await {
+                    Ok(Some(chunk)) => Some((Ok(chunk), Some(download))),
+                    Ok(None) => None,
+                    Err(error) => Some((Err(error), None)),
+                }
+            })
+            .boxed(),
+        }
     }
 }

@@ -1,21 +1,21 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _, stream};
 use landfall_platform::connect::client::{
-    CallError, Client, ListedFile, Page, Progress, Recent, ServerError, Settings, Tenant,
+    self as connect, CallError, Client, ListedFile, Page, Progress, Recent, ServerError, Settings,
 };
-use landfall_platform::downloads::{Download, DownloadError, Downloads, SignedUrl};
+use landfall_platform::downloads::{DownloadError, Downloads, SignedUrl};
 use landfall_runtime::{Clock, Configuration};
 use landfall_transfer::TransferId;
 use serde_json::Value;
 
-use super::api::{Api, Opened};
+use super::api::{Api, Opened, Tenant};
 use crate::error::Error;
 
 /// Time to connect to a site.
-const CONNECT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT: Duration = Duration::from_secs(3);
 
 /// Time to connect to the object store.
 const DOWNLOAD_CONNECT: Duration = Duration::from_secs(5);
@@ -44,13 +44,28 @@ impl Connect {
         };
         Ok(Self {
             client: Client::new(settings, clock.clone())?,
-            downloads: Downloads::new(
-                configuration.download_hosts.clone(),
-                DOWNLOAD_CONNECT,
-                DOWNLOAD_IDLE,
-                clock,
-            )?,
+            downloads: downloads(configuration, clock)?,
         })
+    }
+}
+
+/// The object store, as both flavours use it.
+pub(super) fn downloads(configuration: &Configuration, clock: Clock) -> Result<Downloads, Error> {
+    let hosts = configuration.download_hosts.clone();
+    Ok(Downloads::new(
+        hosts,
+        DOWNLOAD_CONNECT,
+        DOWNLOAD_IDLE,
+        clock,
+    )?)
+}
+
+/// The tenant as Connect's client knows it.
+fn of(tenant: &Tenant) -> connect::Tenant {
+    connect::Tenant {
+        client_key: tenant.id.as_str().to_owned(),
+        base_url: tenant.base_url.clone(),
+        secret: tenant.credential.clone(),
     }
 }
 
@@ -61,16 +76,19 @@ impl Api for Connect {
         transfer: &'call TransferId,
         progress: &'call Progress,
     ) -> BoxFuture<'call, Result<(), CallError>> {
-        self.client
-            .send_progress(tenant, transfer.as_str(), progress)
-            .boxed()
+        async move {
+            self.client
+                .send_progress(&of(tenant), transfer.as_str(), progress)
+                .await
+        }
+        .boxed()
     }
 
     fn recent<'call>(
         &'call self,
         tenant: &'call Tenant,
     ) -> BoxFuture<'call, Result<Recent, CallError>> {
-        self.client.recent(tenant).boxed()
+        async move { self.client.recent(&of(tenant)).await }.boxed()
     }
 
     fn file_list<'call>(
@@ -78,7 +96,7 @@ impl Api for Connect {
         tenant: &'call Tenant,
         transfer: &'call TransferId,
     ) -> BoxFuture<'call, Result<Vec<ListedFile>, CallError>> {
-        self.client.file_list(tenant, transfer.as_str()).boxed()
+        async move { self.client.file_list(&of(tenant), transfer.as_str()).await }.boxed()
     }
 
     fn signed_url<'call>(
@@ -86,7 +104,7 @@ impl Api for Connect {
         tenant: &'call Tenant,
         s3_key: &'call str,
     ) -> BoxFuture<'call, Result<SignedUrl, CallError>> {
-        self.client.signed_url(tenant, s3_key).boxed()
+        async move { self.client.signed_url(&of(tenant), s3_key).await }.boxed()
     }
 
     fn find_mappings<'call>(
@@ -96,9 +114,12 @@ impl Api for Connect {
         namespace: &'call str,
         keys: &'call [String],
     ) -> BoxFuture<'call, Result<HashMap<String, String>, CallError>> {
-        self.client
-            .find_mappings(tenant, transfer.as_str(), namespace, keys)
-            .boxed()
+        async move {
+            self.client
+                .find_mappings(&of(tenant), transfer.as_str(), namespace, keys)
+                .await
+        }
+        .boxed()
     }
 
     fn mapping_page<'call>(
@@ -108,9 +129,18 @@ impl Api for Connect {
         namespace: &'call str,
         after: Option<&'call str>,
     ) -> BoxFuture<'call, Result<Page<(String, String)>, CallError>> {
-        self.client
-            .mapping_page(tenant, transfer.as_str(), namespace, after, MAPPING_PAGE)
-            .boxed()
+        async move {
+            self.client
+                .mapping_page(
+                    &of(tenant),
+                    transfer.as_str(),
+                    namespace,
+                    after,
+                    MAPPING_PAGE,
+                )
+                .await
+        }
+        .boxed()
     }
 
     fn server_error<'call>(
@@ -118,7 +148,12 @@ impl Api for Connect {
         tenant: &'call Tenant,
         transfer: &'call TransferId,
     ) -> BoxFuture<'call, Result<Option<ServerError>, CallError>> {
-        self.client.server_error(tenant, transfer.as_str()).boxed()
+        async move {
+            self.client
+                .server_error(&of(tenant), transfer.as_str())
+                .await
+        }
+        .boxed()
     }
 
     fn write_to_jira<'call>(
@@ -128,9 +163,12 @@ impl Api for Connect {
         operation: &'call [&'call str],
         body: &'call Value,
     ) -> BoxFuture<'call, Result<(), CallError>> {
-        self.client
-            .write_to_jira(tenant, transfer.as_str(), operation, body)
-            .boxed()
+        async move {
+            self.client
+                .write_to_jira(&of(tenant), transfer.as_str(), operation, body)
+                .await
+        }
+        .boxed()
     }
 
     fn open<'call>(
@@ -138,22 +176,6 @@ impl Api for Connect {
         url: &'call SignedUrl,
         from: u64,
     ) -> BoxFuture<'call, Result<Opened, DownloadError>> {
-        async move { Ok(opened(self.downloads.open(url, from).await?)) }.boxed()
-    }
-}
-
-fn opened(download: Download) -> Opened {
-    Opened {
-        starts_at: download.starts_at(),
-        size: download.size(),
-        content: stream::unfold(Some(download), async |download| {
-            let mut download = download?;
-            match download.chunk().await {
-                Ok(Some(chunk)) => Some((Ok(chunk), Some(download))),
-                Ok(None) => None,
-                Err(error) => Some((Err(error), None)),
-            }
-        })
-        .boxed(),
+        async move { Ok(self.downloads.open(url, from).await?.into()) }.boxed()
     }
 }

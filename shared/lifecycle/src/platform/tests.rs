@@ -49,7 +49,7 @@ impl Api for Memory {
         tenant: &'call Tenant,
         s3_key: &'call str,
     ) -> BoxFuture<'call, Result<SignedUrl, CallError>> {
-        let url = format!("memory:{}/{s3_key}", tenant.client_key);
+        let url = format!("memory:{}/{s3_key}", tenant.id);
         ready(Ok(SignedUrl::new(&url))).boxed()
     }
 
@@ -121,11 +121,10 @@ fn worker(memory: &Arc<Memory>, table: &TableModel, clock: &Clock) -> Site {
         api: Arc::<Memory>::clone(memory),
         looked: at_once(governor.look(&id)),
         governor: Arc::new(governor),
-        id,
         tenant: Tenant {
-            client_key: "tenant".to_owned(),
+            id,
             base_url: "https://site.example.com".parse().unwrap(),
-            secret: "secret".into(),
+            credential: "secret".into(),
         },
         installed: true,
         patient_until: Timestamp::default(),

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use landfall_lifecycle::{Api, Opened};
+use landfall_lifecycle::{Api, Opened, Tenant};
 use landfall_models::{QueueModel, TableModel};
 use landfall_platform::connect::client::{
-    CallError, ListedFile, Page as PageOf, Progress, Recent, ServerError, Tenant,
+    CallError, ListedFile, Page as PageOf, Progress, Recent, ServerError,
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_tracking::{

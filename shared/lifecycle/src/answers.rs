@@ -1,0 +1,225 @@
+use std::time::Duration;
+
+use landfall_platform::connect::client::{CallError, Refusal};
+use landfall_platform::forge::client::MESSAGES_MAX;
+use landfall_tracking::{File, Stored};
+use landfall_transfer::{
+    Input, MessageOutcome, Phase, Status, StopReason, TenantId, Timestamp, Transfer, TransferId,
+};
+
+use crate::drive::{Done, Lifecycle};
+use crate::error::Error;
+use crate::platform::Site;
+
+/// What came of an attempt to answer.
+enum Sent {
+    /// The platform took it, and that is written.
+    Taken(Stored),
+    /// It did not, or nobody knows.
+    NotTaken(Input),
+    /// It refuses this request as such, one of whose messages may be to blame; the transfer as it stands with the attempt begun.
+    Refused(Stored, Input),
+}
+
+impl Lifecycle {
+    /// Answers one message of a file that is applied `SUCCESS`, which begins a new window for all others.
+    pub(crate) async fn answer_one(&self, stored: &Stored) -> Result<Done, Error> {
+        let transfer = &stored.transfer;
+        let files = self.store.files(&transfer.tenant, &transfer.id).await?;
+        let ready = files.into_iter().filter(|file| {
+            file.is_applied()
+                && file
+                    .open_message()
+                    .is_some_and(|message| message.answer != Some(MessageOutcome::Failed))
+        });
+        // One that may have been answered already comes first: if it was, nothing else need be given away.
+        let may_have_been_sent = |file: &File| {
+            file.open_message()
+                .is_some_and(|message| message.answer.is_some())
+        };
+        let Some(file) = ready.max_by_key(may_have_been_sent) else {
+            tracing::error!(transfer.id = %transfer.id, "No file is there whose message was kept back; the transfer is ended while that can still be said.");
+            return Ok(Done::Input(Input::Stop(StopReason::Unanswered)));
+        };
+        let site = self.site_to_settle(transfer).await?;
+        Ok(
+            match self
+                .send(stored, &site, MessageOutcome::Success, &[file])
+                .await?
+            {
+                Sent::Taken(next) => Done::Stored(next),
+                Sent::NotTaken(input) | Sent::Refused(_, input) => Done::Input(input),
+            },
+        )
+    }
+
+    /// Answers every open message with what the verdict says: files that are applied `SUCCESS`, the others `FAILED`, and all of them `FAILED` where the verdict is that.
+    /// A message keeps the answer that may have been sent before.
+    pub(crate) async fn answer_all(&self, stored: &Stored) -> Result<Done, Error> {
+        let transfer = &stored.transfer;
+        let (Phase::Settling(settlement), Some(messages)) = (&transfer.phase, &transfer.messages)
+        else {
+            return Ok(Done::Stop);
+        };
+        let verdict = &settlement.verdict;
+        let site = self.site_to_settle(transfer).await?;
+        if verdict.status != Status::Success && messages.attempts == 0 && messages.refused == 0 {
+            // Before the answers, after which the platform takes no line any more.
+            self.say(&site, &transfer.id, &verdict.message).await;
+        }
+        let files = self.store.files(&transfer.tenant, &transfer.id).await?;
+        let (mut succeeded, mut failed) = (Vec::new(), Vec::new());
+        for file in files {
+            let Some(message) = file.open_message() else {
+                continue;
+            };
+            let applied = verdict.status != Status::Failed && file.is_applied();
+            let by_verdict = if applied {
+                MessageOutcome::Success
+            } else {
+                MessageOutcome::Failed
+            };
+            match message.answer.unwrap_or(by_verdict) {
+                MessageOutcome::Success => succeeded.push(file),
+                MessageOutcome::Failed => failed.push(file),
+            }
+        }
+        // One answer FAILED may end the transfer at once (OPEN-QUESTIONS.md D8), so these come last.
+        let mut current = stored.clone();
+        let mut not_taken = None;
+        for (outcome, files) in [
+            (MessageOutcome::Success, succeeded),
+            (MessageOutcome::Failed, failed),
+        ] {
+            for some in files.chunks(MESSAGES_MAX) {
+                match self.send(&current, &site, outcome, some).await? {
+                    Sent::Taken(next) => current = next,
+                    Sent::NotTaken(input) => return Ok(Done::Input(input)),
+                    Sent::Refused(begun, input) => {
+                        // A message that the platform doesn't know must not keep the others from their answers.
+                        (current, not_taken) = (begun, Some(input));
+                        for one in some.chunks(1).filter(|_| some.len() > 1) {
+                            match self.send(&current, &site, outcome, one).await? {
+                                Sent::Taken(next) | Sent::Refused(next, _) => current = next,
+                                Sent::NotTaken(input) => return Ok(Done::Input(input)),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(match not_taken {
+            Some(input) if !current.transfer.is_settled() => Done::Input(input),
+            _ if current.transfer.is_settled() || current != *stored => Done::Stored(current),
+            _ => {
+                tracing::error!(transfer.id = %transfer.id, "Open messages were counted whose files are not there.");
+                Done::Input(Input::AnswersNotTaken { retry_after: None })
+            }
+        })
+    }
+
+    /// An attempt: how these messages are answered is written before it is sent, and that they were once the platform has said so.
+    async fn send(
+        &self,
+        stored: &Stored,
+        site: &Site,
+        outcome: MessageOutcome,
+        files: &[File],
+    ) -> Result<Sent, Error> {
+        let clocks = &self.configuration.clocks;
+        let begun_at = self.now();
+        // Whoever loses this race leaves the sending to the other.
+        let begun = self
+            .store
+            .begin_answers(stored, files, outcome, begun_at, clocks)
+            .await?;
+        let transfer = &begun.transfer;
+        let messages: Vec<String> = files
+            .iter()
+            .filter_map(|file| file.message.as_ref())
+            .map(|message| message.id.clone())
+            .collect();
+        let error = match site.answer(&transfer.id, outcome, &messages).await {
+            Ok(()) | Err(CallError::Malformed { .. }) => {
+                tracing::info!(transfer.id = %transfer.id, answer.outcome = ?outcome, answer.messages = messages.len(), "Answered messages.");
+                let taken = self
+                    .store
+                    .answers_taken(&begun, files, outcome, begun_at, self.now(), clocks)
+                    .await?;
+                return Ok(taken.map_or_else(|| Sent::Taken(begun.clone()), Sent::Taken));
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(transfer.id = %transfer.id, answer.outcome = ?outcome, answer.messages = messages.len(), error = %error, "The platform did not simply take answers to messages.");
+        if error.says_settled() {
+            return Ok(Sent::NotTaken(Input::PlatformSettled { status: None }));
+        }
+        let not_taken = Input::AnswersNotTaken {
+            retry_after: error.retry_after(),
+        };
+        Ok(match error {
+            CallError::Refused {
+                kind: Refusal::BadRequest | Refusal::TooLarge | Refusal::Gone,
+                ..
+            } => Sent::Refused(begun, not_taken),
+            _ => Sent::NotTaken(not_taken),
+        })
+    }
+
+    /// Tells the admin, and in the log whoever is on call, that the window closes. That it could not be told to the admin keeps nothing from being done.
+    pub(crate) async fn warn(&self, transfer: &Transfer) -> Result<Done, Error> {
+        let minutes = self.configuration.clocks.forge_answer_by.as_secs() / 60;
+        let line = format!(
+            "No exported file has been imported completely for a while. Unless one is within {minutes} minutes of the last one, this migration stops, because the platform waits no longer. It can be re-run then, and what has arrived is not imported again; smaller export files help."
+        );
+        tracing::warn!(error.code = "LF-WINDOW-CLOSES", transfer.id = %transfer.id, tenant.id = %transfer.tenant, "No file has ended whose message could be answered, and soon one must be. Smaller export files would help.");
+        if let Ok(site) = self.site_to_settle(transfer).await {
+            self.say(&site, &transfer.id, &line).await;
+        }
+        Ok(Done::Input(Input::WindowWarned))
+    }
+
+    /// Files were listed whose events never came: nothing can answer their messages until they do (PROTOCOL.md 7.6).
+    pub(crate) async fn say_unannounced(&self, transfer: &Transfer, site: &Site, files: usize) {
+        if transfer.messages.is_none() || files == 0 {
+            return;
+        }
+        tracing::error!(error.code = "LF-UNANNOUNCED", transfer.id = %transfer.id, tenant.id = %transfer.tenant, files, "Files are imported whose events never came; unless they still do, their messages can't be answered, and the platform ends the transfer.");
+        let line = format!(
+            "{files} exported files are imported although their events never reached the app. If the migration times out for this, re-run it: what has arrived is not imported again."
+        );
+        self.say(site, &transfer.id, &line).await;
+    }
+
+    /// Writes a line into the admin's log. A line that is lost is worth no more than one of ours.
+    async fn say(&self, site: &Site, id: &TransferId, line: &str) {
+        if let Err(error) = site.add_log(id, line).await {
+            tracing::warn!(transfer.id = %id, error = %error, "A line of the admin's log could not be written.");
+        }
+    }
+
+    /// Looks for the newest token of a transfer's installation.
+    pub(crate) async fn look_for_token(&self, transfer: &Transfer) -> Result<Done, Error> {
+        let good_until = self.token_good_until(&transfer.tenant).await?;
+        if good_until.is_none_or(|until| until <= self.now()) {
+            tracing::error!(error.code = "LF-NO-TOKEN", transfer.id = %transfer.id, tenant.id = %transfer.tenant, "The transfer waits for a token, which comes only with a call of the platform's.");
+        }
+        Ok(Done::Input(Input::TokenLooked { good_until }))
+    }
+
+    async fn token_good_until(&self, tenant: &TenantId) -> Result<Option<Timestamp>, Error> {
+        let token = self.platform.token(&self.store, tenant).await?;
+        Ok(token.map(|token| token.good_until))
+    }
+
+    /// A tenant's site for work that takes so long: what it is called with must be good until then.
+    pub async fn site_for(&self, tenant: &TenantId, work: Duration) -> Result<Site, Error> {
+        let good_for = work + self.configuration.clocks.call_timeout;
+        self.platform
+            .site(&self.store, &self.governor, tenant, self.now() + good_for)
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests;
