@@ -7,11 +7,11 @@ import signal
 
 import pytest
 
-from harness import APP_KEY, App, Declaration, World
+from harness import APP_KEY, FORGE_APP, App, Declaration, World
 from landfall_local import processes
 from landfall_local.cloud import Cloud, Instance
 from landfall_local.settings import STATE
-from landfall_local.twin import Twin
+from landfall_local.twin import AppIdentity, Twin
 
 
 def pytest_configure(config):
@@ -40,7 +40,7 @@ def world():
         cloud = Cloud(instance.directory, processes.free_port())
         cloud.start()
         twin = Twin(twin_folder, processes.free_port(), processes.free_port())
-        twin.start(APP_KEY, seed=20261122)
+        twin.start(AppIdentity(APP_KEY, FORGE_APP), seed=20261122)
         yield World(cloud, twin)
     finally:
         processes.end_all_in(twin_folder)

@@ -19,9 +19,10 @@ from landfall_local.cloud import Cloud
 from landfall_local.stack import Stack
 from landfall_local.token import sign
 from landfall_local.tracking import Tracking, Transfer
-from landfall_local.twin import Twin
+from landfall_local.twin import SWITCHES, Twin
 
 APP_KEY = "com.example.vault.cloud"
+FORGE_APP = "ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001"
 
 # What stays open on the platform's side.
 ACTIVE = ("READY", "IN_PROGRESS", "CANCELLATION_REQUESTED")
@@ -53,6 +54,8 @@ class Declaration:
     clocks: dict[str, str] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     connect: dict[str, str] = field(default_factory=dict)
+    # The twin's Forge app as well.
+    forge: bool = False
     quiet_period: str = "3s"
     # Without one it is the default, or export_silence where that is shorter.
     no_file_period: str | None = None
@@ -85,12 +88,19 @@ class Declaration:
         lines = ["version = 1", "[app]", f'key = "{APP_KEY}"', "[connect]"]
         lines += [f'install_key_server = "{twin.get("/control/health")["install_key_server"]}"', 'tenant_hosts = ["127.0.0.1"]']
         lines += [f'{key} = "{value}"' for key, value in self.connect.items()]
+        lines += self._forge(twin) if self.forge else []
         lines += ["[downloads]", 'hosts = ["127.0.0.1"]', "[completeness]", f'quiet_period = "{self.quiet_period}"']
         lines += [f'no_file_period = "{self.no_file_period}"'] if self.no_file_period else []
         lines += ["[clocks]"]
         lines += [f'{key} = "{value}"' for key, value in clocks.items()]
         lines += ["[limits]", *(f"{key} = {value}" for key, value in self.limits.items()), self.imports, "[sink]", self.sink]
         return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def _forge(twin: Twin) -> list[str]:
+        health = twin.get("/control/health")
+        named = {"app": health["forge_app"], "key_set": health["forge_key_set"], "api": health["forge_api"]}
+        return ["[forge]", *(f'{key} = "{value}"' for key, value in named.items()), 'api_hosts = ["127.0.0.1"]']
 
     def with_clocks(self, **clocks: str) -> Declaration:
         """The same with other clocks."""
@@ -122,7 +132,7 @@ class World:
     def app(self, test: str, declaration: Declaration, parameters: dict[str, str] | None = None) -> App:
         """The app on a stack, installed on a site that only this test uses."""
         site = re.sub(r"[^a-z0-9]+", "-", test.lower()).strip("-")[:40] + "-" + hashlib.sha256(test.encode()).hexdigest()[:6]
-        app = App(self, self.stack(declaration, parameters), site)
+        app = (ForgeApp if declaration.forge else App)(self, self.stack(declaration, parameters), site)
         app.install()
         return app
 
@@ -138,7 +148,7 @@ class CalmTwin(Twin):
         self.call("DELETE", "/control/faults")
         self.call("DELETE", "/control/switches")
         self.call("DELETE", "/control/quotas")
-        self.switch(retry_first_ms=200, retry_max_ms=1000, cancel_allowed_after_ms=0)
+        self.switch(retry_first_ms=200, retry_max_ms=1000, cancel_allowed_after_ms=0, **SWITCHES)
 
 
 class App:
@@ -266,6 +276,10 @@ class App:
         if signed:
             token = token or sign(self.installation["shared_secret"], self.tenant, method, path)
             headers["authorization"] = f"JWT {token}"
+        return self.send(path, content, method=method, headers=headers)
+
+    def send(self, path: str, content: bytes, *, headers: dict[str, str], method: str = "POST") -> Answer:
+        """A request straight to the function URL."""
         request = urllib.request.Request(self.stack.base_url + path, data=content, method=method, headers=headers)
         began = time.monotonic()
         try:
@@ -369,6 +383,67 @@ class App:
         for function in ("processor", "sweeper", "intake"):
             lines += [f"{function}: {line}" for line in self.log(function) if '"WARN"' in line or '"ERROR"' in line][-8:]
         return "\n".join(lines)
+
+
+class ForgeApp(App):
+    """Landfall as the remote of the twin's Forge app."""
+
+    def install(self) -> dict:
+        """Installs the Forge app on the site; the app learns of it with the first call."""
+        self.installation = self.twin.install_forge(self.site, self.stack.base_url)
+        self.world.tenants[self.site] = self.tenant
+        return self.installation
+
+    @property
+    def tenant(self) -> str:
+        """The tenant: the installation's ARI."""
+        return self.installation["installation_id"]
+
+    def migrate(self, *files: dict, **plan) -> dict:
+        """Starts a migration on Forge."""
+        return super().migrate(*files, flavour="forge", **plan)
+
+    def tokens(self, **wish) -> dict:
+        """Both tokens of a call, made by the twin; every system token is a secret that may turn up nowhere."""
+        made = self.twin.post("/control/forge/token", {"site": self.site} | wish)
+        self.world.secrets.add(made["system_token"])
+        return made
+
+    def call(self, path: str, body, tokens: dict | None = None) -> Answer:
+        """A request as Forge sends it, straight to the function URL; `tokens` are those of `tokens`, perhaps without one of them."""
+        tokens = self.tokens() if tokens is None else tokens
+        headers = {"content-type": "application/json"}
+        headers |= {"authorization": tokens["authorization"]} if "authorization" in tokens else {}
+        headers |= {"x-forge-oauth-system": tokens["system_token"]} if "system_token" in tokens else {}
+        return self.send(path, json.dumps(body).encode(), headers=headers)
+
+    def forge_event(self, name: str = "triggered:listener", **fields) -> dict:
+        """An event's body, as Forge makes it; a field that is None is left out."""
+        number = hashlib.sha256(f"{self.site}{time.monotonic_ns()}".encode()).hexdigest()
+        body = {
+            "eventType": f"avi:ecosystem.migration:{name}",
+            "transferId": _uuid(number[:32]),
+            "migrationDetails": {
+                "migrationId": _uuid(number[8:40]),
+                "migrationScopeId": _uuid(number[16:48]),
+                "name": f"canary-plan {self.site}",
+                "createdAt": int(time.time() * 1000),
+                "cloudUrl": "https://example-site.atlassian.net",
+            },
+        } | fields
+        return {name: value for name, value in body.items() if value is not None}
+
+    def messages(self, identifier: str) -> list[dict]:
+        """The messages of a transfer's files, as the platform sees them, in the order of their uploads."""
+        return self.platform(identifier)["forge"]["messages"]
+
+    def logged(self, identifier: str) -> list[str]:
+        """What the app wrote into the migration's log, for the admin."""
+        return [line["message"] for line in self.platform(identifier)["forge"]["logs"]]
+
+    def told(self, identifier: str) -> list[str]:
+        """What the timeline says, as support reads it."""
+        return [line["what"] for line in self.explained(identifier)["timeline"]]
 
 
 def changes(before: dict, after: dict) -> dict:

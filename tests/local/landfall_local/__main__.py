@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import urllib.parse
+from dataclasses import asdict
 
 from . import build, demo, explain, logs, processes, receipt, release, verify
 from .cloud import Cloud, Instance
@@ -16,7 +17,7 @@ from .settings import CLOUD_PORT, STATE, STORE_PORT, TWIN_PORT, Problem, config_
 from .stack import Stack
 from .token import sign
 from .tracking import Tracking
-from .twin import Twin
+from .twin import CONNECT_EVENTS, FORGE_EVENTS, AppIdentity, Twin
 
 STACK = "landfall"
 INSTANCE = Instance(STATE / "cloud")
@@ -111,7 +112,7 @@ def deploy(command: str, supervised: bool) -> Stack:
             endpoint=cloud.endpoint,
             port=port,
             base_url=stack.base_url,
-            app_key=demo.app_key(config_path()),
+            app=asdict(demo.app_identity(config_path())),
             outputs=stack.outputs,
         )
         return stack
@@ -139,6 +140,7 @@ def up() -> int:
         f"\nThe app's base URL   {stack.base_url}\n"
         f"  lifecycle          {stack.base_url}/connect/installed, {stack.base_url}/connect/uninstalled\n"
         f"  webhook            {stack.base_url}/connect/events\n"
+        f"  Forge remote       {stack.base_url}/forge/events, {stack.base_url}/forge/token\n"
         f"AWS endpoint         {stack.cloud.endpoint} (region eu-central-1, access key and secret: test)\n"
         f"Configuration        {config}\n"
         f"Names of all parts   {INSTANCE.state_file}\n\n"
@@ -179,9 +181,10 @@ def twin() -> int:
     processes.end_all_in(TWIN_DIRECTORY)
     platform = _new_twin("twin")
     # The app that is up, whatever CONFIG it was given; without one, the app of the configuration.
-    app_key = (INSTANCE.read() or {}).get("app_key") or demo.app_key(config_path())
+    known = (INSTANCE.read() or {}).get("app")
+    app = AppIdentity(**known) if known else demo.app_identity(config_path())
     try:
-        platform.start(app_key)
+        platform.start(app)
         print(f"The twin: {platform.url} (control API in tests/twin/README.md), files on {platform.store_url}. Ctrl-C ends it.")
         while platform.process.poll() is None:
             time.sleep(0.2)
@@ -199,13 +202,16 @@ def _new_twin(command: str) -> Twin:
 
 
 def token(site: str) -> int:
-    """Prints the header for one POST of an event, signed with the secret that the twin gave the app."""
+    """Prints the header for one POST of an event: signed with the secret that the twin gave the app; on Forge by the twin itself."""
     stack = attach()
     installation = _installation(site)
-    path = "/connect/events"
-    signed = sign(installation["shared_secret"], installation["client_key"], "POST", path)
-    print(f"Authorization: JWT {signed}")
-    print(f"for three minutes, for POST {urllib.parse.urljoin(stack.base_url, '')}{path}", file=sys.stderr)
+    if "installation_id" in installation:
+        path, life = FORGE_EVENTS, "five"
+        print(f"Authorization: {_running_twin().post('/control/forge/token', {'site': site})['authorization']}")
+    else:
+        path, life = CONNECT_EVENTS, "three"
+        print(f"Authorization: JWT {sign(installation['shared_secret'], installation['client_key'], 'POST', path)}")
+    print(f"for {life} minutes, for POST {urllib.parse.urljoin(stack.base_url, '')}{path}", file=sys.stderr)
     return 0
 
 
@@ -214,7 +220,7 @@ def explain_transfer(wanted: str, site: str | None) -> int:
     if not wanted:
         raise Problem("which one? make explain TRANSFER=id; make status lists them")
     stack = attach()
-    tenant = _installation(site)["client_key"] if site else None
+    tenant = Twin.tenant(_installation(site)) if site else None
     transfer = explain.find(Tracking(stack), wanted, tenant)
     print(explain.words(stack.explain(transfer.tenant, transfer.identifier)))
     return 0
@@ -223,7 +229,7 @@ def explain_transfer(wanted: str, site: str | None) -> int:
 def give_receipt(wanted: str, site: str | None) -> int:
     """Shows what became of a transfer and its records, and writes it down; without an id, of the one that was seen last."""
     stack = attach()
-    tenant = _installation(site)["client_key"] if site else None
+    tenant = Twin.tenant(_installation(site)) if site else None
     tracking = Tracking(stack)
     if wanted:
         transfer = explain.find(tracking, wanted, tenant)
@@ -243,16 +249,20 @@ def give_receipt(wanted: str, site: str | None) -> int:
     return 0
 
 
+def _running_twin() -> Twin:
+    return Twin(TWIN_DIRECTORY, TWIN_PORT.number(), STORE_PORT.number())
+
+
 def _installation(site: str) -> dict:
-    """The app's installation on a site of the twin."""
-    platform = Twin(TWIN_DIRECTORY, TWIN_PORT.number(), STORE_PORT.number())
+    """The app's installation on a site of the twin; of two, the Connect app's."""
+    platform = _running_twin()
     try:
         installations = platform.get("/control/sites")
     except OSError:
         raise Problem(f"no twin answers on {platform.url}: make run or make twin starts one") from None
-    for installation in installations:
-        if installation["site"] == site:
-            return installation
+    found = sorted((one for one in installations if one["site"] == site), key=lambda one: "installation_id" in one)
+    if found:
+        return found[0]
     raise Problem(f"the twin has no site {site}; it has {', '.join(i['site'] for i in installations) or 'none yet'}")
 
 
@@ -271,12 +281,13 @@ def demonstrate(stay: bool) -> int:
     stack = deploy(command, supervised=True)
     platform = _new_twin(command)
     try:
-        platform.start(demo.app_key(config_path()))
-        demo.run(stack, platform)
+        app = demo.app_identity(config_path())
+        platform.start(app)
+        demo.run(stack, platform, app)
         print(f"The demo took {time.monotonic() - began:.0f} seconds, deployment included.")
         if not stay:
             return 0
-        demo.explain(stack, platform)
+        demo.explain(stack, platform, app)
         while platform.process.poll() is None:
             time.sleep(0.2)
         raise Problem(f"the twin ended with code {platform.process.returncode}; its log is {platform.log}")

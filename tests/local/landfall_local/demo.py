@@ -1,4 +1,4 @@
-"""The main job, shown: a migration that arrives, and one that dies half-way, is swept to FAILED, re-run, and succeeds."""
+"""The main job, shown: a migration that arrives, one that dies half-way, is swept to FAILED, re-run, and succeeds; and one on Forge."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from rich.table import Table
 from .settings import Problem
 from .stack import Stack
 from .tracking import COUNTS, Tracking
-from .twin import Twin
+from .twin import CONNECT_EVENTS, FORGE_EVENTS, AppIdentity, Twin
 
 SITE = "harbour"
+# Where the app is installed as a Forge app.
+FORGE_SITE = "orchard"
 # Where nobody looks (a pipe, a log) the width is not eighty columns but what the table needs.
 CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -35,25 +37,45 @@ FIRST_EXPORT = [
     {"label": "attachments.json.gz", "format": "json", "records": 1500, "gzip": True},
 ]
 SECOND_EXPORT = [{"label": "pages-{n}-of-{of}.ndjson", "copies": 4, "format": "ndjson", "records": 1500}]
+FORGE_EXPORT = [
+    {"label": "cards-{n}-of-{of}.ndjson", "copies": 4, "format": "ndjson", "records": 1500},
+    {"label": "checklists.json.gz", "format": "json", "records": 1000, "gzip": True},
+    {"label": "votes.ndjson.gz", "format": "ndjson", "records": 1000, "gzip": True},
+]
 
 
-def app_key(config: Path) -> str:
-    """`app.key` of a landfall.toml: the twin has to know which app it is."""
+def app_identity(config: Path) -> AppIdentity:
+    """`app.key` and `forge.app` of a landfall.toml: the twin has to know which app it is."""
     try:
-        return tomllib.loads(config.read_text())["app"]["key"]
-    except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise Problem(f"{config}: app.key can't be read ({error})") from error
+        declared = tomllib.loads(config.read_text())
+        app = AppIdentity(declared.get("app", {}).get("key"), declared.get("forge", {}).get("app"))
+    except (tomllib.TOMLDecodeError, AttributeError, UnicodeDecodeError) as error:
+        raise Problem(f"{config}: app.key and forge.app can't be read ({error})") from error
+    if not (app.key or app.forge_app):
+        raise Problem(f"{config}: neither app.key nor forge.app says which app it is")
+    return app
 
 
-def run(stack: Stack, twin: Twin) -> None:
-    """Both stories, and the table at their end."""
+def run(stack: Stack, twin: Twin, app: AppIdentity) -> None:
+    """The stories of the flavours that the app has, and the table at their end."""
     tracking = Tracking(stack)
+    # Files come over a slow line, so that there is something to see.
+    twin.switch(store_bytes_per_second=_BYTES_PER_SECOND)
+    if app.key:
+        _run_connect(stack, twin, tracking)
+    if app.forge_app:
+        _run_forge(stack, twin, tracking)
+    twin.switch(store_bytes_per_second=None)
+    CONSOLE.print()
+    print_transfers(tracking, twin)
+
+
+def _run_connect(stack: Stack, twin: Twin, tracking: Tracking) -> None:
+    """A migration that arrives, and one that dies and is re-run."""
     installation = twin.install(SITE, stack.base_url)
     tenant = installation["client_key"]
     CONSOLE.print(f"The app is installed on the twin's site [bold]{SITE}[/] ({installation['base_url']}).\n")
 
-    # Files come over a slow line, so that there is something to see.
-    twin.switch(store_bytes_per_second=_BYTES_PER_SECOND)
     CONSOLE.print("[bold]1.[/] A migration: six files in two formats, two of them packed, and a manifest.")
     first = twin.migrate(SITE, FIRST_EXPORT, name="Wave 1", manifest=True, parallel=3, order="shuffled")
     _watch(stack, twin, tracking, tenant, first, expected="SUCCESS")
@@ -67,9 +89,32 @@ def run(stack: Stack, twin: Twin) -> None:
     _watch(stack, twin, tracking, tenant, again, expected="SUCCESS")
 
     _check_chain(tracking, tenant, second["transfer_id"], again["transfer_id"])
-    twin.switch(store_bytes_per_second=None)
-    CONSOLE.print()
-    print_transfers(tracking, twin)
+
+
+def _run_forge(stack: Stack, twin: Twin, tracking: Tracking) -> None:
+    """A migration on Forge: its files' messages are answered, and the platform draws the conclusion."""
+    installation = twin.install_forge(FORGE_SITE, stack.base_url)
+    tenant = twin.tenant(installation)
+    CONSOLE.print(f"\nThe Forge app is installed on the twin's site [bold]{FORGE_SITE}[/] ({installation['site_url']}).\n")
+    answered = twin.refresh_forge(FORGE_SITE)
+    if answered.get("status") != 200:
+        raise Problem(f"the app did not take the scheduled trigger's call: {answered.get('status')} {answered.get('body') or answered.get('error')}")
+    CONSOLE.print("[bold]3.[/] A migration on Forge: six files. The app answers the message of each, and the platform computes progress and verdict.")
+    third = twin.migrate(FORGE_SITE, FORGE_EXPORT, name="Wave 3", flavour="forge", parallel=3, order="shuffled")
+    _watch(stack, twin, tracking, tenant, third, expected="SUCCESS")
+    _check_answers(twin, third["transfer_id"])
+
+
+def _check_answers(twin: Twin, identifier: str) -> None:
+    """Each message must have been answered once, SUCCESS."""
+    forge = twin.transfer(identifier)["forge"]
+    answers = [(message["answer"], message["answers"]) for message in forge["messages"]]
+    if set(answers) != {("SUCCESS", 1)}:
+        raise Problem(f"not every message was answered SUCCESS once: {answers}")
+    CONSOLE.print(
+        f"   The platform says so by {len(answers)} messages, each answered SUCCESS once; "
+        f"it waited {forge['longest_silence_ms'] / 1000:.0f} s for an answer at most, and would have for 15 minutes."
+    )
 
 
 def _watch(stack: Stack, twin: Twin, tracking: Tracking, tenant: str, plan: dict, *, expected: str, dies: bool = False) -> None:
@@ -159,8 +204,19 @@ def print_transfers(tracking: Tracking, twin: Twin | None) -> None:
     CONSOLE.print(table)
 
 
-def explain(stack: Stack, twin: Twin) -> None:
+def explain(stack: Stack, twin: Twin, app: AppIdentity) -> None:
     """What can be done now."""
+    migrations = "\n".join(
+        f"""  curl -s {twin.url}/control/migrations -H 'content-type: application/json' \\
+    -d '{{"site":"{site}","files":[{{"label":"mine.ndjson","records":5000}}],"manifest":true}}'"""
+        for site in _sites(app)
+    )
+    events = "\n".join(
+        f"""  curl -i {stack.base_url}{path} -H 'content-type: application/json' \\
+    -H "$(make -s token SITE={site})" \\
+    -d '{json.dumps(event)}'"""
+        for site, (path, event) in ((site, example_event(twin, site)) for site in _sites(app))
+    )
     CONSOLE.print(
         f"""
 [bold]All of it stays up until Ctrl-C.[/]
@@ -172,23 +228,36 @@ def explain(stack: Stack, twin: Twin) -> None:
   one transfer     make explain TRANSFER=id
 
 [bold]A migration of your own[/], by the twin:
-  curl -s {twin.url}/control/migrations -H 'content-type: application/json' \\
-    -d '{{"site":"{SITE}","files":[{{"label":"mine.ndjson","records":5000}}],"manifest":true}}'
+{migrations}
 
-[bold]An event of your own[/], straight to the app (the token is good for three minutes):
-  curl -i {stack.base_url}/connect/events -H 'content-type: application/json' \\
-    -H "$(make -s token SITE={SITE})" \\
-    -d '{json.dumps(example_event(stack, twin))}'
+[bold]An event of your own[/], straight to the app (a token is good for some minutes):
+{events}
 """,
         soft_wrap=True,
         markup=True,
     )
 
 
-def example_event(stack: Stack, twin: Twin) -> dict:
-    """An event that the platform might send."""
-    site = next(site for site in twin.get("/control/sites") if site["site"] == SITE)
-    return {
+def _sites(app: AppIdentity) -> list[str]:
+    return [site for site, there in ((SITE, app.key), (FORGE_SITE, app.forge_app)) if there]
+
+
+def example_event(twin: Twin, name: str) -> tuple[str, dict]:
+    """An event that the platform might send about a site, and where to."""
+    site = next(site for site in twin.get("/control/sites") if site["site"] == name)
+    if "installation_id" in site:
+        return FORGE_EVENTS, {
+            "eventType": "avi:ecosystem.migration:triggered:listener",
+            "transferId": "0b9d6b52-5f0e-4c3a-9a53-3f1d7a1c1002",
+            "migrationDetails": {
+                "migrationId": "9b4f1c66-3d7b-4b0e-a3ba-64a4ce8f2002",
+                "migrationScopeId": "c2f6b0aa-20d2-3b8e-9f5b-18e9a7b63002",
+                "name": "An event of my own",
+                "createdAt": int(time.time() * 1000),
+                "cloudUrl": site["site_url"],
+            },
+        }
+    return CONNECT_EVENTS, {
         "eventType": "listener-triggered",
         "cloudAppKey": site["app_key"],
         "transferId": "0b9d6b52-5f0e-4c3a-9a53-3f1d7a1c1001",

@@ -6,11 +6,22 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import processes
 from .settings import HOST, Problem
 from .stack import binary
+
+
+# Readings without which an app in real time can't follow: tokens of Forge live by the machine's clock, also when the twin's is moved.
+SWITCHES = {"forge_token_clock": "wall"}
+
+# Where intake takes Connect's events.
+CONNECT_EVENTS = "/connect/events"
+# Where intake takes what Forge sends (contracts/forge/manifest.yml).
+FORGE_EVENTS = "/forge/events"
+FORGE_TOKEN = "/forge/token"
 
 
 class Refused(Exception):
@@ -20,6 +31,14 @@ class Refused(Exception):
         super().__init__(f"{status}: {error}")
         self.status = status
         self.error = error
+
+
+@dataclass(frozen=True)
+class AppIdentity:
+    """Who the app is: the key of its Connect descriptor, the ARI of its Forge app, or both; the twin has defaults."""
+
+    key: str | None = None
+    forge_app: str | None = None
 
 
 class Twin:
@@ -33,13 +52,15 @@ class Twin:
         self.store_url = f"http://{HOST}:{store_port}"
         self.log = directory / "twin.log"
 
-    def start(self, app_key: str, seed: int = 1) -> None:
+    def start(self, app: AppIdentity, seed: int = 1) -> None:
         """Starts the twin and waits until it answers."""
         process = processes.start(
             [
                 *(str(binary("twin")), "serve"),
                 *("--listen", f"{HOST}:{self.port}", "--store-listen", f"{HOST}:{self.store_port}"),
-                *("--app-key", app_key, "--seed", str(seed)),
+                *("--seed", str(seed)),
+                *(("--app-key", app.key) if app.key else ()),
+                *(("--forge-app", app.forge_app) if app.forge_app else ()),
             ],
             self.directory,
             self.log,
@@ -56,6 +77,7 @@ class Twin:
                 return False
 
         processes.wait_until(ready, 20, "the twin did not get ready")
+        self.switch(**SWITCHES)
 
     def log_tail(self) -> str:
         """The end of the twin's log."""
@@ -100,6 +122,15 @@ class Twin:
             raise Problem(f"the app did not accept the installation of {site}: {answer['status']} {answer['body']}")
         return answer["installation"]
 
+    def install_forge(self, site: str, remote_base_url: str, product: str = "jira") -> dict:
+        """Installs the Forge app on a site. No request goes out: the app learns of its tenant with the first call."""
+        wish = {"site": site, "product": product, "remote_base_url": remote_base_url}
+        return self.post("/control/forge/install", wish | {"events_path": FORGE_EVENTS, "refresh_path": FORGE_TOKEN})["installation"]
+
+    def refresh_forge(self, site: str) -> dict:
+        """What the schedule does: a call whose only use is the token that comes with it. Returns what the app answered."""
+        return self.post("/control/forge/refresh", {"site": site})
+
     def migrate(self, site: str, files: list[dict], **plan) -> dict:
         """Starts a migration."""
         return self.post("/control/migrations", {"site": site, "files": files} | plan)
@@ -111,6 +142,11 @@ class Twin:
     def rerun(self, identifier: str, **overrides) -> dict:
         """What the admin's re-run button does."""
         return self.post(f"/control/transfers/{identifier}/rerun", overrides)
+
+    @staticmethod
+    def tenant(installation: dict) -> str:
+        """The tenant of an installation, as Landfall knows it: a client key on Connect, the installation's ARI on Forge."""
+        return installation.get("installation_id") or installation["client_key"]
 
     def switch(self, **switches) -> dict:
         """Sets switches of the platform's readings."""

@@ -3,8 +3,12 @@
 import re
 import tomllib
 
-from landfall_local.settings import DEFAULT_CONFIG
+import pytest
+
+from landfall_local import demo
+from landfall_local.settings import DEFAULT_CONFIG, REPOSITORY, Problem, config_text
 from landfall_local.stack import LOCAL_PARAMETERS
+from landfall_local.twin import AppIdentity
 
 # shared/transfer/src/clocks/own.rs, and the schedule and the queues of infra/template.yaml.
 INVOCATION_MARGIN = 8
@@ -25,3 +29,36 @@ def test_the_local_clocks_keep_the_inequalities_with_the_local_template():
     assert clocks["lease"] < imports
     assert clocks["lease"] + clocks["message_grace"] + SWEEP_INTERVAL < clocks["work_stale_after"]
     assert imports * MAX_RECEIVE_COUNT < clocks["work_stale_after"]
+
+
+def test_the_local_forge_app_is_the_one_that_a_twin_plays_by_itself():
+    app = demo.app_identity(DEFAULT_CONFIG).forge_app
+    assert f'"{app}"' in (REPOSITORY / "tests" / "twin" / "src" / "lib.rs").read_text()
+
+
+def test_everything_that_names_the_twin_follows_its_port(monkeypatch):
+    monkeypatch.setenv("TWIN_PORT", "9110")
+    declared = tomllib.loads(config_text())
+    urls = [declared["connect"]["install_key_server"], declared["forge"]["key_set"], declared["forge"]["api"]]
+    assert all(url.startswith("http://127.0.0.1:9110/") for url in urls), urls
+
+
+@pytest.mark.parametrize(
+    ("text", "app"),
+    [
+        ('[app]\nkey = "k"', AppIdentity("k", None)),
+        ('[forge]\napp = "ari:cloud:ecosystem::app/a"', AppIdentity(None, "ari:cloud:ecosystem::app/a")),
+        ('[app]\nkey = "k"\n[forge]\napp = "ari:cloud:ecosystem::app/a"', AppIdentity("k", "ari:cloud:ecosystem::app/a")),
+    ],
+)
+def test_an_app_is_known_by_its_key_its_ari_or_both(tmp_path, text, app):
+    file = tmp_path / "landfall.toml"
+    file.write_text(text)
+    assert demo.app_identity(file) == app
+
+
+def test_a_declaration_of_no_app_is_a_problem_that_is_told(tmp_path):
+    file = tmp_path / "landfall.toml"
+    file.write_text("version = 1")
+    with pytest.raises(Problem, match=r"neither app\.key nor forge\.app"):
+        demo.app_identity(file)
