@@ -19,7 +19,7 @@ use landfall_embedded::{
 };
 use landfall_intake::{Intake, patience};
 use landfall_runtime::{Clients, Clock, Configuration, Environment};
-use landfall_tracking::{Message, Queue, SecretKey, Store};
+use landfall_tracking::{Message, Queue, Store};
 use landfall_transfer::Timestamp;
 
 use crate::platform::{FORGE_APP, KeyServer};
@@ -286,11 +286,6 @@ impl Cloud {
     /// The table, whatever the switches say.
     pub(crate) fn store(&self) -> Store {
         store_on(self.direct.clone())
-    }
-
-    /// What the functions seal with.
-    pub(crate) fn secret_key() -> SecretKey {
-        SecretKey::from_base64(&SECRET_KEY.into()).unwrap()
     }
 
     /// Messages since the last look.
