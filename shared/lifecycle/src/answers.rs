@@ -214,11 +214,10 @@ impl Lifecycle {
         Ok(token.map(|token| token.good_until))
     }
 
-    /// A tenant's site for work that takes so long: what it is called with must be good until then.
+    /// A tenant's site for work that takes so long: what it is called with must be good until then. With the last second of a token something can still be answered.
     pub async fn site_for(&self, tenant: &TenantId, work: Duration) -> Result<Site, Error> {
-        let good_for = work + self.configuration.clocks.call_timeout;
         self.platform
-            .site(&self.store, &self.governor, tenant, self.now() + good_for)
+            .site(&self.store, &self.governor, tenant, self.now() + work)
             .await
     }
 }

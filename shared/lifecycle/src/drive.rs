@@ -187,15 +187,16 @@ impl Lifecycle {
                         return Err(error);
                     };
                     tracing::error!(error.code = code, transfer.id = %id, tenant.id = %tenant, error = %error, "The transfer's site can't be called.");
-                    if stored.transfer.held_back_until.is_none() {
-                        let told = match &error {
-                            Error::NoToken => What::TokenAwaited,
-                            _ => What::PersonNeeded {
-                                code: code.to_owned(),
-                                problem: error.to_string(),
-                            },
+                    if matches!(error, Error::NoToken) {
+                        // Whoever looks at the transfer reads it; of several looks in vain the first is told.
+                        let missing = Input::TokenLooked { good_until: None };
+                        self.apply(tenant, id, &missing).await?;
+                    } else if stored.transfer.held_back_until.is_none() {
+                        let needed = What::PersonNeeded {
+                            code: code.to_owned(),
+                            problem: error.to_string(),
                         };
-                        self.tell(tenant, id, told, None).await;
+                        self.tell(tenant, id, needed, None).await;
                     }
                     let answers = matches!(step, Step::Answer | Step::Settle)
                         && stored.transfer.messages.is_some();

@@ -128,7 +128,7 @@ impl Platform {
         let (api, base_url) = self.forge.as_ref().ok_or(Error::NotConfigured)?;
         let token = self.token(store, id).await?;
         let token = token
-            .filter(|token| good_until <= token.good_until)
+            .filter(|token| good_until < token.good_until)
             .ok_or(Error::NoToken)?;
         let tenant = Tenant {
             id: id.clone(),

@@ -132,6 +132,7 @@ impl Acknowledgements {
         self.sending_until = None;
         self.attempts = 0;
         self.not_before = None;
+        self.token_awaited = None;
         if self.open() == 0 {
             self.window_since = None;
             self.warned = false;

@@ -352,8 +352,12 @@ impl Run {
 
     /// Each act in its minute, a sweep at the end of each, and what somebody died at again in the next one.
     fn go(&mut self, acts: &[(u64, Act)], until: u64) {
+        self.go_from(0, acts, until);
+    }
+
+    fn go_from(&mut self, from: u64, acts: &[(u64, Act)], until: u64) {
         let mut again = Vec::new();
-        for minute in 0..=until {
+        for minute in from..=until {
             self.minute = minute;
             let due = acts.iter().filter(|(at, _)| *at == minute);
             let all = again.drain(..).chain(due.map(|(_, act)| act.clone()));
@@ -609,4 +613,38 @@ fn a_transfer_that_the_platform_has_settled_is_over_with_the_first_409() {
     let id = TransferId::new(TRANSFER);
     let stored = at_once(run.lifecycle.store().transfer(&tenant(), &id));
     assert!(stored.unwrap().unwrap().unwrap().transfer.is_settled());
+}
+
+#[test]
+fn without_a_token_a_transfer_waits_says_so_once_and_goes_on_with_the_next_one() {
+    let mut run = Run::new(Death::default());
+    // The only token has ended an hour before.
+    run.clock.advance(Duration::from_hours(5));
+    let late = |run: &Run| run.clock.now().since(START).as_secs() / 60;
+    let begun = late(&run);
+    run.go_from(begun, &[(begun, uploaded("two"))], begun + 7);
+    let lines = |run: &Run| {
+        let id = TransferId::new(TRANSFER);
+        let told = at_once(run.lifecycle.store().timeline(&tenant(), &id));
+        let told = told.unwrap().unwrap();
+        told.iter()
+            .map(|entry| entry.what.kind().to_owned())
+            .filter(|kind| kind.starts_with("token"))
+            .collect::<Vec<_>>()
+    };
+    assert!(run.answers().is_empty(), "there is no token for it");
+    assert_eq!(lines(&run), ["token_awaited"]);
+    let token = SystemToken {
+        good_until: run.clock.now() + Duration::from_hours(4),
+        ..token()
+    };
+    let tenant = tenant();
+    let kept = run.lifecycle.store().keep_token(&tenant, &token);
+    assert!(at_once(kept).unwrap().unwrap());
+    let again = late(&run);
+    let acts = [(again, Act::Import("two", 0)), (again, export_complete())];
+    run.go_from(again, &acts, again + 3);
+    assert_eq!(run.answers()[&message("two")].0, MessageOutcome::Success);
+    assert_eq!(run.ended().0, "SUCCESS");
+    assert_eq!(lines(&run), ["token_awaited", "token_came"]);
 }

@@ -49,9 +49,10 @@ impl Transfer {
         }
     }
 
-    /// Whether a progress update may be sent.
+    /// Whether a progress update may be sent. Where messages are answered the platform says itself how far a transfer is (PROTOCOL.md 7.6).
     pub fn may_report(&self, now: Timestamp, clocks: &Clocks) -> bool {
         self.is_open()
+            && self.messages.is_none()
             && self
                 .last_reported_at
                 .is_none_or(|last| now >= last + clocks.progress_interval)
