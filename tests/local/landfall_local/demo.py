@@ -113,7 +113,8 @@ def _check_answers(twin: Twin, identifier: str) -> None:
         raise Problem(f"not every message was answered SUCCESS once: {answers}")
     CONSOLE.print(
         f"   The platform says so by {len(answers)} messages, each answered SUCCESS once; "
-        f"it waited {forge['longest_silence_ms'] / 1000:.0f} s for an answer at most, and would have for 15 minutes."
+        f"it waited {forge['longest_silence_ms'] / 1000:.0f} s for an answer at most, and would have for 15 minutes.",
+        soft_wrap=True,
     )
 
 

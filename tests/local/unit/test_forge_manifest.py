@@ -71,6 +71,12 @@ def test_the_events_and_the_schedule_have_endpoints_of_their_own_with_the_system
         assert found["auth"]["appSystemToken"] == {"enabled": True}, found["key"]
 
 
+def test_the_routes_are_those_that_intake_serves():
+    intake = (REPOSITORY / "functions" / "intake" / "src" / "intake.rs").read_text()
+    for found in modules("endpoint"):
+        assert f'"{found["route"]["path"]}" =>' in intake, found["key"]
+
+
 def test_the_token_is_refreshed_well_within_its_four_hours():
     (schedule,) = modules("scheduledTrigger")
     # The others that there are: fiveMinute, which only calls more often, and day and week, which are too late.
