@@ -144,10 +144,14 @@ class CalmTwin(Twin):
         self.__dict__.update(twin.__dict__)
 
     def calm(self) -> None:
-        """No faults, default switches, a clock that runs as usual; and quick retries, as time here is short."""
+        """No faults, default switches, no mappings of a test's own, a clock that runs as usual; and quick retries, as time here is short."""
         self.call("DELETE", "/control/faults")
         self.call("DELETE", "/control/switches")
         self.call("DELETE", "/control/quotas")
+        # Keys that a test gave a mapping had none before; the next test's records may have the same.
+        for namespace, values in self.get("/control/mappings")["values"].items():
+            if values:
+                self.call("PUT", "/control/mappings", {"namespace": namespace, "holes": sorted(values)})
         self.switch(retry_first_ms=200, retry_max_ms=1000, cancel_allowed_after_ms=0, **SWITCHES)
 
 
