@@ -4,7 +4,7 @@ use landfall_platform::connect::client::{CallError, Refusal};
 use landfall_platform::forge::client::MESSAGES_MAX;
 use landfall_tracking::{File, Stored};
 use landfall_transfer::{
-    Input, MessageOutcome, Phase, Status, StopReason, TenantId, Timestamp, Transfer, TransferId,
+    Input, MessageOutcome, Phase, Status, TenantId, Timestamp, Transfer, TransferId,
 };
 
 use crate::drive::{Done, Lifecycle};
@@ -38,8 +38,8 @@ impl Lifecycle {
                 .is_some_and(|message| message.answer.is_some())
         };
         let Some(file) = ready.max_by_key(may_have_been_sent) else {
-            tracing::error!(transfer.id = %transfer.id, "No file is there whose message was kept back; the transfer is ended while that can still be said.");
-            return Ok(Done::Input(Input::Stop(StopReason::Unanswered)));
+            tracing::error!(transfer.id = %transfer.id, "A message was kept back whose file is not there.");
+            return Ok(Done::Input(Input::AnswersNotTaken { retry_after: None }));
         };
         let site = self.site_to_settle(transfer).await?;
         Ok(

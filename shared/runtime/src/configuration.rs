@@ -308,7 +308,8 @@ impl Configuration {
         );
         let forge = file.forge.and_then(|section| forge(section, &mut problems));
         let download_hosts = host_list("downloads.hosts", &file.downloads.hosts, &mut problems);
-        let (clocks, intake, work) = clocks(&file.clocks, &file.completeness);
+        let on_forge = forge.is_some();
+        let (clocks, intake, work) = clocks(&file.clocks, &file.completeness, on_forge);
         problems.extend(clocks.problems());
         problems.extend(intake.problems());
         problems.extend(work.problems(&clocks, &intake));
@@ -460,6 +461,7 @@ fn host_list(key: &str, entries: &[String], problems: &mut Vec<String>) -> Optio
 fn clocks(
     given: &ClocksSection,
     completeness: &Completeness,
+    on_forge: bool,
 ) -> (Clocks, IntakeClocks, WorkClocks) {
     let default = Clocks::default();
     let clocks = Clocks {
@@ -511,7 +513,13 @@ fn clocks(
         // Whoever gives work up sooner means this one, too.
         hold_again_after: given.hold_again_after.unwrap_or_else(|| {
             let room = clocks.work_stale_after.saturating_sub(message_grace);
-            default.hold_again_after.min(room / 2)
+            let longest = default.hold_again_after.min(room / 2);
+            if on_forge {
+                // A file that waits for its second pass can't be answered, and the window doesn't wait for it.
+                longest.min(clocks.forge_answer_by / 4)
+            } else {
+                longest
+            }
         }),
     };
     (clocks, intake, work)
@@ -665,6 +673,9 @@ mod tests {
             configuration.work.hold_again_after
         };
         assert_eq!(pause(""), Duration::from_mins(15));
+        let forge =
+            "[forge]\napp = \"ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001\"\n";
+        assert_eq!(pause(forge), Duration::from_mins(3));
         let scaled = "work_stale_after = \"10m\"\n";
         assert_eq!(pause(scaled), Duration::from_mins(4));
         let said = format!("{scaled}hold_again_after = \"8m\"\n");

@@ -370,3 +370,18 @@ fn without_any_token_it_is_looked_for_until_one_comes_and_that_is_told_once() {
     let messages = run.transfer.messages.as_ref().unwrap();
     assert_eq!(messages.token_until, Some(at(240)));
 }
+
+#[test]
+fn a_file_that_ends_while_somebody_is_about_to_give_up_carries_the_others_after_all() {
+    let mut run = Run::new();
+    run.announce(0);
+    run.announce(0);
+    run.drive_until(0, 11);
+    let step = run.transfer.next_step(at(12), &clocks());
+    assert_eq!(step, Step::Stop(StopReason::Unanswered));
+    run.end(12, 0);
+    run.tell(12, Input::Stop(StopReason::Unanswered));
+    assert!(run.transfer.is_open());
+    run.drive(12);
+    assert_eq!(run.answers, [(12, MessageOutcome::Success, 1)]);
+}
