@@ -216,12 +216,6 @@ impl Transfer {
             }
             Input::CancelRequested => self.cancel(now, clocks),
             Input::Superseded { by } => self.stop(StopReason::Superseded { by }, now),
-            // A file has ended since it was looked: its message begins another window.
-            Input::Stop(StopReason::Unanswered)
-                if self
-                    .messages
-                    .as_ref()
-                    .is_some_and(|messages| messages.kept_back > 0) => {}
             Input::Stop(reason) => self.stop(reason, now),
             Input::PlatformSettled { status } => self.platform_settled(status, now),
             Input::Listed(listing) => self.listed(listing, now, clocks),

@@ -22,6 +22,15 @@ impl Transfer {
     }
 
     pub(super) fn stop(&mut self, reason: StopReason, now: Timestamp) {
+        // A file has ended since it was looked: its message begins another window.
+        if reason == StopReason::Unanswered
+            && self
+                .messages
+                .as_ref()
+                .is_some_and(|messages| messages.kept_back > 0)
+        {
+            return;
+        }
         let stronger = matches!(
             reason,
             StopReason::SettledElsewhere { .. } | StopReason::Superseded { .. }
