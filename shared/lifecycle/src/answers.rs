@@ -200,7 +200,7 @@ impl Lifecycle {
         }
     }
 
-    /// Looks for the newest token of a transfer's installation.
+    /// Looks for the newest token of a transfer's installation. One that can't be read is none: the transfer's other clocks go on, and a newer one may be readable.
     pub(crate) async fn look_for_token(&self, transfer: &Transfer) -> Result<Done, Error> {
         let good_until = self.token_good_until(&transfer.tenant).await?;
         if good_until.is_none_or(|until| until <= self.now()) {
@@ -210,8 +210,14 @@ impl Lifecycle {
     }
 
     async fn token_good_until(&self, tenant: &TenantId) -> Result<Option<Timestamp>, Error> {
-        let token = self.platform.token(&self.store, tenant).await?;
-        Ok(token.map(|token| token.good_until))
+        match self.platform.token(&self.store, tenant).await {
+            Ok(token) => Ok(token.map(|token| token.good_until)),
+            Err(error) if error.code().is_some() => {
+                tracing::error!(error.code = error.code(), tenant.id = %tenant, error = %error, "An installation's token can't be read.");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A tenant's site for work that takes so long: what it is called with must be good until then. With the last second of a token something can still be answered.

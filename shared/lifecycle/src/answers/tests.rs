@@ -12,7 +12,7 @@ use landfall_models::{Call, Fate, QueueModel, TableModel, Weather, vault};
 use landfall_platform::connect::client::{ListedFile, Page, Progress, Recent, ServerError};
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_runtime::{Clock, Configuration, Environment};
-use landfall_tracking::{Claim, Ending, Queue, Store, SystemToken};
+use landfall_tracking::{Claim, Ending, Queue, SecretKey, Store, SystemToken, Vault};
 use landfall_transfer::clocks::platform::FORGE_MESSAGE_WINDOW;
 use landfall_transfer::timeline::Actor;
 use landfall_transfer::{Cause, Counts, FileOutcome};
@@ -274,6 +274,10 @@ struct Run {
 
 impl Run {
     fn new(death: Death) -> Self {
+        Self::with_token_of(death, vault())
+    }
+
+    fn with_token_of(death: Death, token_vault: Arc<Vault>) -> Self {
         let clock = Clock::manual(START);
         let death = Arc::new(death);
         let platform = Arc::new(Strict {
@@ -283,7 +287,7 @@ impl Run {
         });
         let weather: Arc<dyn Weather> = Arc::<Death>::clone(&death);
         let table = TableModel::new(clock.clone());
-        let calm = Store::new(Arc::new(table.clone()), vault(), clock.clone());
+        let calm = Store::new(Arc::new(table.clone()), token_vault, clock.clone());
         let configuration = Arc::new(configuration());
         let token = SystemToken {
             good_until: START + Duration::from_hours(4),
@@ -647,4 +651,20 @@ fn without_a_token_a_transfer_waits_says_so_once_and_goes_on_with_the_next_one()
     assert_eq!(run.answers()[&message("two")].0, MessageOutcome::Success);
     assert_eq!(run.ended().0, "SUCCESS");
     assert_eq!(lines(&run), ["token_awaited", "token_came"]);
+}
+
+#[test]
+fn a_token_that_cannot_be_read_keeps_no_other_clock_from_its_time() {
+    let another = SecretKey::from_base64(&"//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eA=".into());
+    let another = Vault::local(Arc::new(another.unwrap()));
+    let mut run = Run::with_token_of(Death::default(), Arc::new(another));
+    run.go(&[(0, uploaded("long")), (1, export_complete())], 13);
+    assert!(run.answers().is_empty());
+    let id = TransferId::new(TRANSFER);
+    let stored = at_once(run.lifecycle.store().transfer(&tenant(), &id));
+    let transfer = stored.unwrap().unwrap().unwrap().transfer;
+    let Phase::Settling(settlement) = &transfer.phase else {
+        panic!("{:?}", transfer.phase)
+    };
+    assert_eq!(settlement.verdict.cause, Cause::Unanswered);
 }

@@ -26,23 +26,27 @@ pub struct Tenant {
 }
 
 /// What the work on transfers asks of the platform, and nothing more: the calls of its REST API, each for a tenant, and the store
-/// of exported files. Object-safe, so that the platform is chosen where the function is wired.
+/// of exported files. What only one flavour has, the other need not implement: asked for it, it says so, and sends nothing. Object-safe, so that the platform is chosen where the function is wired.
 ///
 /// The errors say what a retry can do. A dropped call has an unknown outcome.
 pub trait Api: fmt::Debug + Send + Sync {
     /// Reports progress, or settles. `Ok` says that the platform answered well, not that it took the percentage (PROTOCOL 2.6).
     fn send_progress<'call>(
         &'call self,
-        tenant: &'call Tenant,
-        transfer: &'call TransferId,
-        progress: &'call Progress,
-    ) -> BoxFuture<'call, Result<(), CallError>>;
+        _tenant: &'call Tenant,
+        _transfer: &'call TransferId,
+        _progress: &'call Progress,
+    ) -> BoxFuture<'call, Result<(), CallError>> {
+        no_such("progress of the app's")
+    }
 
     /// The transfers of this app that the platform calls active.
     fn recent<'call>(
         &'call self,
-        tenant: &'call Tenant,
-    ) -> BoxFuture<'call, Result<Recent, CallError>>;
+        _tenant: &'call Tenant,
+    ) -> BoxFuture<'call, Result<Recent, CallError>> {
+        no_such("list of active transfers")
+    }
 
     /// All files that the server app has uploaded for a transfer.
     fn file_list<'call>(
@@ -126,9 +130,7 @@ pub trait Api: fmt::Debug + Send + Sync {
 }
 
 /// The answer of a platform that has no such thing; nothing was sent.
-pub(super) fn no_such<'call, T: Send + 'call>(
-    what: &str,
-) -> BoxFuture<'call, Result<T, CallError>> {
+fn no_such<'call, T: Send + 'call>(what: &str) -> BoxFuture<'call, Result<T, CallError>> {
     let reason = format!("this platform has no {what}");
     std::future::ready(Err(CallError::NotSent { reason })).boxed()
 }

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
-use landfall_platform::connect::client::{Progress, Recent, ServerError};
+use landfall_platform::connect::client::ServerError;
 use landfall_platform::downloads::{DownloadError, Downloads, SignedUrl};
 use landfall_platform::forge::client::{
     Access, CallError, Client, ListedFile, MAPPING_PAGE_MAX, Outcome, Page, Settings,
@@ -11,7 +11,7 @@ use landfall_runtime::{Clock, Configuration};
 use landfall_transfer::{MessageOutcome, TransferId};
 use url::Url;
 
-use super::api::{Api, Opened, Tenant, no_such};
+use super::api::{Api, Opened, Tenant};
 use super::connect::{CONNECT, downloads};
 use crate::error::Error;
 
@@ -49,19 +49,6 @@ fn access(tenant: &Tenant) -> Access {
 }
 
 impl Api for Forge {
-    fn send_progress<'call>(
-        &'call self,
-        _: &'call Tenant,
-        _: &'call TransferId,
-        _: &'call Progress,
-    ) -> BoxFuture<'call, Result<(), CallError>> {
-        no_such("progress of the app's")
-    }
-
-    fn recent<'call>(&'call self, _: &'call Tenant) -> BoxFuture<'call, Result<Recent, CallError>> {
-        no_such("list of active transfers")
-    }
-
     fn file_list<'call>(
         &'call self,
         tenant: &'call Tenant,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{FileTotals, Input, MessageOutcome, Phase, Settled, SettledBy, StopReason, Transfer};
 use crate::acknowledgements::Token;
-use crate::clocks::{Clocks, own};
+use crate::clocks::{Clocks, own, platform};
 use crate::seeded_bugs::{SeededBug, is_planted};
 use crate::settlement::{Confirmed, Listing, Settlement};
 use crate::timestamp::Timestamp;
@@ -256,6 +256,7 @@ impl Transfer {
             } => messages.answered_failed(these),
             Input::AnswersNotTaken { retry_after } => {
                 messages.not_taken(retry_after, now, clocks, seed);
+                self.end_if_too_late(now);
             }
             _ => {}
         }
@@ -277,6 +278,23 @@ impl Transfer {
         if token == Token::Ending && messages.open() > 0 && self.is_open() {
             self.stop(StopReason::NoToken, now);
         }
+    }
+
+    /// Nobody waits for answers any more when the platform has given the transfer up, whoever couldn't say so: without a token (the app may be gone) no call tells.
+    fn end_if_too_late(&mut self, now: Timestamp) {
+        let Phase::Settling(settlement) = &self.phase else {
+            return;
+        };
+        if now.since(self.created_at) < platform::LIFE {
+            return;
+        }
+        self.phase = Phase::Settled(Settled {
+            by: SettledBy::Platform,
+            verdict: Some(settlement.verdict.clone()),
+            status: None,
+            form: None,
+            at: now,
+        });
     }
 
     /// Where messages are answered there is nothing more to do for a verdict once all are. What the platform makes of the answers it says itself

@@ -385,3 +385,17 @@ fn a_file_that_ends_while_somebody_is_about_to_give_up_carries_the_others_after_
     run.drive(12);
     assert_eq!(run.answers, [(12, MessageOutcome::Success, 1)]);
 }
+
+#[test]
+fn answers_that_are_never_taken_are_given_up_when_the_platform_has_given_the_transfer_up() {
+    let mut run = Run::new();
+    run.announce(0);
+    run.tell(1, Input::CancelRequested);
+    run.tell(1, fenced(FileTotals::default()));
+    let not_taken = Input::AnswersNotTaken { retry_after: None };
+    let life = platform::LIFE.as_secs() / 60;
+    run.tell(life - 1, not_taken.clone());
+    assert!(matches!(run.transfer.phase, Phase::Settling(_)));
+    run.tell(life, not_taken);
+    assert_eq!(run.settled(), (SettledBy::Platform, None, Cause::Cancelled));
+}
