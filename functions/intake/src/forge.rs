@@ -1,8 +1,8 @@
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use landfall_platform::forge::keys::Keys;
+use landfall_platform::forge::keys::{KeySetServer, Keys};
 use landfall_platform::forge::token::{self, Expected, system_token_expiry};
 use landfall_platform::hosts::Hosts;
 use landfall_platform::keys::KeyError;
@@ -36,6 +36,11 @@ impl Forge {
             keys: Keys::new(configuration.key_set.clone(), clock),
             kept: Kept::default(),
         }
+    }
+
+    /// Fetches the keys of invocation tokens from this server.
+    pub(crate) fn trust(&mut self, server: Arc<dyn KeySetServer>, clock: Clock) {
+        self.keys = Keys::of(server, clock);
     }
 }
 

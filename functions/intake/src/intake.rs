@@ -1,9 +1,10 @@
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use landfall_platform::connect::install_keys::InstallKeys;
 use landfall_platform::connect::qsh::{self, Candidate};
 use landfall_platform::connect::token::Moment;
+use landfall_platform::forge::keys::KeySetServer;
 use landfall_platform::hosts::Hosts;
 use landfall_runtime::{Clients, Clock, Configuration, ForeignClientKeys, Patience};
 use landfall_tracking::{Queue, Store};
@@ -99,6 +100,15 @@ impl Intake {
             missed: Once::new(),
             clock,
         }
+    }
+
+    /// The same intake, but the keys of Forge's invocation tokens come from this server. Without a Forge app it changes nothing.
+    #[must_use]
+    pub fn trusting(mut self, server: Arc<dyn KeySetServer>) -> Self {
+        if let Some(forge) = &mut self.forge {
+            forge.trust(server, self.clock.clone());
+        }
+        self
     }
 
     /// Opens the table's connection while nobody waits, but not for long: the platform's 5 s may already run. What can't be opened now

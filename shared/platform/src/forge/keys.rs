@@ -1,6 +1,8 @@
 //! The public keys that invocation tokens are signed with: one set, fetched whole (PROTOCOL 7.5).
 
 use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -107,12 +109,57 @@ fn number(text: &str) -> Option<Vec<u8>> {
     Some(bytes[start..].to_vec())
 }
 
-/// Fetches and remembers the set.
+/// Where the set is fetched. A port, so that a platform in memory can have keys of its own.
+pub trait KeySetServer: fmt::Debug + Send + Sync {
+    /// The set's text as it is published, or why it can't be had; the reason holds no URL. May be dropped at any time.
+    fn fetch(&self) -> Fetching<'_>;
+}
+
+/// A set that is being fetched.
+pub type Fetching<'call> = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send + 'call>>;
+
+/// The set at its URL.
 #[derive(Debug)]
-pub struct Keys {
+struct Published {
     /// Made when the set is fetched for the first time: its certificates take their time.
     http: OnceLock<reqwest::Client>,
     server: Url,
+}
+
+impl Published {
+    fn http(&self) -> Result<&reqwest::Client, reqwest::Error> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        // The whole exchange has a time-out, so connecting needs none of its own.
+        let http = call::http(Duration::from_mins(1))?;
+        Ok(self.http.get_or_init(|| http))
+    }
+}
+
+impl KeySetServer for Published {
+    fn fetch(&self) -> Fetching<'_> {
+        Box::pin(async move {
+            let http = self.http().map_err(describe)?;
+            let response = http
+                .get(self.server.clone())
+                .send()
+                .await
+                .map_err(describe)?;
+            if response.status() != StatusCode::OK {
+                return Err(response.status().to_string());
+            }
+            call::body(response, SET_MAX)
+                .await
+                .map_err(|error| error.to_string())
+        })
+    }
+}
+
+/// Fetches and remembers the set.
+#[derive(Debug)]
+pub struct Keys {
+    server: Arc<dyn KeySetServer>,
     clock: Clock,
     memory: Mutex<Memory>,
     /// Held by the one that asks the server; the others wait for what it learns.
@@ -138,8 +185,13 @@ impl Keys {
     /// `server` is the set's configured URL, checked by [`crate::hosts::configured`]; [`PUBLISHED`] is the platform's. `clock` says when the
     /// server has been waited for long enough.
     pub fn new(server: Url, clock: Clock) -> Self {
+        let http = OnceLock::new();
+        Self::of(Arc::new(Published { http, server }), clock)
+    }
+
+    /// The keys that any other server has.
+    pub fn of(server: Arc<dyn KeySetServer>, clock: Clock) -> Self {
         Self {
-            http: OnceLock::new(),
             server,
             clock,
             memory: Mutex::default(),
@@ -233,29 +285,8 @@ impl Keys {
         }
     }
 
-    fn http(&self) -> Result<&reqwest::Client, reqwest::Error> {
-        if let Some(http) = self.http.get() {
-            return Ok(http);
-        }
-        // The whole exchange has a time-out, so connecting needs none of its own.
-        let http = call::http(Duration::from_mins(1))?;
-        Ok(self.http.get_or_init(|| http))
-    }
-
-    /// The set, or why it can't be had; the reason holds no URL.
     async fn fetch(&self) -> Result<Vec<PublicKey>, String> {
-        let http = self.http().map_err(describe)?;
-        let response = http
-            .get(self.server.clone())
-            .send()
-            .await
-            .map_err(describe)?;
-        if response.status() != StatusCode::OK {
-            return Err(response.status().to_string());
-        }
-        let text = call::body(response, SET_MAX)
-            .await
-            .map_err(|error| error.to_string())?;
+        let text = self.server.fetch().await?;
         read_set(&text)
             .filter(|keys| !keys.is_empty())
             .ok_or_else(|| "the answer is no set of keys".to_owned())
