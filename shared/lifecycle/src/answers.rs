@@ -1,10 +1,13 @@
 use std::time::Duration;
 
 use landfall_platform::connect::client::{CallError, Refusal};
+use landfall_platform::event::Event;
 use landfall_platform::forge::client::MESSAGES_MAX;
 use landfall_tracking::{File, Stored};
+use landfall_transfer::clocks::platform::FORGE_MESSAGE_WINDOW;
+use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::{
-    Input, MessageOutcome, Phase, Status, TenantId, Timestamp, Transfer, TransferId,
+    Input, MessageOutcome, Phase, Settled, Status, TenantId, Timestamp, Transfer, TransferId,
 };
 
 use crate::drive::{Done, Lifecycle};
@@ -53,7 +56,8 @@ impl Lifecycle {
         )
     }
 
-    /// Answers every open message with what the verdict says: files that are applied `SUCCESS`, the others `FAILED`, and all of them `FAILED` where the verdict is that.
+    /// Answers every open message with what the verdict says: files that are applied `SUCCESS`, the others `FAILED`, and all of them `FAILED` where the verdict is that. If it isn't SUCCESS,
+    /// one at least is `FAILED`, so that the platform can't conclude SUCCESS from the others.
     /// A message keeps the answer that may have been sent before.
     pub(crate) async fn answer_all(&self, stored: &Stored) -> Result<Done, Error> {
         let transfer = &stored.transfer;
@@ -83,6 +87,18 @@ impl Lifecycle {
                 MessageOutcome::Success => succeeded.push(file),
                 MessageOutcome::Failed => failed.push(file),
             }
+        }
+        // From nothing but SUCCESS the platform concludes SUCCESS. Where that isn't the verdict (files never came, say), the last message that can still be answered otherwise tells.
+        let tells = |file: &File| {
+            file.open_message()
+                .is_some_and(|message| message.answer.is_none())
+        };
+        if verdict.status != Status::Success
+            && messages.refused == 0
+            && failed.is_empty()
+            && let Some(last) = succeeded.iter().rposition(tells)
+        {
+            failed.push(succeeded.remove(last));
         }
         // One answer FAILED may end the transfer at once (OPEN-QUESTIONS.md D8), so these come last.
         let mut current = stored.clone();
@@ -131,10 +147,13 @@ impl Lifecycle {
         let clocks = &self.configuration.clocks;
         let begun_at = self.now();
         // Whoever loses this race leaves the sending to the other.
-        let begun = self
-            .store
-            .begin_answers(stored, files, outcome, begun_at, clocks)
-            .await?;
+        let begun = if is_planted(SeededBug::AnswerNotWritten) {
+            stored.clone()
+        } else {
+            self.store
+                .begin_answers(stored, files, outcome, begun_at, clocks)
+                .await?
+        };
         let transfer = &begun.transfer;
         let messages: Vec<String> = files
             .iter()
@@ -166,6 +185,58 @@ impl Lifecycle {
             } => Sent::Refused(begun, not_taken),
             _ => Sent::NotTaken(not_taken),
         })
+    }
+
+    /// Answers the message of a file that was not counted when all others were answered: it was uploaded later, or its event was not taken up before. The platform waits for it as
+    /// for any other. It is answered with what the verdict says, `FAILED` unless that is better and the file is in the target, so a repetition gives the same answer.
+    ///
+    /// An error says that the answer is still owed; past the window there is nobody who waits for it.
+    pub(crate) async fn answer_late(
+        &self,
+        transfer: &Transfer,
+        settled: &Settled,
+        event: &Event,
+        s3_key: &str,
+        received_at: Timestamp,
+    ) -> Result<(), Error> {
+        // Who settled it doesn't matter: of what is over the platform says so.
+        let Some(message) = event.platform_message_id() else {
+            return Ok(());
+        };
+        let file = self
+            .store
+            .file(&transfer.tenant, &transfer.id, s3_key)
+            .await?;
+        if file.as_ref().is_some_and(|file| file.message.is_some()) {
+            return Ok(());
+        }
+        let is_applied = file.is_some_and(|file| file.is_applied());
+        let may_succeed = settled
+            .verdict
+            .as_ref()
+            .is_some_and(|verdict| verdict.status != Status::Failed);
+        let outcome = if is_applied && may_succeed {
+            MessageOutcome::Success
+        } else {
+            MessageOutcome::Failed
+        };
+        let answered = async {
+            let site = self.site_to_settle(transfer).await?;
+            let messages = [message.to_owned()];
+            Ok(site.answer(&transfer.id, outcome, &messages).await?)
+        };
+        match answered.await {
+            Ok(()) | Err(Error::NotAnswered(CallError::Malformed { .. })) => {
+                tracing::info!(transfer.id = %transfer.id, file.key = s3_key, answer.outcome = ?outcome, "Answered the message of a file that came late.");
+                Ok(())
+            }
+            Err(Error::NotAnswered(error)) if error.says_settled() => Ok(()),
+            Err(error) if self.now() >= received_at + FORGE_MESSAGE_WINDOW => {
+                tracing::error!(error.code = "LF-UNANNOUNCED", transfer.id = %transfer.id, file.key = s3_key, error = %error, "The message of a file that came late could not be answered within its window.");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Tells the admin, and in the log whoever is on call, that the window closes. That it could not be told to the admin keeps nothing from being done.

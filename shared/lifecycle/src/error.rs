@@ -1,3 +1,4 @@
+use landfall_platform::connect::client::CallError;
 use landfall_tracking::Error as Tracking;
 
 /// Why work on a transfer could not go on. Trying again later can help with each of them.
@@ -21,6 +22,9 @@ pub enum Error {
     /// No token of the installation is good for long enough. One comes only with a call of the platform's (PROTOCOL.md 7.5).
     #[error("call the platform for an installation on Forge whose token has ended")]
     NoToken,
+    /// The platform did not simply take the answer to a message.
+    #[error("answer the message of a file: {0}")]
+    NotAnswered(#[from] CallError),
     /// The tenant is an installation on Forge, and the configuration has no `[forge]`.
     #[error("call the platform for an installation on Forge without [forge] in landfall.toml")]
     NotConfigured,
@@ -36,6 +40,7 @@ impl Error {
         matches!(
             self,
             Self::Raced
+                | Self::NotAnswered(_)
                 | Self::Tracking(
                     Tracking::Conflict
                         | Tracking::Contended

@@ -5,8 +5,11 @@ use landfall_platform::{connect, forge};
 use landfall_tracking::{
     Attempt, Error as Tracking, EventRow, File, Message, NewFile, Stored, Task, Told,
 };
+use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::timeline::What;
-use landfall_transfer::{ChainId, Flavour, Input, TenantId, Timestamp, Transfer, TransferId};
+use landfall_transfer::{
+    ChainId, Flavour, Input, Phase, TenantId, Timestamp, Transfer, TransferId,
+};
 
 use crate::drive::Lifecycle;
 use crate::error::Error;
@@ -120,7 +123,13 @@ impl Lifecycle {
             .await?;
         let transfer = registered.as_ref().unwrap_or(transfer);
         if !transfer.is_open() {
-            // Late data of a transfer that is over: acknowledged, kept, and left alone (OPEN-QUESTIONS.md A14).
+            // Late data of a transfer that is over: acknowledged, kept, and left alone (OPEN-QUESTIONS.md A14). Until its message is answered its row stays due.
+            if let (Phase::Settled(settled), Some(_)) = (&transfer.phase, &transfer.messages)
+                && !is_planted(SeededBug::LateMessageForgotten)
+            {
+                self.answer_late(transfer, settled, event, s3_key, received_at)
+                    .await?;
+            }
             self.store
                 .drop_file(&transfer.tenant, &transfer.id, s3_key)
                 .await?;
@@ -138,9 +147,7 @@ impl Lifecycle {
 
     /// Counts the message of an announced file that nobody has taken up yet: the platform has waited for its answer since it was received, however long the file waits for a worker.
     pub async fn note_announced(&self, file: &File) -> Result<(), Error> {
-        let (Flavour::Forge, None, Some(body)) =
-            (file.tenant.flavour(), &file.message, &file.event)
-        else {
+        let Some(body) = file.event.as_ref().filter(|_| file.has_uncounted_message()) else {
             return Ok(());
         };
         let event = decode(&file.tenant, body)?;

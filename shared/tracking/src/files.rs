@@ -761,6 +761,8 @@ impl Store {
         let key = keys::file(&file.tenant, &file.transfer, &file.s3_key);
         for race in 0..RACES_MAX {
             let next = match file.state {
+                // Its row stays due: whoever takes it up answers its message.
+                FileState::Announced if file.has_uncounted_message() => return Ok(file),
                 FileState::Announced => FileState::Dropped,
                 FileState::Open => FileState::Fenced,
                 FileState::Ended | FileState::Fenced | FileState::Dropped => return Ok(file),

@@ -95,6 +95,15 @@ seeded_bugs! {
     UnknownIsDurable, "unknown-is-durable",
         "Intake answers 200 when a write's outcome is unknown.",
         "promise 1 and S1: nothing accepted is lost";
+    AnsweredBeforeApplied, "answered-before-applied",
+        "A file's message is answered SUCCESS once the file has ended, whatever became of its records.",
+        "promise 6: SUCCESS is said only when everything is there";
+    AnswerNotWritten, "answer-not-written",
+        "How a message is answered is not written before it is sent.",
+        "promise 3: what was answered is never answered otherwise";
+    LateMessageForgotten, "late-message-forgotten",
+        "A file whose event is taken in when its transfer is over is left alone, and its message with it.",
+        "promise 2: the platform waits for nobody in vain";
 }
 
 /// Whether this build can have a bug planted.

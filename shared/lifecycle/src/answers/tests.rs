@@ -562,6 +562,27 @@ fn a_file_with_rejected_records_is_answered_failed_after_all_that_are_applied() 
 }
 
 #[test]
+fn where_files_never_came_one_message_says_so_although_every_file_that_did_is_applied() {
+    let mut run = Run::new(Death::default());
+    let acts = [
+        (0, uploaded("one")),
+        (0, uploaded("two")),
+        (1, Act::Import("one", 0)),
+        (1, Act::Import("two", 0)),
+        (2, event("errored:listener", &json!({}))),
+    ];
+    run.go(&acts, 5);
+    let mut answers: Vec<String> = run
+        .answers()
+        .values()
+        .map(|(outcome, _)| format!("{outcome:?}"))
+        .collect();
+    answers.sort();
+    assert_eq!(answers, ["Failed", "Success"]);
+    assert_eq!(run.ended().0, "FAILED");
+}
+
+#[test]
 fn a_file_that_was_adopted_before_its_event_came_is_answered_all_the_same() {
     let mut run = Run::new(Death::default());
     run.go(&[(0, event("triggered:listener", &json!({})))], 0);
@@ -606,6 +627,37 @@ fn a_message_that_the_platform_refuses_keeps_no_other_from_its_answer() {
     run.platform.seen.lock().unwrap().settled = true;
     run.go(&[], 60);
     assert_eq!(run.ended().1, Cause::Complete);
+}
+
+#[test]
+fn a_file_that_comes_when_all_others_are_answered_is_answered_like_them_and_owed_until_then() {
+    let mut run = Run::new(Death::default());
+    run.go(&[(0, uploaded("long")), (1, export_complete())], 20);
+    assert_eq!(run.ended().0, "FAILED");
+    let due = |run: &Run| {
+        let id = TransferId::new(TRANSFER);
+        let file = at_once(run.lifecycle.store().file(&tenant(), &id, "late"));
+        file.unwrap().unwrap().unwrap().state == landfall_tracking::FileState::Announced
+    };
+    let late = uploaded("late");
+    let take = |run: &Run| {
+        let Act::Event(body) = &late else {
+            unreachable!()
+        };
+        let tenant = tenant();
+        let taken = run.lifecycle.take_event(&tenant, body, run.clock.now());
+        at_once(taken).unwrap()
+    };
+    run.platform.seen.lock().unwrap().answers_get_lost = true;
+    assert!(take(&run).is_err_and(|error| error.is_passing()));
+    assert!(due(&run), "nobody knows whether it was answered");
+    run.platform.seen.lock().unwrap().answers_get_lost = false;
+    for _ in 0..2 {
+        assert!(take(&run).is_ok());
+        assert!(!due(&run));
+    }
+    assert_eq!(run.answers()[&message("late")].0, MessageOutcome::Failed);
+    run.check();
 }
 
 #[test]

@@ -101,8 +101,8 @@ impl Transfer {
             // Who settled it was inferred from what was sent and listed; the platform's own word is the truth.
             Phase::Settled(settled) => {
                 let Some(status) = status else { return };
-                let ours = settled.verdict.as_ref().map(|verdict| verdict.status);
-                if settled.by == SettledBy::App && ours.map(Status::as_str) != Some(&*status) {
+                // What was inferred of answers may differ from the verdict: the platform knows no INCOMPLETE there.
+                if settled.by == SettledBy::App && settled.status.as_ref() != Some(&status) {
                     settled.by = SettledBy::Platform;
                     settled.form = None;
                 }
