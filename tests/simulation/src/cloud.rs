@@ -14,6 +14,7 @@ use landfall_tracking::{Queue, Store};
 use landfall_transfer::clocks::Deployment;
 use landfall_transfer::timeline::Actor;
 
+use crate::forge::KeySet;
 use crate::platform::PlatformModel;
 
 /// Key of the app, as its descriptor names it.
@@ -127,7 +128,8 @@ impl Cloud {
             imports: Self::queue(&self.imports, weather),
             dead_letters: Vec::new(),
         };
-        Arc::new(Intake::new(&self.configuration, clients, clock.clone()))
+        let intake = Intake::new(&self.configuration, clients, clock.clone());
+        Arc::new(intake.trusting(Arc::new(KeySet(Arc::clone(weather)))))
     }
 }
 

@@ -9,7 +9,7 @@ use landfall_transfer::timeline::{Health, What};
 use serde_json::Value;
 
 use crate::cloud::{SWEEP_INTERVAL, VISIBILITY};
-use crate::platform::{EndedBy, Transfer};
+use crate::platform::{Ended, EndedBy, Transfer, WINDOW};
 use crate::watch::{exceptions_match, number, text};
 use crate::world::World;
 
@@ -24,6 +24,9 @@ pub(crate) fn judge(world: &World) {
         timeline_tells(world, &id, &transfer);
     }
     recovered_in_time(world);
+    for wrong in world.platform().wrongs() {
+        world.violations().note(wrong);
+    }
     for trespass in world.platform().trespasses() {
         world
             .violations()
@@ -73,8 +76,10 @@ fn settled_once(world: &World, id: &str, transfer: &Transfer) {
             )
         },
     );
+    // On Forge it is always the platform that settles; our answers are what it does so by.
+    let on_forge = transfer.messages.is_some();
     violations.require(
-        text(&row, "settled_by") != "platform" || ended.by != EndedBy::App,
+        on_forge || text(&row, "settled_by") != "platform" || ended.by != EndedBy::App,
         || format!("{id}: the platform has it from us, here it is settled by the platform"),
     );
     let status = text(&row, "status");
@@ -83,7 +88,8 @@ fn settled_once(world: &World, id: &str, transfer: &Transfer) {
         text(&row, "phase") != "SETTLED"
             || status.is_empty()
             || status == ended.status
-            || ended.by != EndedBy::App,
+            || ended.by != EndedBy::App
+            || (on_forge && ended.status == "CANCELLED"),
         || {
             format!(
                 "{id}: the platform has it as {}, here it was {status}",
@@ -104,7 +110,8 @@ fn settled_in_time(world: &World, id: &str, transfer: &Transfer) {
         return;
     };
     violations.require(
-        !matches!(ended.by, EndedBy::TimedOut | EndedBy::Cancelled),
+        !matches!(ended.by, EndedBy::TimedOut | EndedBy::Cancelled)
+            || !could_be_answered(world, id, transfer, ended),
         || format!("{id}: the platform had to end it as {}", ended.status),
     );
     violations.require(
@@ -113,6 +120,21 @@ fn settled_in_time(world: &World, id: &str, transfer: &Transfer) {
             || ended.at.since(transfer.created_at) <= LATEST_FAILED,
         || format!("{id}: it failed too late for a re-run"),
     );
+}
+
+/// Whether the platform had no reason to end a transfer itself. On Forge a quarter of an hour with faults enough, or an event that was lost, is one.
+fn could_be_answered(world: &World, id: &str, transfer: &Transfer, ended: &Ended) -> bool {
+    let Some(messages) = &transfer.messages else {
+        return true;
+    };
+    let open = messages
+        .all
+        .values()
+        .filter(|message| message.answer.is_none());
+    let known = |key: &str| world.accepted().contains(&(id.to_owned(), key.to_owned()));
+    let all_known = open.clone().all(|message| known(&message.key));
+    let calm = world.calm_for(ended.at);
+    open.count() > 0 && all_known && calm > WINDOW + REVIVED + world.clocks_were_off_by()
 }
 
 /// What is interrupted when faults stop goes on once its message is visible again and two sweeps have been (L1).
@@ -173,7 +195,14 @@ fn timeline_tells(world: &World, id: &str, transfer: &Transfer) {
             _ => None,
         })
         .collect();
-    violations.require(verdicts == [ended.status.as_str()], || {
+    // On Forge there is no INCOMPLETE, and what the platform makes of the last answers may come before a verdict.
+    let on_forge = transfer.messages.is_some();
+    let told = if on_forge {
+        verdicts.len() <= 1
+    } else {
+        verdicts == [ended.status.as_str()]
+    };
+    violations.require(told, || {
         format!(
             "{id}: it ended {}, its timeline tells {verdicts:?}",
             ended.status
@@ -186,6 +215,9 @@ fn timeline_tells(world: &World, id: &str, transfer: &Transfer) {
     violations.require(seen == 1, || {
         format!("{id}: its timeline tells {seen} first sights")
     });
+    if on_forge {
+        return;
+    }
     let superseded = entries.iter().any(|entry| {
         matches!(
             entry.what,
@@ -229,7 +261,8 @@ fn told_the_truth(world: &World, id: &str, transfer: &Transfer) {
     let arrived = number(&row, "records_applied") + number(&row, "records_unchanged");
     match ended.status.as_str() {
         "SUCCESS" => {
-            violations.require(export.complete, || {
+            // An export that nobody ended is complete on Forge once nothing more comes.
+            violations.require(export.complete || transfer.messages.is_some(), || {
                 format!("{id}: SUCCESS, but the export was not complete")
             });
             violations.require(export.bad == 0, || {
@@ -245,6 +278,9 @@ fn told_the_truth(world: &World, id: &str, transfer: &Transfer) {
             });
         }
         _ => {}
+    }
+    if transfer.messages.is_some() {
+        return;
     }
     let message = transfer
         .settlements

@@ -8,6 +8,7 @@ pub mod cloud;
 pub mod crashes;
 pub mod executor;
 pub mod faults;
+pub mod forge;
 pub mod harness;
 mod judge;
 pub mod machine;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use landfall_simulation::crashes;
 use landfall_simulation::plan::Plan;
 use landfall_simulation::search;
 use landfall_simulation::shrink::shrink;
@@ -44,6 +45,15 @@ enum Command {
         #[arg(long, default_value = "tests/simulation/regressions")]
         keep_in: PathBuf,
     },
+    /// Lets everything that can go wrong go wrong at every half of every call, in small fixed scenes.
+    Crashes {
+        /// Only in the scenes whose names contain this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Pairs of faults instead of single ones, in the scenes that are short.
+        #[arg(long)]
+        pairs: bool,
+    },
     /// Searches every order of the calls of a few tasks; the largest setups with a bound on interruptions.
     Search,
     /// Runs one seed and prints what happened.
@@ -66,6 +76,15 @@ fn main() -> ExitCode {
             without_sweeper,
             keep_in,
         } => run_seeds(from, seeds, without_sweeper, &keep_in),
+        Command::Crashes { only, pairs } => {
+            let suite = if pairs {
+                crashes::Suite::Pairs
+            } else {
+                crashes::Suite::Single
+            };
+            let summary = crashes::run(suite, &only, threads(), |line| println!("{line}"));
+            Ok(summary.scenes > 0 && summary.failed == 0)
+        }
         Command::Search => Ok(search::run(|_| true, threads(), |line| println!("{line}"))),
         Command::Show { seed } => show(&Plan::of(seed)),
         Command::Replay { plan } => read(&plan).and_then(|plan| show(&plan)),

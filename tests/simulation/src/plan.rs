@@ -52,7 +52,7 @@ pub struct Plan {
 /// One app migration of one site, re-runs included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Migration {
-    /// The site.
+    /// The site; see [`is_on_forge`].
     pub tenant: u64,
     /// When the admin starts it.
     pub starts: u64,
@@ -70,6 +70,14 @@ pub struct Migration {
     pub rerun: Option<u64>,
     /// How its events travel.
     pub events: Delivery,
+}
+
+/// The first tenant on Forge.
+const FORGE: u64 = 100;
+
+/// Whether a site has the app on Forge. A site has one flavour for ever, so its number says it.
+pub const fn is_on_forge(tenant: u64) -> bool {
+    tenant >= FORGE
 }
 
 /// A file of an export.
@@ -135,11 +143,19 @@ impl Plan {
         } else {
             random.between(1, 5)
         };
-        let migrations = (0..number)
+        let mut migrations: Vec<Migration> = (0..number)
             .map(|_| Migration::draw(&mut random.fork(), tenants, long))
             .collect();
         let mut faults = random.fork();
         let mut rest = random.fork();
+        let mut flavours = random.fork();
+        // Some runs are on Forge alone, some on both.
+        let from = *flavours.pick(&[0, 1, tenants, tenants]);
+        for migration in &mut migrations {
+            if migration.tenant >= from && !long {
+                migration.move_to_forge(&mut flavours);
+            }
+        }
         let calm_at = if long {
             rest.between(2 * HOUR, 3 * DAY)
         } else {
@@ -220,6 +236,20 @@ impl Migration {
                 delay: *random.pick(&[0, 5, MINUTE, 10 * MINUTE]),
                 attempts: random.between(3, 12),
             },
+        }
+    }
+}
+
+impl Migration {
+    /// The same migration on Forge, where a quarter of an hour decides: what is uploaded, and lost, is so within minutes.
+    fn move_to_forge(&mut self, random: &mut Random) {
+        self.tenant += FORGE;
+        self.events.delay = self.events.delay.min(5);
+        self.events.attempts = self.events.attempts.max(5);
+        if random.percent(50) {
+            for file in &mut self.files {
+                file.at /= 8;
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The platform, as PROTOCOL.md tells it, in memory: a second reading beside the twin, made for speed and for faults at every call.
 
+mod messages;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,8 +16,12 @@ use landfall_platform::connect::client::{
     ActiveTransfer, CallError, ListedFile, Page, Progress, Recent, Refusal, ServerError, Status,
 };
 use landfall_platform::downloads::{DownloadError, SignedUrl};
-use landfall_transfer::{Timestamp, TransferId};
+use landfall_transfer::{MessageOutcome, Timestamp, TransferId};
 use secrecy::ExposeSecret as _;
+
+pub use messages::{Message, Messages, WINDOW};
+
+use crate::forge;
 
 /// The platform gives a transfer up after 14 days (PROTOCOL.md 2.4).
 pub const LIFE: Duration = Duration::from_hours(14 * 24);
@@ -61,6 +67,10 @@ pub struct Switches {
     pub ranges: bool,
     /// Whether the settled event names the status.
     pub names_status: bool,
+    /// How long a system token is good that comes with a call (PROTOCOL.md 7.5).
+    pub token_life: Duration,
+    /// Whether one answer `FAILED` ends a transfer at once (OPEN-QUESTIONS.md D8).
+    pub failed_ends_at_once: bool,
 }
 
 impl Default for Switches {
@@ -71,6 +81,8 @@ impl Default for Switches {
             listed_for: Duration::ZERO,
             ranges: true,
             names_status: true,
+            token_life: Duration::from_hours(4),
+            failed_ends_at_once: false,
         }
     }
 }
@@ -78,9 +90,9 @@ impl Default for Switches {
 /// Who ended a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
-    /// Landfall's verdict was taken.
+    /// Landfall's verdict was taken, or on Forge its answers.
     App,
-    /// Nobody settled it within 14 days.
+    /// Nobody settled it within 14 days, or answered a message within a quarter of an hour.
     TimedOut,
     /// Nobody settled it within an hour of the cancellation.
     Cancelled,
@@ -135,17 +147,32 @@ pub struct Transfer {
     pub percent: u8,
     /// What the server's listener failed with.
     pub exception: Option<String>,
+    /// Its messages, on Forge.
+    pub messages: Option<Messages>,
     files: Vec<(String, String)>,
 }
+
+/// A file as it was uploaded.
+#[derive(Clone, Debug)]
+struct Uploaded {
+    transfer: String,
+    label: String,
+    content: Bytes,
+}
+
+/// Looks at a file whose message is answered `SUCCESS`: its key, its label and its content.
+type Look = Arc<dyn Fn(&str, &str, &Bytes) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     transfers: BTreeMap<String, Transfer>,
-    contents: HashMap<String, (String, Bytes)>,
+    contents: HashMap<String, Uploaded>,
     secrets: HashMap<String, String>,
     /// What the platform wants to tell: the tenant and the event's type, transfer and status.
     told: VecDeque<(String, String, String)>,
     trespasses: Vec<String>,
+    wrongs: Vec<String>,
+    on_success: Option<Look>,
 }
 
 /// The platform in memory. Clones share its state.
@@ -212,13 +239,20 @@ impl PlatformModel {
                 settlements: Vec::new(),
                 percent: 0,
                 exception: None,
+                messages: forge::is_installation(tenant).then(Messages::default),
                 files: Vec::new(),
             },
         );
     }
 
+    /// Looks at each file whose message is answered `SUCCESS`, at that very moment.
+    pub fn watch_answers(&self, look: impl Fn(&str, &str, &Bytes) + Send + Sync + 'static) {
+        self.lock().on_success = Some(Arc::new(look));
+    }
+
     /// The server app uploads a file. What comes after the end is refused.
     pub fn upload(&self, id: &str, key: &str, label: &str, content: impl Into<Bytes>) -> bool {
+        let now = self.clock.now();
         let mut state = self.lock();
         let Some(transfer) = state
             .transfers
@@ -228,9 +262,15 @@ impl PlatformModel {
             return false;
         };
         transfer.files.push((key.to_owned(), label.to_owned()));
-        state
-            .contents
-            .insert(key.to_owned(), (id.to_owned(), content.into()));
+        if let Some(messages) = &mut transfer.messages {
+            messages.open(id, key, now);
+        }
+        let uploaded = Uploaded {
+            transfer: id.to_owned(),
+            label: label.to_owned(),
+            content: content.into(),
+        };
+        state.contents.insert(key.to_owned(), uploaded);
         true
     }
 
@@ -271,11 +311,15 @@ impl PlatformModel {
             if transfer.ended.is_some() {
                 continue;
             }
-            let end = transfer.created_at + LIFE;
-            let (at, status, by) = match transfer.cancelled_at.map(|at| at + CANCELLATION) {
-                Some(at) if at < end => (at, "CANCELLED", EndedBy::Cancelled),
-                _ => (end, "TIMED_OUT", EndedBy::TimedOut),
-            };
+            let failed_at_once = self.switches.failed_ends_at_once;
+            let told = transfer
+                .end_export(now)
+                .then(|| transfer.conclude(id, failed_at_once, now));
+            if let Some(told) = told.flatten() {
+                ended.push(told);
+                continue;
+            }
+            let (at, status, by) = transfer.given_up();
             if at <= now {
                 transfer.ended = Some(Ended {
                     status: status.to_owned(),
@@ -284,7 +328,8 @@ impl PlatformModel {
                 });
                 ended.push((transfer.tenant.clone(), id.clone(), status.to_owned()));
             } else {
-                next = Some(next.map_or(at, |next| next.min(at)));
+                let acts = transfer.export_ends().map_or(at, |end| end.min(at));
+                next = Some(next.map_or(acts, |next| next.min(acts)));
             }
         }
         state.told.extend(ended);
@@ -334,6 +379,11 @@ impl PlatformModel {
             .collect()
     }
 
+    /// Calls that the platform takes, but that must never be made.
+    pub fn wrongs(&self) -> Vec<String> {
+        self.lock().wrongs.clone()
+    }
+
     /// Calls that one tenant's token made for what is another's.
     pub fn trespasses(&self) -> Vec<String> {
         self.lock().trespasses.clone()
@@ -373,11 +423,14 @@ impl PlatformModel {
         };
         let fate = self.weather.before(&call).await;
         let effect = |state: &mut State| {
-            if state
-                .secrets
-                .get(tenant.id.as_str())
-                .is_none_or(|secret| secret != tenant.credential.expose_secret())
-            {
+            let (id, credential) = (tenant.id.as_str(), tenant.credential.expose_secret());
+            let admitted = if forge::is_installation(id) {
+                forge::admits(credential, id, self.clock.now())
+            } else {
+                let secret = state.secrets.get(id);
+                secret.is_some_and(|secret| secret == credential)
+            };
+            if !admitted {
                 return Err(CallError::Unauthorized);
             }
             effect(state)
@@ -526,7 +579,12 @@ impl PlatformModel {
             return Err(expired);
         }
         let state = self.lock();
-        let Some((id, content)) = state.contents.get(key) else {
+        let Some(Uploaded {
+            transfer: id,
+            content,
+            ..
+        }) = state.contents.get(key)
+        else {
             return Err(DownloadError::Gone);
         };
         // Files are gone with the settlement (OPEN-QUESTIONS.md C8).
@@ -545,6 +603,56 @@ impl PlatformModel {
     }
 }
 
+impl Transfer {
+    /// When the platform gives it up, how it ends then, and for what reason.
+    fn given_up(&self) -> (Timestamp, &'static str, EndedBy) {
+        let end = (self.created_at + LIFE, "TIMED_OUT", EndedBy::TimedOut);
+        let answered = self
+            .messages
+            .as_ref()
+            .is_some_and(|messages| !messages.are_open());
+        let cancelled = self.cancelled_at.map(|at| {
+            // On Forge nobody but the platform can say so (OPEN-QUESTIONS.md D13).
+            let by = if answered {
+                EndedBy::App
+            } else {
+                EndedBy::Cancelled
+            };
+            (at + CANCELLATION, "CANCELLED", by)
+        });
+        let unanswered = self
+            .messages
+            .as_ref()
+            .filter(|_| self.cancelled_at.is_none())
+            .and_then(Messages::expires)
+            .map(|at| (at, "TIMED_OUT", EndedBy::TimedOut));
+        let mut first = end;
+        for other in [cancelled, unanswered].into_iter().flatten() {
+            if other.0 < first.0 {
+                first = other;
+            }
+        }
+        first
+    }
+
+    /// When its export has ended because nothing more was uploaded.
+    fn export_ends(&self) -> Option<Timestamp> {
+        let messages = self.messages.as_ref();
+        messages
+            .filter(|_| self.cancelled_at.is_none())
+            .and_then(Messages::falls_quiet)
+    }
+
+    /// Ends an export that nobody ended. Returns whether it did.
+    fn end_export(&mut self, now: Timestamp) -> bool {
+        let ends = self.export_ends().filter(|at| *at <= now);
+        if let (Some(at), Some(messages)) = (ends, &mut self.messages) {
+            messages.complete(at);
+        }
+        ends.is_some()
+    }
+}
+
 /// A transfer, if it is the tenant's.
 fn owned<'state>(state: &'state mut State, tenant: &str, id: &str) -> Option<&'state mut Transfer> {
     let transfer = state.transfers.get_mut(id)?;
@@ -555,6 +663,23 @@ fn owned<'state>(state: &'state mut State, tenant: &str, id: &str) -> Option<&'s
         .trespasses
         .push(format!("{tenant} called for transfer {id}"));
     None
+}
+
+/// What a call for a transfer that is over is answered with.
+fn closed(tenant: &Tenant) -> CallError {
+    if forge::is_installation(tenant.id.as_str()) {
+        messages::SETTLED
+    } else {
+        refused(403, Refusal::Gone)
+    }
+}
+
+/// What an operation of the other flavour is answered with.
+fn foreign<T>(state: &mut State, operation: &str, tenant: &Tenant) -> Result<T, CallError> {
+    state
+        .wrongs
+        .push(format!("{} was asked for {operation}", tenant.id.as_str()));
+    Err(refused(404, Refusal::Gone))
 }
 
 const fn refused(status: u16, kind: Refusal) -> CallError {
@@ -576,6 +701,9 @@ impl Api for PlatformModel {
         let subject = format!("{id} {:?}", progress.status);
         async move {
             self.pass("progress", &subject, true, tenant, |state| {
+                if forge::is_installation(tenant.id.as_str()) {
+                    return foreign(state, "progress", tenant);
+                }
                 self.progress(state, tenant.id.as_str(), id, progress)
             })
             .await
@@ -590,6 +718,9 @@ impl Api for PlatformModel {
         async move {
             let name = tenant.id.as_str();
             self.pass("recent", name, false, tenant, |state| {
+                if forge::is_installation(name) {
+                    return foreign(state, "its active transfers", tenant);
+                }
                 Ok(self.recent(state, name))
             })
             .await
@@ -607,7 +738,7 @@ impl Api for PlatformModel {
             self.pass("file_list", id, false, tenant, |state| {
                 let found = owned(state, tenant.id.as_str(), id)
                     .filter(|transfer| transfer.ended.is_none())
-                    .ok_or(refused(403, Refusal::Gone))?;
+                    .ok_or(closed(tenant))?;
                 Ok(found
                     .files
                     .iter()
@@ -632,11 +763,11 @@ impl Api for PlatformModel {
                 let id = state
                     .contents
                     .get(s3_key)
-                    .map(|(id, _)| id.clone())
+                    .map(|file| file.transfer.clone())
                     .ok_or(refused(404, Refusal::Gone))?;
                 owned(state, tenant.id.as_str(), &id)
                     .filter(|transfer| transfer.ended.is_none())
-                    .ok_or(refused(403, Refusal::Gone))?;
+                    .ok_or(closed(tenant))?;
                 let until = (self.clock.now() + URL_LIFE).as_millis();
                 Ok(SignedUrl::new(&format!(
                     "https://objects/store/{s3_key}?until={until}"
@@ -658,7 +789,7 @@ impl Api for PlatformModel {
             self.pass("mappings", namespace, false, tenant, |state| {
                 owned(state, tenant.id.as_str(), transfer.as_str())
                     .filter(|transfer| transfer.ended.is_none())
-                    .ok_or(refused(403, Refusal::Gone))?;
+                    .ok_or(closed(tenant))?;
                 // A user whom the core migration left out has no mapping.
                 let cloud_id = |key: &String| {
                     let user = key.strip_prefix("jira.userkey/")?;
@@ -685,8 +816,49 @@ impl Api for PlatformModel {
             self.pass("mapping_page", namespace, false, tenant, |state| {
                 owned(state, tenant.id.as_str(), transfer.as_str())
                     .filter(|transfer| transfer.ended.is_none())
-                    .ok_or(refused(403, Refusal::Gone))?;
+                    .ok_or(closed(tenant))?;
                 Err(refused(400, Refusal::BadRequest))
+            })
+            .await
+        }
+        .boxed()
+    }
+
+    fn answer_messages<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        outcome: MessageOutcome,
+        messages: &'call [String],
+    ) -> BoxFuture<'call, Result<(), CallError>> {
+        let subject = format!("{} {outcome:?}", transfer.as_str());
+        async move {
+            self.pass("answer", &subject, true, tenant, |state| {
+                if !forge::is_installation(tenant.id.as_str()) {
+                    return foreign(state, "messages", tenant);
+                }
+                self.answer(state, tenant, transfer, outcome, messages)
+            })
+            .await
+        }
+        .boxed()
+    }
+
+    fn add_log<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        line: &'call str,
+    ) -> BoxFuture<'call, Result<(), CallError>> {
+        let id = transfer.as_str();
+        async move {
+            self.pass("log", id, true, tenant, |state| {
+                let found = owned(state, tenant.id.as_str(), id)
+                    .filter(|transfer| transfer.ended.is_none())
+                    .and_then(|transfer| transfer.messages.as_mut());
+                let messages = found.ok_or(closed(tenant))?;
+                messages.lines.push(line.to_owned());
+                Ok(())
             })
             .await
         }

@@ -10,17 +10,27 @@ mod verify;
 
 pub use library::scenes;
 pub use plot::{Half, Plot};
-pub use stage::{Bench, Doubled, Outcome, Stage, TENANT, sqs};
+pub use stage::{Bench, Doubled, Outcome, Stage, sqs};
 pub use still::StillTime;
 pub use verify::End;
 
+use landfall_transfer::Flavour;
+
 use crate::platform::Switches;
+
+/// The one site of every scene on Connect.
+const SITE: &str = "tenant";
+
+/// The one installation of every scene on Forge.
+const INSTALLATION: &str = "ari:cloud:ecosystem::installation/one";
 
 /// What the outside does, and what may come of it.
 #[derive(Clone, Debug)]
 pub struct Scene {
     /// What it is about.
     pub name: &'static str,
+    /// Which flavour of the platform it plays on.
+    pub flavour: Flavour,
     /// How the platform answers where the sources disagree.
     pub switches: Switches,
     /// Appended to `landfall.toml`.
@@ -33,6 +43,16 @@ pub struct Scene {
     pub also: &'static [(&'static str, &'static str, &'static str)],
     /// Whether it is short enough for pairs of faults, and for a test that is not optimised.
     pub short: bool,
+}
+
+impl Scene {
+    /// Its one tenant.
+    pub const fn tenant(&self) -> &'static str {
+        match self.flavour {
+            Flavour::Connect => SITE,
+            Flavour::Forge => INSTALLATION,
+        }
+    }
 }
 
 /// One thing that the outside does.
@@ -49,6 +69,10 @@ pub enum Act {
     },
     /// The server app uploads a file.
     Upload(File),
+    /// The server app says that its export is complete; Forge tells it.
+    ExportComplete(&'static str),
+    /// The schedule brings a token; Forge only.
+    Refresh,
     /// The server app's listener fails.
     ListenerFails(&'static str),
     /// An admin cancels.

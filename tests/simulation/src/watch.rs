@@ -1,11 +1,13 @@
 //! What must hold at every write, whatever happens around it (invariants S2, S3 and S7, and promises 3, 4 and 6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use landfall_models::{TableModel, Written};
 use landfall_tracking::{Item, Key, Value, Which};
 use serde_json::Value as Json;
+
+use crate::cloud::Cloud;
 
 /// Broken promises, in words.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +57,31 @@ pub fn watch(table: &TableModel, violations: &Violations) {
         }
     }));
 }
+
+/// Looks at every answer `SUCCESS` of a platform from now on: its file's records are in the target by then, all of them.
+pub fn watch_answers(cloud: &Cloud, violations: &Violations) {
+    let (table, violations) = (cloud.table.clone(), violations.clone());
+    cloud.platform.watch_answers(move |key, label, content| {
+        if label == MANIFEST {
+            return;
+        }
+        let rows = table.rows(Which::Records);
+        let there: BTreeSet<(&str, &str)> = rows
+            .iter()
+            .map(|(_, item)| (text(item, "label"), text(item, "key")))
+            .collect();
+        for line in String::from_utf8_lossy(content).lines() {
+            let record: Option<Json> = serde_json::from_str(line).ok();
+            let id = record.as_ref().and_then(|record| record["id"].as_str());
+            violations.require(id.is_some_and(|id| there.contains(&(label, id))), || {
+                format!("file {key} was answered SUCCESS before this arrived: {line}")
+            });
+        }
+    });
+}
+
+/// The label of an export manifest.
+const MANIFEST: &str = "export-manifest";
 
 /// A transfer's row: phases only go down, a verdict stays, a settled row stays.
 fn transfer(row: &Written, violations: &Violations) {

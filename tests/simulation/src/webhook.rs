@@ -1,4 +1,6 @@
-//! Events as the platform sends them (PROTOCOL.md 3 and 4), signed by hand: nothing of the product's own reading is used.
+//! Events as the platform sends them, of both flavours; Connect's are here (PROTOCOL.md 3 and 4), signed by hand: nothing of the product's own reading is used.
+
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
@@ -10,6 +12,7 @@ use landfall_transfer::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cloud::APP_KEY;
+use crate::forge;
 
 const PATH: &str = "/connect/events";
 
@@ -30,6 +33,9 @@ pub fn event(
     created_at: Timestamp,
     more: &Value,
 ) -> Value {
+    if forge::is_installation(tenant) {
+        return forge::event(event_type, id, original, created_at, more);
+    }
     let mut event = json!({
         "eventType": event_type,
         "cloudAppKey": APP_KEY,
@@ -60,29 +66,39 @@ pub fn message_id(event: &Value) -> &str {
     event["messageId"].as_str().unwrap_or_default()
 }
 
+/// The file that an event tells of.
+pub fn file_key(event: &Value) -> Option<&str> {
+    let key = if event["s3Key"].is_null() {
+        &event["key"]
+    } else {
+        &event["s3Key"]
+    };
+    key.as_str()
+}
+
 /// The event in a trace.
 pub fn name(event: &Value) -> String {
     let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-    format!(
-        "{} {} {}",
-        text("eventType"),
-        text("transferId"),
-        text("s3Key")
-    )
+    let key = file_key(event).unwrap_or_default();
+    format!("{} {} {key}", text("eventType"), text("transferId"))
 }
 
 /// The row in which intake keeps the event.
 pub fn rows(tenant: &str, event: &Value) -> Key {
     let id = event["transferId"].as_str().unwrap_or_default();
-    let sort = match event["s3Key"].as_str() {
+    let sort = match file_key(event) {
         Some(key) => format!("FILE#{key}"),
         None => format!("EVENT#{}", message_id(event)),
     };
     Key::new(format!("TRANSFER#{tenant}#{id}"), sort)
 }
 
-/// The request, with a fresh token.
-pub fn request(tenant: &str, event: &Value, now: Timestamp) -> Request {
+/// The request, with a fresh token. On Forge a system token comes with it that is good for `token_life`, and without an event it brings nothing else.
+pub fn request(tenant: &str, event: &Value, now: Timestamp, token_life: Duration) -> Request {
+    if forge::is_installation(tenant) {
+        let event = Some(event).filter(|event| !event.is_null());
+        return forge::request(tenant, event, now, token_life);
+    }
     let bound = hex::encode(digest(&SHA256, format!("POST&{PATH}&").as_bytes()));
     let issued = now.as_seconds();
     let claims = json!({"iss": tenant, "iat": issued, "exp": issued + TOKEN_LIFE, "qsh": bound});

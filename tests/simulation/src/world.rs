@@ -23,12 +23,13 @@ use functions::{Finished, WORKERS, Worker};
 use crate::cloud::{Cloud, configuration};
 use crate::executor::{Executor, MachineTime, VirtualTime};
 use crate::faults::Chance;
+use crate::forge;
 use crate::machine::{Fortune, Luck, Machine};
-use crate::plan::Plan;
+use crate::plan::{Plan, is_on_forge};
 use crate::platform::{Percent, PlatformModel, Switches};
 use crate::random::Random;
 use crate::trace::Trace;
-use crate::watch::{Violations, watch};
+use crate::watch::{Violations, watch, watch_answers};
 use crate::webhook;
 
 /// When every run begins.
@@ -62,6 +63,8 @@ enum Action {
     Begin(usize),
     Upload(usize, usize),
     Manifest(usize),
+    ExportComplete(usize),
+    Refresh(usize),
     ListenerFails(usize),
     Cancel(usize),
     PlatformEnds(usize),
@@ -152,11 +155,22 @@ impl World {
         );
         let calm: Arc<dyn Weather> = outside;
         let platform = PlatformModel::new(switches(&plan), Arc::clone(&calm), clock.clone());
-        let extra = format!("[clocks]\nreconcile_interval = \"{}s\"\n", plan.reconcile);
+        let clocks = format!("[clocks]\nreconcile_interval = \"{}s\"\n", plan.reconcile);
+        let on_forge = plan
+            .migrations
+            .iter()
+            .any(|migration| is_on_forge(migration.tenant));
+        let app = if on_forge {
+            format!("[forge]\napp = \"{}\"\n", forge::APP)
+        } else {
+            String::new()
+        };
+        let extra = clocks + &app;
         let cloud = Cloud::new(platform, &calm, &clock, configuration(&extra));
         cloud.table.limit_pages(7);
         let violations = Violations::default();
         watch(&cloud.table, &violations);
+        watch_answers(&cloud, &violations);
         let quiet: Arc<dyn Weather> = Machine::start(
             "truth",
             Arc::new(Luck),
@@ -215,7 +229,8 @@ impl World {
             .iter()
             .map(|migration| migration.tenant)
             .collect();
-        for tenant in tenants {
+        // Of an installation on Forge nobody is told.
+        for tenant in tenants.into_iter().filter(|tenant| !is_on_forge(*tenant)) {
             let name = tenant_name(tenant);
             self.cloud.platform.install(&name, &webhook::secret(&name));
             let installed = Installed {
@@ -345,11 +360,15 @@ impl World {
         let stuck = transfers
             .iter()
             .filter(|(_, transfer)| {
-                transfer.ended.as_ref().is_none_or(|ended| {
-                    matches!(
-                        ended.by,
-                        crate::platform::EndedBy::TimedOut | crate::platform::EndedBy::Cancelled
-                    )
+                // On Forge the platform gives up what none of its own events told of.
+                let waits = transfer.messages.is_none();
+                transfer.ended.as_ref().map_or(waits, |ended| {
+                    waits
+                        && matches!(
+                            ended.by,
+                            crate::platform::EndedBy::TimedOut
+                                | crate::platform::EndedBy::Cancelled
+                        )
                 })
             })
             .count();
@@ -382,6 +401,7 @@ fn switches(plan: &Plan) -> Switches {
         listed_for: Duration::from_secs(plan.listed_for),
         ranges: plan.ranges,
         names_status: plan.names_status,
+        ..Switches::default()
     }
 }
 

@@ -12,6 +12,7 @@ use landfall_simulation::cloud::VISIBILITY;
 use landfall_simulation::harness;
 use landfall_simulation::platform::Switches;
 use landfall_simulation::scene::{Act, Bench, Content, File, Plot, Scene, Stage, StillTime, sqs};
+use landfall_transfer::Flavour;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::{Config, FailurePersistence, Runner};
@@ -124,6 +125,7 @@ fn scene() -> Scene {
     };
     Scene {
         name: "two workers, a sweeper and intake",
+        flavour: Flavour::Connect,
         switches: Switches::default(),
         configuration: "",
         acts: vec![

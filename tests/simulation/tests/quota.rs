@@ -362,7 +362,7 @@ impl World {
         let calm: Arc<dyn Weather> = Arc::new(Calm);
         let clock = Clock::of(Arc::new(MachineTime::new(self.time.clone())));
         let intake = self.cloud.intake(&calm, &clock);
-        let request = webhook::request(TENANT, &event, self.time.now());
+        let request = webhook::request(TENANT, &event, self.time.now(), Duration::ZERO);
         let answer = intake.answer(&request).now_or_never().unwrap();
         assert_eq!(answer.status, 200);
     }

@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use landfall_transfer::Flavour;
+
 use crate::platform::{Percent, Switches};
 use crate::scene::{Act, Content, File, Scene};
 
@@ -50,6 +54,7 @@ const fn manifest(
 fn scene(name: &'static str, acts: Vec<(u64, Act)>) -> Scene {
     Scene {
         name,
+        flavour: Flavour::Connect,
         switches: Switches::default(),
         configuration: CLOCKS,
         acts,
@@ -66,6 +71,7 @@ pub fn scenes() -> Vec<Scene> {
     all.extend(ended_from_outside());
     all.extend(reruns());
     all.extend(percent_forms());
+    all.extend(on_forge());
     all
 }
 
@@ -325,4 +331,204 @@ fn percent_forms() -> Vec<Scene> {
         )
     })
     .collect()
+}
+
+/// Clocks of the scenes on Forge; those of answers are the defaults, in which everything has to happen within a quarter of an hour.
+const FORGE: &str = "[completeness]\nquiet_period = \"20m\"\n\
+     [clocks]\nreconcile_interval = \"5m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
+     work_stale_after = \"1h\"\n\
+     [forge]\napp = \"ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001\"\n";
+
+/// Transfers on Forge, which are over once their messages are answered.
+fn on_forge() -> Vec<Scene> {
+    let mut all = answered();
+    all.extend(hardly_answered());
+    for scene in &mut all {
+        scene.flavour = Flavour::Forge;
+        scene.configuration = FORGE;
+    }
+    all
+}
+
+/// Messages of which each has its answer.
+fn answered() -> Vec<Scene> {
+    vec![
+        Scene {
+            short: true,
+            ..scene(
+                "on Forge: one file",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                    (2, Act::ExportComplete("t")),
+                ],
+            )
+        },
+        scene(
+            "on Forge: two files and a manifest, and nobody says that the export is complete",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (1, Act::Upload(file("t", "f2", "b.ndjson"))),
+                (2, Act::Upload(manifest("t", "fm", TWO))),
+            ],
+        ),
+        scene(
+            // Only answers begin a window, and each of these three files is worth one.
+            "on Forge: an export of half an hour",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (2, Act::Upload(file("t", "f2", "b.ndjson"))),
+                (20 * 60, Act::Upload(file("t", "f3", "c.ndjson"))),
+                (32 * 60, Act::Upload(file("t", "f4", "d.ndjson"))),
+                (33 * 60, Act::ExportComplete("t")),
+            ],
+        ),
+        Scene {
+            switches: Switches {
+                failed_ends_at_once: true,
+                ..Switches::default()
+            },
+            ..scene(
+                "on Forge: some records without a mapping, and one FAILED ends everything",
+                vec![
+                    (0, begin("t")),
+                    (
+                        1,
+                        Act::Upload(File {
+                            content: Content::Records(6, 2),
+                            ..file("t", "f1", "a.ndjson")
+                        }),
+                    ),
+                    (1, Act::Upload(file("t", "f2", "b.ndjson"))),
+                    (2, Act::ExportComplete("t")),
+                ],
+            )
+        },
+        Scene {
+            switches: Switches {
+                token_life: Duration::from_mins(6),
+                ..Switches::default()
+            },
+            ..scene(
+                "on Forge: tokens of six minutes, and a new one every minute",
+                (1..9)
+                    .map(|minute| (minute * 60 + 30, Act::Refresh))
+                    .chain([
+                        (0, begin("t")),
+                        (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                        (7 * 60, Act::ExportComplete("t")),
+                    ])
+                    .collect(),
+            )
+        },
+        scene(
+            "on Forge: a re-run of an attempt that failed",
+            vec![
+                (0, begin("t")),
+                (
+                    1,
+                    Act::Upload(File {
+                        content: Content::Records(6, 2),
+                        ..file("t", "f1", "a.ndjson")
+                    }),
+                ),
+                (2, Act::ExportComplete("t")),
+                (
+                    30 * 60,
+                    Act::Begin {
+                        id: "u",
+                        original: Some("t"),
+                        told: true,
+                    },
+                ),
+                (30 * 60 + 1, Act::Upload(file("u", "g1", "a.ndjson"))),
+                (30 * 60 + 2, Act::ExportComplete("u")),
+            ],
+        ),
+    ]
+}
+
+/// Messages that can't be answered, or only with `FAILED`.
+fn hardly_answered() -> Vec<Scene> {
+    vec![
+        scene(
+            "on Forge: a poison file",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (1, Act::Upload(file("t", "poison", "b.ndjson"))),
+                (2, Act::ExportComplete("t")),
+            ],
+        ),
+        Scene {
+            // Its workers die for so long that the window asks for an answer first.
+            also: &[("t", "FAILED", "unanswered")],
+            ..scene(
+                "on Forge: a poison file alone",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "poison", "b.ndjson"))),
+                    (2, Act::ExportComplete("t")),
+                ],
+            )
+        },
+        Scene {
+            slow: &[("chunk", 3_000)],
+            ..scene(
+                "on Forge: cancelled in the middle of a file",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                    (6, Act::Cancel("t")),
+                ],
+            )
+        },
+        scene(
+            "on Forge: the listener fails after one file",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (3, Act::ListenerFails("t")),
+            ],
+        ),
+        scene(
+            "on Forge: a file is uploaded when all others are answered and the transfer is over",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (3, Act::ListenerFails("t")),
+                (4 * 60, Act::Upload(file("t", "f2", "b.ndjson"))),
+            ],
+        ),
+        scene(
+            "on Forge: the event of one file is lost",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (
+                    1,
+                    Act::Upload(File {
+                        told: false,
+                        ..file("t", "f2", "b.ndjson")
+                    }),
+                ),
+                (2, Act::ExportComplete("t")),
+            ],
+        ),
+        Scene {
+            switches: Switches {
+                token_life: Duration::from_mins(10),
+                ..Switches::default()
+            },
+            ..scene(
+                "on Forge: the only token ends",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                ],
+            )
+        },
+    ]
 }

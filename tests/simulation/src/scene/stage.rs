@@ -14,7 +14,7 @@ use landfall_models::{Calm, Delivery, Weather};
 use landfall_processor::Processor;
 use landfall_runtime::Configuration;
 use landfall_tracking::{Installed, Which};
-use landfall_transfer::{TenantId, Timestamp};
+use landfall_transfer::{Flavour, TenantId, Timestamp};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -25,12 +25,9 @@ use crate::platform::PlatformModel;
 use crate::scene::Scene;
 use crate::scene::verify::{End, verify};
 use crate::trace::Trace;
-use crate::watch::{Violations, watch};
+use crate::watch::{Violations, watch, watch_answers};
 use crate::webhook;
 use crate::world::START;
-
-/// The one site of every scene.
-pub const TENANT: &str = "tenant";
 
 /// A scene ends after this long at the latest.
 const HORIZON: Duration = Duration::from_hours(6);
@@ -196,7 +193,8 @@ impl<'run> Stage<'run> {
         let cloud = bench.cloud(scene, &calm, &clock);
         let violations = Violations::default();
         watch(&cloud.table, &violations);
-        install(&cloud, &clock);
+        install(scene, &cloud, &clock);
+        watch_answers(&cloud, &violations);
         Self {
             scene,
             doubled,
@@ -329,16 +327,20 @@ impl<'run> Stage<'run> {
     }
 }
 
-/// Makes the scene's site known, without any call.
-fn install(cloud: &Cloud, clock: &Clock) {
+/// Makes the scene's site known, without any call. Nobody tells of an installation on Forge.
+fn install(scene: &Scene, cloud: &Cloud, clock: &Clock) {
     use futures_util::FutureExt as _;
-    cloud.platform.install(TENANT, &webhook::secret(TENANT));
+    let site = scene.tenant();
+    if scene.flavour == Flavour::Forge {
+        return;
+    }
+    cloud.platform.install(site, &webhook::secret(site));
     let calm: Arc<dyn Weather> = Arc::new(Calm);
     let installed = Installed {
-        tenant: TenantId::new(TENANT),
+        tenant: TenantId::new(site),
         base_url: "https://site.atlassian.net/wiki".to_owned(),
         product: None,
-        secret: SecretString::from(webhook::secret(TENANT)),
+        secret: SecretString::from(webhook::secret(site)),
     };
     cloud
         .store(&calm, clock)

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cloud::Cloud;
 use crate::platform::{EndedBy, Transfer};
-use crate::scene::{Act, Content, File, Scene, TENANT};
+use crate::scene::{Act, Content, File, Scene};
 use crate::watch::{Violations, exceptions_match, text};
 
 /// How long after its deadline a transfer is settled at the latest, whatever goes wrong once.
@@ -32,7 +32,8 @@ pub(crate) fn verify(
 ) -> BTreeMap<String, End> {
     let mut ends = BTreeMap::new();
     for (id, transfer) in cloud.platform.transfers() {
-        if let Some(end) = ended(cloud, &id, &transfer, violations) {
+        let accepted = |key: &str| accepted.contains(&(id.clone(), key.to_owned()));
+        if let Some(end) = ended(cloud, &id, &transfer, &accepted, violations) {
             arrived(scene, cloud, &id, &end, violations);
             ends.insert(id, end);
         }
@@ -40,8 +41,12 @@ pub(crate) fn verify(
     for trespass in cloud.platform.trespasses() {
         violations.note(format!("one tenant's token reached another's: {trespass}"));
     }
+    for wrong in cloud.platform.wrongs() {
+        violations.note(wrong);
+    }
     for (id, key) in accepted {
-        let row = Key::new(format!("TRANSFER#{TENANT}#{id}"), format!("FILE#{key}"));
+        let tenant = scene.tenant();
+        let row = Key::new(format!("TRANSFER#{tenant}#{id}"), format!("FILE#{key}"));
         violations.require(cloud.table.row(&row).is_some(), || {
             format!("{id}: the accepted file {key} is unknown")
         });
@@ -53,7 +58,13 @@ pub(crate) fn verify(
 }
 
 /// S2 and promises 2 and 3: one verdict, in time, and the same on both sides.
-fn ended(cloud: &Cloud, id: &str, transfer: &Transfer, violations: &Violations) -> Option<End> {
+fn ended(
+    cloud: &Cloud,
+    id: &str,
+    transfer: &Transfer,
+    accepted: &dyn Fn(&str) -> bool,
+    violations: &Violations,
+) -> Option<End> {
     let verdict = |at: usize| {
         let sent = &transfer.settlements[at];
         (sent.status.as_str(), sent.message.as_str())
@@ -79,19 +90,37 @@ fn ended(cloud: &Cloud, id: &str, transfer: &Transfer, violations: &Violations) 
         violations.note(format!("{id}: nobody settled it"));
         return None;
     };
+    let messages = transfer
+        .messages
+        .iter()
+        .flat_map(|messages| messages.all.values());
+    let mut open = messages
+        .filter(|message| message.answer.is_none())
+        .peekable();
+    // A message that nobody heard of can't be answered (OPEN-QUESTIONS.md D4); all others are, unless the platform ends the transfer before.
+    let beyond_us = open.peek().is_some() && open.clone().all(|message| !accepted(&message.key));
     violations.require(
-        !matches!(ended.by, EndedBy::TimedOut | EndedBy::Cancelled),
+        beyond_us || !matches!(ended.by, EndedBy::TimedOut | EndedBy::Cancelled),
         || format!("{id}: the platform had to end it as {}", ended.status),
+    );
+    violations.require(
+        ended.by == EndedBy::Itself || open.clone().all(|message| !accepted(&message.key)),
+        || {
+            format!(
+                "{id}: a message was not answered before it ended as {}",
+                ended.status
+            )
+        },
     );
     let hard_deadline = cloud.configuration.clocks.hard_deadline;
     violations.require(
         ended.at.since(transfer.created_at) <= hard_deadline + DEADLINE_LATEST,
         || format!("{id}: it was settled long after its deadline"),
     );
-    let Some(row) = cloud
-        .table
-        .row(&Key::new(format!("TRANSFER#{TENANT}#{id}"), "STATE"))
-    else {
+    let Some(row) = cloud.table.row(&Key::new(
+        format!("TRANSFER#{}#{id}", transfer.tenant),
+        "STATE",
+    )) else {
         violations.note(format!("{id}: it has no row"));
         return None;
     };
@@ -102,8 +131,11 @@ fn ended(cloud: &Cloud, id: &str, transfer: &Transfer, violations: &Violations) 
             text(&row, "phase")
         )
     });
+    // On Forge it is always the platform that settles; our answers are what it does so by.
     violations.require(
-        text(&row, "settled_by") != "platform" || ended.by != EndedBy::App,
+        transfer.messages.is_some()
+            || text(&row, "settled_by") != "platform"
+            || ended.by != EndedBy::App,
         || format!("{id}: the platform has it from us, here it is settled by the platform"),
     );
     let status = text(&row, "status");

@@ -1,3 +1,5 @@
+use landfall_transfer::Flavour;
+
 use crate::platform::Switches;
 use crate::scene::{Act, Content, File, Scene};
 
@@ -127,6 +129,7 @@ fn setup(name: &'static str, prepared: Vec<Prepared>, tasks: Vec<TaskKind>) -> S
         name,
         scene: Scene {
             name,
+            flavour: Flavour::Connect,
             switches: Switches::default(),
             configuration: CLOCKS,
             acts: acts.collect(),

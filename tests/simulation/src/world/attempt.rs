@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::plan::{Exporter, File, Migration};
+use crate::forge;
+use crate::plan::{Exporter, File, Migration, is_on_forge};
 
 /// One attempt of a migration.
 #[derive(Clone, Debug)]
@@ -50,9 +51,13 @@ pub(super) fn good(line: &str) -> Option<String> {
     Some(record["id"].as_str()?.to_owned()).filter(|_| mapped)
 }
 
-/// A site's client key.
+/// A site's client key, or an installation on Forge.
 pub(super) fn tenant_name(tenant: u64) -> String {
-    format!("tenant-{tenant}")
+    if is_on_forge(tenant) {
+        forge::installation(&format!("tenant-{tenant}"))
+    } else {
+        format!("tenant-{tenant}")
+    }
 }
 
 /// The migration's number in an attempt's id.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use landfall_models::TableModel;
 use landfall_tracking::{Item, Key};
 use landfall_transfer::timeline::{Entry, Health, health};
-use landfall_transfer::{TenantId, TransferId};
+use landfall_transfer::{TenantId, Timestamp, TransferId};
 
 use super::attempt::{Attempt, Export, good};
 use super::{World, now_or_never};
@@ -66,19 +66,28 @@ impl World {
             .map(|line| line.replace("\"author\":\"", "\"author\":\"cloud-"))
     }
 
-    /// For each transfer that waited for nothing but Landfall, and was settled after faults had stopped: how long that took.
+    /// For each transfer that waited for nothing but Landfall, and was settled after faults had stopped: how long that took. On Forge it is the platform that settles, in
+    /// its own time.
     pub(crate) fn recoveries(&self) -> Vec<(String, Duration)> {
         let Some(calm) = self.calm_since else {
             return Vec::new();
         };
         let took = |attempt: &Attempt| {
             let ready = attempt.ready_at.filter(|_| !attempt.lost)?.max(calm);
-            let ended = self.cloud.platform.transfer(&attempt.id)?.ended?;
+            let transfer = self.cloud.platform.transfer(&attempt.id)?;
+            let ended = transfer.ended.filter(|_| transfer.messages.is_none())?;
             let took = ended.at.as_millis() - ready;
             let took = u64::try_from(took).ok().filter(|took| *took > 0)?;
             Some((attempt.id.clone(), Duration::from_millis(took)))
         };
         self.attempts.iter().filter_map(took).collect()
+    }
+
+    /// For how long faults had stopped by then.
+    pub(crate) fn calm_for(&self, then: Timestamp) -> Duration {
+        self.calm_since.map_or(Duration::ZERO, |calm| {
+            then.since(Timestamp::from_millis(calm))
+        })
     }
 
     /// Whether one of a transfer's files kills whoever imports it.

@@ -1,6 +1,7 @@
 //! Landfall's functions at work: event sources, schedules, and what becomes of their invocations.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
 use landfall_models::{Delivery, QueueModel, Weather};
@@ -20,6 +21,9 @@ pub(super) const WORKERS: usize = 4;
 
 /// The answer of an intake that died or ran out of its time.
 const NO_ANSWER: u16 = 0;
+
+/// Life of a system token (PROTOCOL.md 7.5).
+const TOKEN_LIFE: Duration = Duration::from_hours(4);
 
 /// An instance of the processor.
 pub(super) struct Worker {
@@ -75,7 +79,7 @@ impl World {
             self.intake = self.cloud.intake(&weather, &self.intake_machine.clock());
         }
         let (machine, intake) = (Arc::clone(&self.intake_machine), Arc::clone(&self.intake));
-        let request = webhook::request(&webhook.tenant, &webhook.body, self.time.now());
+        let request = webhook::request(&webhook.tenant, &webhook.body, self.time.now(), TOKEN_LIFE);
         let finished = Arc::clone(&self.finished);
         self.executor.spawn(async move {
             let ended = invoke(&machine, INTAKE_TIMEOUT, intake.answer(&request)).await;
@@ -134,6 +138,9 @@ impl World {
     }
 
     pub(super) fn intake_finished(&mut self, mut webhook: Webhook, status: u16) {
+        if webhook.body.is_null() {
+            return;
+        }
         let name = webhook::name(&webhook.body);
         if status == 200 {
             self.check_durable(&webhook);
@@ -179,9 +186,8 @@ impl World {
                 webhook::name(&webhook.body)
             )
         });
-        if webhook.body["eventType"] == "app-data-uploaded" {
+        if let Some(key) = webhook::file_key(&webhook.body) {
             let id = webhook.body["transferId"].as_str().unwrap_or_default();
-            let key = webhook.body["s3Key"].as_str().unwrap_or_default();
             self.accepted.insert((id.to_owned(), key.to_owned()));
         }
     }

@@ -4,8 +4,11 @@ use serde_json::{Value, json};
 
 use super::attempt::{content, root, tenant_name};
 use super::{Action, Webhook, World};
-use crate::plan::Exporter;
+use crate::plan::{Exporter, is_on_forge};
 use crate::webhook;
+
+/// Time between two calls of the schedule that brings tokens, in seconds (contracts/forge/manifest.yml).
+const REFRESH: u64 = 60 * 60;
 
 impl World {
     pub(super) fn act(&mut self) {
@@ -26,6 +29,15 @@ impl World {
             Action::Begin(place) => self.begin(place),
             Action::Upload(place, file) => self.upload(place, file),
             Action::Manifest(place) => self.upload_manifest(place),
+            Action::ExportComplete(place) => {
+                let id = self.attempts[place].id.clone();
+                if self.cloud.platform.complete_export(&id) {
+                    self.trace
+                        .note("server app", || format!("{id}: its export is complete"));
+                    self.emit(place, "export-phase-completed", &json!({}));
+                }
+            }
+            Action::Refresh(place) => self.refresh(place),
             Action::ListenerFails(place) => {
                 let id = self.attempts[place].id.clone();
                 if self
@@ -112,7 +124,12 @@ impl World {
         }
         match (migration.exporter, migration.manifest) {
             (Exporter::Fails(_), _) => self.later(last + 5, Action::ListenerFails(place)),
-            (Exporter::Done, Some(after)) => self.later(last + after, Action::Manifest(place)),
+            (Exporter::Done, Some(after)) => {
+                self.later(last + after, Action::Manifest(place));
+                if is_on_forge(migration.tenant) {
+                    self.later(last + after + 1, Action::ExportComplete(place));
+                }
+            }
             _ => {}
         }
         if let Some(after) = migration.cancelled {
@@ -121,9 +138,30 @@ impl World {
         if let Some(after) = migration.ended {
             self.later(after, Action::PlatformEnds(place));
         }
+        if is_on_forge(migration.tenant) {
+            self.later(REFRESH, Action::Refresh(place));
+        }
         if migration.rerun.is_some() {
             self.later(5 * 60, Action::AdminLooks(place));
         }
+    }
+
+    /// The schedule calls for as long as the attempt lasts; a call that fails is not made again.
+    fn refresh(&mut self, place: usize) {
+        let attempt = &self.attempts[place];
+        let transfer = self.cloud.platform.transfer(&attempt.id);
+        if transfer.is_none_or(|transfer| transfer.ended.is_some()) {
+            return;
+        }
+        let webhook = Webhook {
+            place,
+            tenant: tenant_name(attempt.migration.tenant),
+            body: Value::Null,
+            attempts_left: 1,
+            pause: 0,
+        };
+        self.deliver(webhook);
+        self.later(REFRESH, Action::Refresh(place));
     }
 
     pub(super) fn upload(&mut self, place: usize, number: usize) {

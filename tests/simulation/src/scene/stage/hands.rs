@@ -5,12 +5,11 @@ use std::sync::Arc;
 use landfall_clock::Clock;
 use landfall_models::{QueueModel, Weather};
 
-use super::{BATCHES, Outcome, Stage, TENANT};
+use super::{BATCHES, Outcome, Stage};
 use crate::cloud::{Cloud, VISIBILITY};
 use crate::executor::{MachineTime, VirtualTime};
 use crate::scene::Act;
 use crate::watch::Violations;
-use crate::webhook;
 
 impl Stage<'_> {
     /// The cloud that it plays on.
@@ -49,7 +48,7 @@ impl Stage<'_> {
         let event = self.told.take().unwrap_or_default().pop()?;
         let clock = Clock::of(Arc::new(MachineTime::new(self.time.clone())));
         let intake = self.cloud.intake(weather, &clock);
-        let request = webhook::request(TENANT, &event.body, self.time.now());
+        let request = self.request(&event.body);
         Some(async move { intake.answer(&request).await.status })
     }
 

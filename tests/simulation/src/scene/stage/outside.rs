@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use landfall_intake::Request;
 use landfall_models::Weather;
 use serde_json::{Value, json};
 
-use super::{ATTEMPTS, Again, Door, Due, Event, Finished, Stage, TENANT, push};
+use super::{ATTEMPTS, Again, Door, Due, Event, Finished, Stage, push};
 use crate::cloud::INTAKE_TIMEOUT;
 use crate::machine::{Ended, invoke};
 use crate::scene::Act;
@@ -20,7 +21,7 @@ impl Stage<'_> {
         self.trace.note("outside", || format!("{act:?}"));
         match act {
             Act::Begin { id, original, told } => {
-                platform.begin(TENANT, id, *original);
+                platform.begin(self.scene.tenant(), id, *original);
                 self.started.insert((*id).to_owned(), self.time.now());
                 if *told {
                     self.tell("listener-triggered", id, &json!({}));
@@ -33,6 +34,16 @@ impl Stage<'_> {
                     self.tell("app-data-uploaded", id, &more);
                 }
             }
+            Act::ExportComplete(id) => {
+                if platform.complete_export(id) {
+                    self.tell("export-phase-completed", id, &json!({}));
+                }
+            }
+            Act::Refresh => self.deliver(Event {
+                body: Value::Null,
+                attempts: 1,
+                pause: 0,
+            }),
             Act::ListenerFails(id) => {
                 if platform.fail_listener(id, "com.example.ExportException") {
                     self.tell("listener-errored", id, &json!({}));
@@ -63,7 +74,8 @@ impl Stage<'_> {
             _ => None,
         });
         let created = self.started.get(id).copied().unwrap_or(START);
-        let body = webhook::event(event_type, TENANT, id, original, created, more);
+        let tenant = self.scene.tenant();
+        let body = webhook::event(event_type, tenant, id, original, created, more);
         self.deliver(Event {
             body,
             attempts: ATTEMPTS,
@@ -104,7 +116,7 @@ impl Stage<'_> {
             let intake = self.cloud.intake(&weather, &machine.clock());
             Door { machine, intake }
         });
-        let request = webhook::request(TENANT, &event.body, self.time.now());
+        let request = self.request(&event.body);
         let finished = Arc::clone(&self.finished);
         self.executor.spawn(async move {
             let answered = door.intake.answer(&request);
@@ -121,6 +133,12 @@ impl Stage<'_> {
                 },
             );
         });
+    }
+
+    /// The call that brings an event now.
+    pub(super) fn request(&self, event: &Value) -> Request {
+        let life = self.scene.switches.token_life;
+        webhook::request(self.scene.tenant(), event, self.time.now(), life)
     }
 
     pub(super) fn answered(&mut self, mut event: Event, status: Option<u16>) {
@@ -145,7 +163,10 @@ impl Stage<'_> {
 
     /// S1: a 200 says that the event is stored, as a row or as a message.
     pub(super) fn check_durable(&mut self, event: &Event) {
-        let row = webhook::rows(TENANT, &event.body);
+        if event.body.is_null() {
+            return;
+        }
+        let row = webhook::rows(self.scene.tenant(), &event.body);
         let needle = webhook::message_id(&event.body);
         let queued = [&self.cloud.events, &self.cloud.imports]
             .iter()
@@ -157,7 +178,7 @@ impl Stage<'_> {
                 webhook::name(&event.body)
             )
         });
-        if let Some(key) = event.body["s3Key"].as_str() {
+        if let Some(key) = webhook::file_key(&event.body) {
             let id = event.body["transferId"].as_str().unwrap_or_default();
             self.accepted.insert((id.to_owned(), key.to_owned()));
         }
