@@ -21,7 +21,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "last: runs after all the others, because it looks at what they left; in every lane, as each has a world of its own")
+    what_last_means = "last: runs after all the others, because it looks at what they left; in each lane, which has a world of its own"
+    config.addinivalue_line("markers", what_last_means)
 
 
 def is_last(item) -> bool:

@@ -28,6 +28,7 @@ SECONDS = {
     "test_rerun.py": 94,
     "test_many.py": 85,
     "test_http_sink.py": 76,
+    "test_flavours.py": 37,
     "test_crash.py": 32,
     "test_bad_input.py": 25,
     "test_outage.py": 21,
