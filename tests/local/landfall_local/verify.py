@@ -132,9 +132,7 @@ def _python(folder: str, title: str, *options: str) -> Count:
     report = _REPORTS / f"{folder.rsplit('/', 1)[1]}.xml"
     _REPORTS.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    code = subprocess.run(
-        [sys.executable, "-m", "pytest", folder, f"--junitxml={report}", *options], cwd=REPOSITORY, stdin=subprocess.DEVNULL
-    ).returncode
+    code = lanes.run_alone([sys.executable, "-m", "pytest", folder, f"--junitxml={report}", *options])
     return _settled(_reported(report), code, folder)
 
 

@@ -1,6 +1,7 @@
 """The end-to-end tests' lanes: each file in one, all about as long, and nothing left when they are ended."""
 
 import subprocess
+import time
 
 import pytest
 
@@ -37,7 +38,7 @@ def started(monkeypatch):
 
     def scripted(script: str) -> list[subprocess.Popen]:
         start = lanes._start
-        monkeypatch.setattr(lanes, "_start", lambda _, output: processes.append(start(["/bin/sh", "-c", script], output)) or processes[-1])
+        monkeypatch.setattr(lanes, "_start", lambda _, output=None: processes.append(start(["/bin/sh", "-c", script], output)) or processes[-1])
         return processes
 
     return scripted
@@ -64,3 +65,19 @@ def test_whoever_ends_us_ends_both_lanes_and_waits_until_they_have_cleaned_up(st
         lanes.run("tests/some", tmp_path)
     assert [process.returncode for process in processes] == [2, 2]
     assert [(tmp_path / f"some-{number}.txt").read_text() for number in (1, 2)] == ["ready\ncleaned up\n"] * 2
+
+
+def test_whoever_ends_us_ends_tests_that_run_alone_as_well(started, monkeypatch):
+    processes = started("trap 'exit 2' TERM; while true; do sleep 0.1; done")
+    wait = subprocess.Popen.wait
+
+    def interrupted(process, timeout=None):
+        if timeout is not None:
+            return wait(process, timeout)
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lanes.run_alone(["pytest"])
+    assert [process.returncode for process in processes] == [2]
