@@ -8,7 +8,9 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
+from pathlib import Path
 
+from . import lanes
 from .build import CORE, PROGRAMS, SIMULATION, TWIN
 from .settings import REPOSITORY, STATE
 from .stack import binary
@@ -23,6 +25,9 @@ _SIMULATIONS = {
 
 # Folders that partners copy are left as they are.
 _NO_CACHE = ("-p", "no:cacheprovider")
+
+_END_TO_END = "tests/local/e2e"
+_REPORTS = STATE / "reports"
 
 # On two cores a run takes well under a minute; one that takes longer than this hangs.
 _SIMULATION_SECONDS = 600
@@ -89,7 +94,22 @@ def _built(select: str | None) -> Count:
         total += _cargo("seeded bugs: the other layers", "--profile", "local", "--package", SIMULATION, *planted, "--test", "seeded_bugs")
         for title, arguments in _SIMULATIONS.items():
             total += _simulation(title, arguments)
-    return total + _python("tests/local/e2e", "end-to-end tests on the local cloud", *(["-k", select] if select else []))
+    return total + _end_to_end(select)
+
+
+def _end_to_end(select: str | None) -> Count:
+    """In lanes; selected ones are few, and in one lane."""
+    title = "end-to-end tests on the local cloud"
+    if select is not None:
+        return _python(_END_TO_END, title, "-k", select)
+    _say(f"{title}, in {lanes.LANES} lanes")
+    _REPORTS.mkdir(parents=True, exist_ok=True)
+    for report in _REPORTS.glob("e2e-*"):
+        report.unlink()
+    total = Count()
+    for number, (report, code) in enumerate(lanes.run(_END_TO_END, _REPORTS), start=1):
+        total += _settled(_reported(report), code, f"lane {number} of {_END_TO_END}")
+    return total
 
 
 def _simulation(title: str, arguments: tuple[str, ...]) -> Count:
@@ -109,19 +129,22 @@ def _simulation(title: str, arguments: tuple[str, ...]) -> Count:
 
 def _python(folder: str, title: str, *options: str) -> Count:
     _say(title)
-    report = STATE / "reports" / f"{folder.rsplit('/', 1)[1]}.xml"
-    report.parent.mkdir(parents=True, exist_ok=True)
+    report = _REPORTS / f"{folder.rsplit('/', 1)[1]}.xml"
+    _REPORTS.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    code = subprocess.run(
-        [sys.executable, "-m", "pytest", folder, f"--junitxml={report}", *options], cwd=REPOSITORY, stdin=subprocess.DEVNULL
-    ).returncode
+    code = lanes.run_alone([sys.executable, "-m", "pytest", folder, f"--junitxml={report}", *options])
+    return _settled(_reported(report), code, folder)
+
+
+def _reported(report: Path) -> Count:
+    """What a JUnit report counts; nothing if the tests ended before they wrote one."""
     count = Count()
     if report.exists():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):
             tests, bad, skipped = (int(suite.get(name, 0)) for name in ("tests", "failures", "skipped"))
             bad += int(suite.get("errors", 0))
             count += Count(max(tests - bad - skipped, 0), bad)
-    return _settled(count, code, folder)
+    return count
 
 
 def _settled(count: Count, code: int, what: str) -> Count:
