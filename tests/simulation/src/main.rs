@@ -55,7 +55,11 @@ enum Command {
         pairs: bool,
     },
     /// Searches every order of the calls of a few tasks; the largest setups with a bound on interruptions.
-    Search,
+    Search {
+        /// Only the setups whose names contain this.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
     /// Runs one seed and prints what happened.
     Show {
         /// The seed.
@@ -85,7 +89,10 @@ fn main() -> ExitCode {
             let summary = crashes::run(suite, &only, threads(), |line| println!("{line}"));
             Ok(summary.scenes > 0 && summary.failed == 0)
         }
-        Command::Search => Ok(search::run(|_| true, threads(), |line| println!("{line}"))),
+        Command::Search { only } => {
+            let chosen = |setup: &search::Setup| setup.name.contains(&only);
+            Ok(search::run(chosen, threads(), |line| println!("{line}")))
+        }
         Command::Show { seed } => show(&Plan::of(seed)),
         Command::Replay { plan } => read(&plan).and_then(|plan| show(&plan)),
     };

@@ -20,7 +20,7 @@ use landfall_tracking::{
     DueEntries, DueEntry, Error, Item, Key, Messages, Page, Received, Returning, Table, Which,
     Write, WriteError,
 };
-use landfall_transfer::TransferId;
+use landfall_transfer::{MessageOutcome, TransferId};
 
 use crate::platform::PlatformModel;
 
@@ -333,6 +333,30 @@ impl Api for Gated<PlatformModel> {
     ) -> BoxFuture<'call, Result<PageOf<(String, String)>, CallError>> {
         let call = self.model.mapping_page(tenant, transfer, namespace, after);
         async move { self.call("mapping_page", namespace, false, call).await }.boxed()
+    }
+
+    fn answer_messages<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        outcome: MessageOutcome,
+        messages: &'call [String],
+    ) -> BoxFuture<'call, Result<(), CallError>> {
+        let about = format!("{outcome:?} {messages:?}");
+        let call = self
+            .model
+            .answer_messages(tenant, transfer, outcome, messages);
+        async move { self.call("answer", &about, false, call).await }.boxed()
+    }
+
+    fn add_log<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        line: &'call str,
+    ) -> BoxFuture<'call, Result<(), CallError>> {
+        let call = self.model.add_log(tenant, transfer, line);
+        async move { self.call("log", transfer.as_str(), false, call).await }.boxed()
     }
 
     fn server_error<'call>(

@@ -79,6 +79,14 @@ const CLOCKS: &str = "[completeness]\nquiet_period = \"8m\"\n\
      [clocks]\nreconcile_interval = \"10m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
      work_stale_after = \"1h\"\n";
 
+const FORGE: &str = "[completeness]\nquiet_period = \"8m\"\n\
+     [clocks]\nreconcile_interval = \"5m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
+     work_stale_after = \"1h\"\n\
+     [forge]\napp = \"ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001\"\n";
+
+/// A message is answered twelve minutes after it was received (`clocks.forge_answer_by`).
+const ANSWER_DUE: u64 = 12 * 60 + 1;
+
 const BEGIN: Act = Act::Begin {
     id: "t",
     original: None,
@@ -211,11 +219,52 @@ pub fn setups() -> Vec<Setup> {
             vec![Worker(1), Worker(0)],
         ),
     ];
+    let all = all.into_iter().chain(on_forge());
     let small = |setup: Setup| Setup {
         small: SMALL.iter().any(|name| setup.name.starts_with(name)),
         ..setup
     };
-    all.into_iter().chain(crowds()).map(small).collect()
+    all.chain(crowds()).map(small).collect()
+}
+
+/// Messages that several could answer at once.
+fn on_forge() -> Vec<Setup> {
+    use Prepared::{Act, Sweep, Wait, WorkOff};
+    use TaskKind::{Sweeper, Worker};
+    let announced = [Sweep, Act(BEGIN), WorkOff(0), Act(FILE)];
+    let imported = || announced.iter().cloned().chain([WorkOff(1)]);
+    let complete = Act(crate::scene::Act::ExportComplete("t"));
+    let cancel = || Act(crate::scene::Act::Cancel("t"));
+    let all = [
+        setup(
+            "on Forge, answer: two sweepers when an answer is due",
+            imported().chain([Wait(ANSWER_DUE)]).collect(),
+            vec![Sweeper, Sweeper],
+        ),
+        setup(
+            "on Forge, answer: the end of the export and a sweeper, when an answer is due",
+            imported()
+                .chain([Wait(ANSWER_DUE), complete.clone()])
+                .collect(),
+            vec![Worker(0), Sweeper],
+        ),
+        setup(
+            "on Forge, cancel: the end of the export and the cancellation",
+            imported().chain([complete, cancel()]).collect(),
+            vec![Worker(0), Worker(0)],
+        ),
+        setup(
+            "on Forge, cancel: the cancellation and a file that nobody has taken up",
+            announced.iter().cloned().chain([cancel()]).collect(),
+            vec![Worker(1), Worker(0)],
+        ),
+    ];
+    let forge = |mut setup: Setup| {
+        setup.scene.flavour = Flavour::Forge;
+        setup.scene.configuration = FORGE;
+        setup
+    };
+    all.map(forge).into()
 }
 
 /// Too many for every order.
