@@ -432,6 +432,8 @@ fn token() -> SystemToken {
     SystemToken {
         token: "token".into(),
         good_until: START,
+        heard_at: Some(START),
+        product_api: None,
     }
 }
 
