@@ -1,5 +1,7 @@
 use landfall_tracking::Error as Tracking;
 
+use crate::platform::NoProductApi;
+
 /// Why work on a transfer could not go on. Trying again later can help with each of them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -21,6 +23,9 @@ pub enum Error {
     /// No token of the installation is good for long enough. One comes only with a call of the platform's (PROTOCOL.md 7.5).
     #[error("call the platform for an installation on Forge whose token has ended")]
     NoToken,
+    /// A product's own API, without which the import can't go on, can't be called for the installation.
+    #[error("call the product's API for an installation on Forge: {0}")]
+    NoProductApi(#[from] NoProductApi),
     /// The tenant is an installation on Forge, and the configuration has no `[forge]`.
     #[error("call the platform for an installation on Forge without [forge] in landfall.toml")]
     NotConfigured,
@@ -45,12 +50,13 @@ impl Error {
         ) || self.code().is_some()
     }
 
-    /// The code of an error that keeps a transfer's site from being called, until a person has mended it or, of a token, the platform has sent another; `docs/errors`
+    /// The code of an error that keeps a transfer's site from being called, until a person has mended it or, of a token or a product's address, the platform has sent one; `docs/errors`
     /// explains it.
-    pub(crate) const fn code(&self) -> Option<&'static str> {
+    pub const fn code(&self) -> Option<&'static str> {
         match self {
             Self::NoTenant | Self::NotAdmitted(_) | Self::NotConfigured => Some("LF-NO-SITE"),
             Self::NoToken => Some("LF-NO-TOKEN"),
+            Self::NoProductApi(_) => Some("LF-NO-PRODUCT-API"),
             Self::Tracking(Tracking::Vault(_)) => Some("LF-VAULT"),
             _ => None,
         }
