@@ -10,6 +10,7 @@ use landfall_transfer::{Counts, FileOutcome, Input, TenantId, Timestamp, Transfe
 
 use crate::Processor;
 use crate::ports::{FileLedger, FileSource, SiteMappings, SiteOperations};
+use crate::sink::Outside;
 
 /// Largest manifest, in bytes. 10,000 files with labels of 300 characters fit.
 const MANIFEST_BYTES: usize = 4 * 1024 * 1024;
@@ -80,23 +81,14 @@ impl<K: Sink> Processor<K> {
         }
         let end = (start + configuration.work.slice).min(deadline - INVOCATION_MARGIN);
         let work = end.since(start);
-        let site = match self.lifecycle.site_for(&file.tenant, work).await {
+        let site = match self.site(&file.tenant, work).await {
             // Longer than the slice's own work: what it has read already it may still wait to look up, and commit.
             Ok(site) => site.patient_until(
                 (end + self.retry_pause())
                     .min(start + configuration.work.lease)
                     .min(deadline - INVOCATION_MARGIN),
             ),
-            Err(error) => {
-                // Not the file's fault, so no delivery of its message is used up.
-                tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %error, "The file's site can't be called; it is tried again later.");
-                let reason = match error {
-                    Error::NoToken => "the app waits for a token of the platform's",
-                    _ => "the site can't be called",
-                };
-                self.stalled(claimed, reason.to_owned()).await?;
-                return self.give_back(claimed, self.retry_pause()).await;
-            }
+            Err(error) => return self.without_site(claimed, &error).await,
         };
         let source = FileSource::new(
             site.clone(),
@@ -132,6 +124,32 @@ impl<K: Sink> Processor<K> {
                     .await
             }
         }
+    }
+
+    /// The file's site, as the import needs it: for so long, and with the product's own API where the sink writes there.
+    async fn site(&self, tenant: &TenantId, work: Duration) -> Result<Site, Error> {
+        let site = self.lifecycle.site_for(tenant, work).await?;
+        if matches!(self.sink, Some(Outside::Jira)) {
+            site.has_product_api()?;
+        }
+        Ok(site)
+    }
+
+    /// Not the file's fault, so no delivery of its message is used up, and nothing of it is lost.
+    async fn without_site(&self, claimed: &Claimed, error: &Error) -> Result<(), Error> {
+        let file = &claimed.file;
+        let reason = match error {
+            Error::NoToken => "the app waits for a token of the platform's",
+            Error::NoProductApi(_) => "the product's API can't be called",
+            _ => "the site can't be called",
+        };
+        if let Error::NoProductApi(_) = error {
+            tracing::error!(error.code = error.code(), transfer.id = %file.transfer, tenant.id = %file.tenant, file.key = %file.s3_key, error = %error, "The product's API can't be called, and the sink writes there; it is tried again later.");
+        } else {
+            tracing::warn!(transfer.id = %file.transfer, file.key = %file.s3_key, error = %error, "The file's site can't be called; it is tried again later.");
+        }
+        self.stalled(claimed, reason.to_owned()).await?;
+        self.give_back(claimed, self.retry_pause()).await
     }
 
     /// Imports until the slice's time is up, which is at `end`.

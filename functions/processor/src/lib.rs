@@ -130,7 +130,7 @@ impl<K: Sink> Processor<K> {
         deadline: Timestamp,
     ) -> Result<(), Error> {
         let message = Message::decode(record.body.as_deref().unwrap_or_default())?;
-        match self.task(&message, owner, deadline).await {
+        match Box::pin(self.task(&message, owner, deadline)).await {
             Err(error) if error.is_passing() => {
                 // Nobody's fault but the weather's: a fresh message, so that an outage turns no work into dead letters.
                 tracing::warn!(error = %error, "A message could not be worked on now; it is queued anew.");

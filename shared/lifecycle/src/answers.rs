@@ -3,16 +3,21 @@ use std::time::Duration;
 use landfall_platform::connect::client::{CallError, Refusal};
 use landfall_platform::event::Event;
 use landfall_platform::forge::client::MESSAGES_MAX;
-use landfall_tracking::{File, Stored};
+use landfall_tracking::{File, Stored, SystemToken};
 use landfall_transfer::clocks::platform::FORGE_MESSAGE_WINDOW;
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
+use landfall_transfer::timeline::What;
 use landfall_transfer::{
     Input, MessageOutcome, Phase, Settled, Status, TenantId, Timestamp, Transfer, TransferId,
+    silent_from,
 };
 
 use crate::drive::{Done, Lifecycle};
 use crate::error::Error;
 use crate::platform::Site;
+
+/// The code of an installation that doesn't call.
+const SILENT: &str = "LF-SILENT-INSTALLATION";
 
 /// What came of an attempt to answer.
 enum Sent {
@@ -280,9 +285,44 @@ impl Lifecycle {
         Ok(Done::Input(Input::TokenLooked { good_until }))
     }
 
+    /// Says so when the installation of an open transfer has been silent for too long, while its last token may still be good: the platform's schedule doesn't arrive, and without it
+    /// nothing can be called soon. In the log with each comparison, in the timeline with the first one.
+    pub(crate) async fn say_silent(&self, transfer: &Transfer) -> Result<(), Error> {
+        let (id, tenant, now) = (&transfer.id, &transfer.tenant, self.now());
+        let Some(token) = self.readable_token(tenant).await? else {
+            tracing::error!(error.code = SILENT, transfer.id = %id, tenant.id = %tenant, "An installation with an active transfer has brought no token.");
+            return Ok(());
+        };
+        let silent_from = silent_from(token.heard_at, token.good_until);
+        if now < silent_from {
+            return Ok(());
+        }
+        let heard_at = token.heard_at.map(Timestamp::as_seconds);
+        tracing::error!(error.code = SILENT, transfer.id = %id, tenant.id = %tenant, token.heard_at = heard_at, token.good_until = token.good_until.as_seconds(), "An installation with an active transfer is silent, or its calls bring no newer token.");
+        if transfer.reconciled_at < silent_from && transfer.held_back_until.is_none() {
+            let problem = if token.good_until <= now {
+                "the installation is silent, and its last token has ended".to_owned()
+            } else {
+                let left = token.good_until.since(now).as_secs() / 60;
+                format!("the installation is silent, and its last token ends in {left} minutes")
+            };
+            let needed = What::PersonNeeded {
+                code: SILENT.to_owned(),
+                problem,
+            };
+            self.tell(tenant, id, needed, None).await;
+        }
+        Ok(())
+    }
+
     async fn token_good_until(&self, tenant: &TenantId) -> Result<Option<Timestamp>, Error> {
+        let token = self.readable_token(tenant).await?;
+        Ok(token.map(|token| token.good_until))
+    }
+
+    async fn readable_token(&self, tenant: &TenantId) -> Result<Option<SystemToken>, Error> {
         match self.platform.token(&self.store, tenant).await {
-            Ok(token) => Ok(token.map(|token| token.good_until)),
+            Ok(token) => Ok(token),
             Err(error) if error.code().is_some() => {
                 tracing::error!(error.code = error.code(), tenant.id = %tenant, error = %error, "An installation's token can't be read.");
                 Ok(None)

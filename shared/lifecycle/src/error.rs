@@ -1,6 +1,8 @@
 use landfall_platform::connect::client::CallError;
 use landfall_tracking::Error as Tracking;
 
+use crate::platform::NoProductApi;
+
 /// Why work on a transfer could not go on. Trying again later can help with each of them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -25,6 +27,9 @@ pub enum Error {
     /// The platform did not simply take the answer to a message.
     #[error("answer the message of a file: {0}")]
     NotAnswered(#[from] CallError),
+    /// A product's own API, without which the import can't go on, can't be called for the installation.
+    #[error("call the product's API for an installation on Forge: {0}")]
+    NoProductApi(#[from] NoProductApi),
     /// The tenant is an installation on Forge, and the configuration has no `[forge]`.
     #[error("call the platform for an installation on Forge without [forge] in landfall.toml")]
     NotConfigured,
@@ -50,12 +55,13 @@ impl Error {
         ) || self.code().is_some()
     }
 
-    /// The code of an error that keeps a transfer's site from being called, until a person has mended it or, of a token, the platform has sent another; `docs/errors`
+    /// The code of an error that keeps a transfer's site from being called, until a person has mended it or, of a token or a product's address, the platform has sent one; `docs/errors`
     /// explains it.
-    pub(crate) const fn code(&self) -> Option<&'static str> {
+    pub const fn code(&self) -> Option<&'static str> {
         match self {
             Self::NoTenant | Self::NotAdmitted(_) | Self::NotConfigured => Some("LF-NO-SITE"),
             Self::NoToken => Some("LF-NO-TOKEN"),
+            Self::NoProductApi(_) => Some("LF-NO-PRODUCT-API"),
             Self::Tracking(Tracking::Vault(_)) => Some("LF-VAULT"),
             _ => None,
         }

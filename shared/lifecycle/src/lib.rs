@@ -18,4 +18,4 @@ mod reconcile;
 pub use drive::Lifecycle;
 pub use error::Error;
 pub use events::Taken;
-pub use platform::{Api, Opened, Platform, Site, Tenant};
+pub use platform::{Api, NoProductApi, Opened, Platform, Site, Tenant};

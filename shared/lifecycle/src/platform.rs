@@ -28,7 +28,7 @@ use self::forge::Forge;
 use self::governor::Looked;
 use crate::error::Error;
 
-pub use self::api::{Api, Opened, Tenant};
+pub use self::api::{Api, NoProductApi, Opened, Tenant};
 pub(crate) use self::governor::Governor;
 
 /// The platform as the work on transfers needs it: an [`Api`] for each flavour, and what it takes to speak to a tenant's site through it.
@@ -36,8 +36,16 @@ pub(crate) use self::governor::Governor;
 pub struct Platform {
     connect: Arc<dyn Api>,
     /// None where no Forge app is configured.
-    forge: Option<(Arc<dyn Api>, Url)>,
+    forge: Option<OnForge>,
     hosts: Hosts,
+}
+
+#[derive(Clone, Debug)]
+struct OnForge {
+    api: Arc<dyn Api>,
+    base_url: Url,
+    /// Where the products may be called.
+    product_hosts: Hosts,
 }
 
 /// One tenant's site, with the secret as it was a moment ago.
@@ -60,8 +68,9 @@ impl Platform {
     pub fn new(configuration: &Configuration, clock: Clock) -> Result<Self, Error> {
         let connect = Connect::new(configuration, clock.clone())?;
         let mut platform = Self::over(Arc::new(connect), configuration);
-        if let Some((api, base)) = &mut platform.forge {
-            *api = Arc::new(Forge::new(base.clone(), configuration, clock)?);
+        if let Some(forge) = &mut platform.forge {
+            let base_url = forge.base_url.clone();
+            forge.api = Arc::new(Forge::new(base_url, configuration, clock)?);
         }
         Ok(platform)
     }
@@ -70,7 +79,11 @@ impl Platform {
     pub fn over(api: Arc<dyn Api>, configuration: &Configuration) -> Self {
         let forge = configuration.forge.as_ref();
         Self {
-            forge: forge.map(|forge| (Arc::clone(&api), forge.api.clone())),
+            forge: forge.map(|forge| OnForge {
+                api: Arc::clone(&api),
+                base_url: forge.api.clone(),
+                product_hosts: forge.api_hosts.clone(),
+            }),
             connect: api,
             hosts: configuration.connect.tenant_hosts.clone(),
         }
@@ -125,18 +138,21 @@ impl Platform {
         id: &TenantId,
         good_until: Timestamp,
     ) -> Result<(Arc<dyn Api>, Tenant, bool), Error> {
-        let (api, base_url) = self.forge.as_ref().ok_or(Error::NotConfigured)?;
+        let forge = self.forge.as_ref().ok_or(Error::NotConfigured)?;
         let token = self.token(store, id).await?;
         let token = token
             .filter(|token| good_until < token.good_until)
             .ok_or(Error::NoToken)?;
+        let product_api = token.product_api.ok_or(NoProductApi::Unknown);
         let tenant = Tenant {
             id: id.clone(),
-            base_url: base_url.clone(),
+            base_url: forge.base_url.clone(),
+            // Once more: what was admitted when it came may not be any more, and the token goes there.
+            product_api: product_api.and_then(|base| Ok(forge.product_hosts.admit_base(&base)?)),
             credential: token.token,
         };
         // Nobody tells us that the app was uninstalled; its tokens just end.
-        Ok((Arc::clone(api), tenant, true))
+        Ok((Arc::clone(&forge.api), tenant, true))
     }
 
     async fn on_connect(
@@ -151,9 +167,11 @@ impl Platform {
             }
             tenant => tenant?.ok_or(Error::NoTenant)?,
         };
+        let base_url = self.hosts.admit_base(&tenant.base_url)?;
         let site = Tenant {
             id: id.clone(),
-            base_url: self.hosts.admit_base(&tenant.base_url)?,
+            product_api: Ok(base_url.clone()),
+            base_url,
             credential: tenant.secret,
         };
         Ok((Arc::clone(&self.connect), site, tenant.installed))
@@ -249,7 +267,15 @@ impl Site {
         self.in_turn(page).await
     }
 
-    /// Writes values of fields or properties in Jira (PROTOCOL 6); may be repeated.
+    /// Whether the product's own API can be called; [`Error::NoProductApi`] if not.
+    pub fn has_product_api(&self) -> Result<(), Error> {
+        match &self.tenant.product_api {
+            Ok(_) => Ok(()),
+            Err(reason) => Err(reason.clone().into()),
+        }
+    }
+
+    /// Writes values of fields or properties in Jira (PROTOCOL 6); may be repeated. Only where [`Self::has_product_api`].
     pub async fn write_to_jira(
         &self,
         id: &TransferId,

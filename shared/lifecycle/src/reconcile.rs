@@ -17,6 +17,9 @@ impl Lifecycle {
     /// Compares an open transfer with the platform's lists: is it still active, was it cancelled, are there files that
     /// nobody announced?
     pub(crate) async fn reconcile(&self, transfer: &Transfer) -> Result<Done, Error> {
+        if transfer.messages.is_some() {
+            self.say_silent(transfer).await?;
+        }
         let site = self.site(&transfer.tenant).await?;
         if transfer.messages.is_some() {
             // The list of files is all that the platform has here, and what tells that a transfer is settled.

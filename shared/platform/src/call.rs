@@ -22,6 +22,12 @@ pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// Where the operations for migrating apps begin, below a product's base URL (PROTOCOL 5 and 6).
+pub(crate) const PRODUCT_API: &str = "/rest/atlassian-connect/1/migration";
+
+/// The header that names the transfer to the product's own operations (PROTOCOL 6).
+pub(crate) const TRANSFER_ID: &str = "Atlassian-Transfer-Id";
+
 /// Largest answer that is read, in bytes, unless it lists files. 5,000 mappings take less than 1 MB.
 pub(crate) const ANSWER_MAX: usize = 8 * 1024 * 1024;
 

@@ -430,6 +430,8 @@ async fn a_token_that_is_known_already_is_not_sealed_again() {
     let token = SystemToken {
         token: SecretString::from("token"),
         good_until: NOW + HOUR,
+        heard_at: Some(NOW),
+        product_api: None,
     };
     for number in 0..1_500 {
         let kept = store.keep_token(&tenant(), &token).await.unwrap();

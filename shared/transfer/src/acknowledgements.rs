@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clocks::{Clocks, platform};
+use crate::clocks::{Clocks, own, platform};
 use crate::settlement::backoff;
 use crate::timestamp::Timestamp;
 
@@ -231,6 +231,13 @@ impl Acknowledgements {
             Some((since + clocks.forge_answer_by * 2 / 3, Needed::Warning))
         }
     }
+}
+
+/// From when on an installation on Forge is silent: it should have called twice since it was heard, or the newest token that it brought is about to end, whichever is sooner. When it was heard
+/// isn't known of a token that an older release kept, which then counts as fresh when it came.
+pub fn silent_from(heard_at: Option<Timestamp>, good_until: Timestamp) -> Timestamp {
+    let heard_at = heard_at.unwrap_or(good_until - platform::FORGE_TOKEN_LIFE);
+    (heard_at + own::FORGE_SILENT_AFTER).min(good_until - own::FORGE_TOKEN_LOW)
 }
 
 /// What [`Clocks::forge_answer_by`] leaves of a window.

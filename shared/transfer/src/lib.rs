@@ -23,7 +23,7 @@ mod timestamp;
 mod transfer;
 mod verdict;
 
-pub use acknowledgements::Acknowledgements;
+pub use acknowledgements::{Acknowledgements, silent_from};
 pub use clocks::{Clocks, IntakeClocks, WorkClocks};
 pub use completeness::{
     Completeness, Declared, Evidence, ExportFacts, FileFacts, Manifest, ManifestError, evaluate,

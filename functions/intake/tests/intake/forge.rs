@@ -7,6 +7,7 @@ use aws_lc_rs::rsa::KeySize;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use landfall_intake::{Intake, Request};
 use landfall_runtime::Clock;
+use landfall_transfer::clocks::platform::FORGE_TOKEN_LIFE;
 use landfall_transfer::{Flavour, TenantId, Timestamp};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -460,7 +461,44 @@ async fn a_token_that_is_known_costs_an_event_nothing() {
     assert_eq!(calls("m-1", 300).await, ["GetItem", "PutItem", "PutItem"]);
     assert_eq!(calls("m-2", 300).await, ["PutItem"]);
     assert_eq!(calls("m-3", 200).await, ["PutItem"]);
-    assert_eq!(calls("m-4", 400).await, ["GetItem", "PutItem", "PutItem"]);
+    assert_eq!(
+        calls("m-4", 400).await,
+        ["GetItem", "PutItem", "UpdateItem"]
+    );
+}
+
+#[tokio::test]
+async fn beside_its_token_it_is_kept_where_an_installations_product_is_called_and_when_it_called() {
+    let cloud = Cloud::start().await;
+    let intake = cloud.intake_on_forge();
+    let mut unnamed = invocation_claims(INSTALLATION);
+    unnamed["app"].as_object_mut().unwrap().remove("apiBaseUrl");
+    let unnamed = rs256(&unnamed, Some(KEY_ID));
+    for request in [
+        bringing(invocation(TOKEN, ""), &system_token(300)),
+        // A newer one, whose call doesn't say it.
+        bringing(invoked(TOKEN, &unnamed, ""), &system_token(900)),
+    ] {
+        assert_eq!(intake.answer(&request).await.status, 200);
+        let known = cloud.store().token(&TenantId::new(INSTALLATION)).await;
+        let known = known.unwrap().unwrap();
+        assert_eq!(
+            known.product_api.as_deref(),
+            Some("https://api.atlassian.com/ex/confluence/site-1")
+        );
+        assert_eq!(known.heard_at, Some(NOW));
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_not_believed_to_live_longer_than_the_platforms_do() {
+    let cloud = Cloud::start().await;
+    let intake = cloud.intake_on_forge();
+    let year = 365 * 24 * 3_600;
+    let request = bringing(invocation(TOKEN, ""), &system_token(year));
+    assert_eq!(intake.answer(&request).await.status, 200);
+    let longest = NOW + FORGE_TOKEN_LIFE;
+    assert_eq!(kept(&cloud).await, Some((system_token(year), longest)));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod forge;
 mod holds;
 mod imports;
 mod lost;

@@ -74,6 +74,8 @@ pub(crate) struct Knobs {
     pub(crate) exception: Option<String>,
     /// Every progress call so far.
     pub(crate) calls: Vec<Call>,
+    /// Every answer to messages on Forge so far.
+    pub(crate) answers: Vec<Value>,
     /// Statuses with which the next calls to Jira's operations are answered; they take no effect.
     pub(crate) next_writes: VecDeque<u16>,
     /// Every call to Jira's operations so far: its path, its transfer and its values.
@@ -89,16 +91,26 @@ pub(crate) struct Platform {
 impl Platform {
     pub(crate) async fn start() -> Self {
         let knobs = Arc::<Mutex<Knobs>>::default();
-        let api = "/site/rest/atlassian-connect/1/migration";
+        let api = "/rest/atlassian-connect/1/migration";
+        let site = format!("/site{api}");
         let router = Router::new()
-            .route(&format!("{api}/progress/{{id}}"), post(progress))
-            .route(&format!("{api}/transfer/recent"), get(recent))
-            .route(&format!("{api}/data/{{id}}/all"), get(list))
-            .route(&format!("{api}/data/{{key}}"), get(signed_url))
-            .route(&format!("{api}/mapping/{{id}}/find"), post(mappings))
-            .route(&format!("{api}/error/{{id}}"), get(listener_error))
-            .route(&format!("{api}/field"), put(write_to_jira))
-            .route(&format!("{api}/properties/{{kind}}"), put(write_to_jira))
+            .route(&format!("{site}/progress/{{id}}"), post(progress))
+            .route(&format!("{site}/transfer/recent"), get(recent))
+            .route(&format!("{site}/data/{{id}}/all"), get(list))
+            .route(&format!("{site}/data/{{key}}"), get(signed_url))
+            .route(&format!("{site}/mapping/{{id}}/find"), post(mappings))
+            .route(&format!("{site}/error/{{id}}"), get(listener_error))
+            .route(&format!("{site}/field"), put(write_to_jira))
+            .route(&format!("{site}/properties/{{kind}}"), put(write_to_jira))
+            .route("/forge/data/{id}/all", get(list))
+            .route("/forge/data/{key}", get(signed_url))
+            .route("/forge/mapping/{id}/find", post(mappings))
+            .route("/forge/message/{id}/status", post(answer))
+            .route(&format!("{PRODUCT_API}{api}/field"), put(write_to_jira))
+            .route(
+                &format!("{PRODUCT_API}{api}/properties/{{kind}}"),
+                put(write_to_jira),
+            )
             .route("/store/{key}", get(content))
             .with_state(Arc::clone(&knobs));
         Self {
@@ -133,6 +145,14 @@ impl Platform {
     }
 }
 
+/// Where the product is called for an installation on Forge.
+pub(crate) const PRODUCT_API: &str = "/ex/jira/site";
+
+async fn answer(State(knobs): Shared, Json(body): Json<Value>) -> StatusCode {
+    knobs.lock().unwrap().answers.push(body);
+    StatusCode::OK
+}
+
 async fn write_to_jira(
     State(knobs): Shared,
     uri: Uri,
@@ -141,7 +161,11 @@ async fn write_to_jira(
 ) -> Response {
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     let mut knobs = knobs.lock().unwrap();
-    assert!(header("authorization").starts_with("JWT "));
+    if uri.path().starts_with(PRODUCT_API) {
+        assert_eq!(header("authorization"), "Bearer system-token");
+    } else {
+        assert!(header("authorization").starts_with("JWT "));
+    }
     let transfer = header("atlassian-transfer-id");
     if !knobs.active.contains_key(&transfer) {
         return StatusCode::FORBIDDEN.into_response();
@@ -210,7 +234,7 @@ async fn list(State(knobs): Shared, Path(id): Path<String>) -> Response {
         .get(&id)
         .into_iter()
         .flatten()
-        .map(|(key, label)| json!({ "s3Key": key, "label": label }))
+        .map(|(key, label)| json!({ "s3Key": key, "key": key, "label": label }))
         .collect();
     axum::Json(files).into_response()
 }

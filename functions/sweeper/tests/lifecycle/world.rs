@@ -59,7 +59,7 @@ impl World {
 }
 
 impl<K: Sink> World<K> {
-    /// With more in its `landfall.toml`, and a sink that is compiled in.
+    /// With more in its `landfall.toml`, where `{platform}` stands for the platform's URL, and a sink that is compiled in.
     pub(crate) async fn start_with(more: &str, sink: Option<K>) -> Self {
         let platform = Platform::start().await;
         let text = "version = 1\n[app]\nkey = \"app\"\nbase_url = \"https://app.example.com\"\n\
@@ -78,8 +78,8 @@ impl<K: Sink> World<K> {
             _ => Some("set".to_owned()),
         })
         .unwrap();
-        let configuration =
-            Arc::new(Configuration::parse(&format!("{text}{more}"), environment).unwrap());
+        let text = format!("{text}{more}").replace("{platform}", &platform.url);
+        let configuration = Arc::new(Configuration::parse(&text, environment).unwrap());
         let client = tables().await;
         let queues = Queues::start().await;
         let clock = Clock::manual(START);

@@ -432,6 +432,8 @@ fn token() -> SystemToken {
     SystemToken {
         token: "token".into(),
         good_until: START,
+        heard_at: Some(START),
+        product_api: None,
     }
 }
 
@@ -719,4 +721,35 @@ fn a_token_that_cannot_be_read_keeps_no_other_clock_from_its_time() {
         panic!("{:?}", transfer.phase)
     };
     assert_eq!(settlement.verdict.cause, Cause::Unanswered);
+}
+
+#[test]
+fn an_installation_that_calls_no_more_is_told_of_once_while_its_last_token_is_still_good() {
+    let mut run = Run::new(Death::default());
+    // Soon no message is open; the transfer only waits for its exporter.
+    run.go(&[(0, uploaded("one")), (1, Act::Import("one", 0))], 175);
+    let told = |run: &Run| {
+        let id = TransferId::new(TRANSFER);
+        let told = at_once(run.lifecycle.store().timeline(&tenant(), &id));
+        let told = told.unwrap().unwrap().into_iter();
+        told.filter(|entry| entry.what.kind() == "person_needed")
+            .map(|entry| (entry.at.since(START).as_secs() / 60, entry.what.to_string()))
+            .collect::<Vec<_>>()
+    };
+    let told_of = told(&run);
+    assert_eq!(told_of.len(), 1, "{told_of:?}");
+    let (minute, words) = &told_of[0];
+    assert!((150..156).contains(minute), "{minute}");
+    assert!(words.contains("LF-SILENT-INSTALLATION"), "{words}");
+    // Heard again, it is silent no more.
+    let token = SystemToken {
+        good_until: run.clock.now() + Duration::from_hours(4),
+        heard_at: Some(run.clock.now()),
+        ..token()
+    };
+    let tenant = tenant();
+    let kept = run.lifecycle.store().keep_token(&tenant, &token);
+    assert!(at_once(kept).unwrap().unwrap());
+    run.go_from(176, &[], 300);
+    assert_eq!(told(&run).len(), 1);
 }

@@ -9,6 +9,7 @@ use landfall_platform::connect::client::{
     CallError, ListedFile, Page, Progress, Recent, ServerError,
 };
 use landfall_platform::downloads::{Download, DownloadError, SignedUrl};
+use landfall_platform::hosts::Refused;
 use landfall_transfer::{MessageOutcome, TenantId, TransferId};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -21,8 +22,21 @@ pub struct Tenant {
     pub id: TenantId,
     /// Where the platform is called for it; of an admitted host.
     pub base_url: Url,
+    /// Where the product's own REST API is called for it: its site's base URL on Connect. On Forge none as long as no call of the platform's has named it.
+    pub product_api: Result<Url, NoProductApi>,
     /// The shared secret on Connect, the newest system token on Forge. Never printed.
     pub credential: SecretString,
+}
+
+/// Why a product's own REST API can't be called for a tenant on Forge.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoProductApi {
+    /// No call of the platform's has named it yet.
+    #[error("no call of the platform's has said where it is")]
+    Unknown,
+    /// `forge.api_hosts` doesn't admit it any more.
+    #[error("forge.api_hosts does not admit where it is: {0}")]
+    NotAdmitted(#[from] Refused),
 }
 
 /// What the work on transfers asks of the platform, and nothing more: the calls of its REST API, each for a tenant, and the store

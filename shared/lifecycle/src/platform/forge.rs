@@ -9,9 +9,10 @@ use landfall_platform::forge::client::{
 };
 use landfall_runtime::{Clock, Configuration};
 use landfall_transfer::{MessageOutcome, TransferId};
+use serde_json::Value;
 use url::Url;
 
-use super::api::{Api, Opened, Tenant};
+use super::api::{Api, NoProductApi, Opened, Tenant};
 use super::connect::{CONNECT, downloads};
 use crate::error::Error;
 
@@ -146,6 +147,31 @@ impl Api for Forge {
         _: &'call TransferId,
     ) -> BoxFuture<'call, Result<Option<ServerError>, CallError>> {
         ready(Ok(None)).boxed()
+    }
+
+    fn write_to_jira<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        operation: &'call [&'call str],
+        body: &'call Value,
+    ) -> BoxFuture<'call, Result<(), CallError>> {
+        async move {
+            let not_sent = |reason: &NoProductApi| CallError::NotSent {
+                reason: reason.to_string(),
+            };
+            let product_api = tenant.product_api.as_ref().map_err(not_sent)?;
+            self.client
+                .write_to_jira(
+                    &access(tenant),
+                    product_api,
+                    transfer.as_str(),
+                    operation,
+                    body,
+                )
+                .await
+        }
+        .boxed()
     }
 
     fn open<'call>(

@@ -124,6 +124,7 @@ fn worker(memory: &Arc<Memory>, table: &TableModel, clock: &Clock) -> Site {
         tenant: Tenant {
             id,
             base_url: "https://site.example.com".parse().unwrap(),
+            product_api: Err(NoProductApi::Unknown),
             credential: "secret".into(),
         },
         installed: true,

@@ -25,9 +25,6 @@ use crate::event::{bounded_label, is_identity};
 pub use crate::call::{CallError, ListedFile, Page, Refusal};
 pub use crate::event::ServerError;
 
-/// Where the API begins, below a tenant's base URL (PROTOCOL 5).
-const API: &str = "/rest/atlassian-connect/1/migration";
-
 /// `transfer/recent` lists the latest 100 (PROTOCOL 5): a full list proves nothing about what it lacks.
 const RECENT_MAX: usize = 100;
 
@@ -363,7 +360,7 @@ impl Client {
     ) -> Result<(), CallError> {
         let request = self
             .request(tenant, Method::PUT, operation, &[])?
-            .header("Atlassian-Transfer-Id", transfer_id);
+            .header(call::TRANSFER_ID, transfer_id);
         self.send(call::with_json(request, body)?).await.map(drop)
     }
 
@@ -401,7 +398,7 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<RequestBuilder, CallError> {
-        let relative = format!("{API}{}", call::path(path)?);
+        let relative = format!("{}{}", call::PRODUCT_API, call::path(path)?);
         let query = call::query(query);
         let url = call::below(&tenant.base_url, &relative, &query);
         let canonical = qsh::canonical(method.as_str(), &relative, &query);

@@ -339,6 +339,32 @@ impl Client {
         Ok(Page { items, next })
     }
 
+    /// Jira's operations for migrating apps (PROTOCOL 6), as [`crate::connect::client::Client::write_to_jira`] has them, below `product_api`: the installation's
+    /// `app.apiBaseUrl`, admitted by the list of hosts.
+    ///
+    /// They are documented for Connect apps only. That they are below that base as all of the product's REST API is, and take the system token, is assumed; where Jira doesn't
+    /// take it, it answers 401 or 403. As on Connect, and unlike in the migration API, 403 may also mean that it doesn't know the transfer.
+    pub async fn write_to_jira(
+        &self,
+        access: &Access,
+        product_api: &Url,
+        transfer_id: &str,
+        operation: &[&str],
+        body: &Value,
+    ) -> Result<(), CallError> {
+        let path = format!("{}{}", call::PRODUCT_API, call::path(operation)?);
+        let request = self
+            .http
+            .request(Method::PUT, call::below(product_api, &path, ""))
+            .timeout(self.settings.call_timeout)
+            .header(AUTHORIZATION, call::authorization("Bearer", &access.token)?)
+            .header(call::TRANSFER_ID, transfer_id);
+        let now = || self.clock.now().as_seconds();
+        call::send(call::with_json(request, body)?, now)
+            .await
+            .map(drop)
+    }
+
     async fn get(
         &self,
         access: &Access,

@@ -181,7 +181,8 @@ fn installation(app: &Map<String, Value>) -> Result<InstallationId, Refusal> {
 
 /// `app.apiBaseUrl`, else the one of the newer form's contexts that belongs to the site, and to which site it belongs.
 ///
-/// Of several contexts those that the list of hosts doesn't admit are passed over: an app may be installed in products that we never call.
+/// Of several contexts those that the list of hosts doesn't admit are passed over: an app may be installed in products that we never call. Of those that are left Jira's comes
+/// first, the only product whose own API we call.
 fn api_base_url(
     app: &Map<String, Value>,
     cloud_id: Option<&str>,
@@ -205,16 +206,18 @@ fn api_base_url(
             continue;
         };
         match hosts.admit_base(url) {
-            Ok(url) => admitted.push((url, context.get("cloudId").and_then(word))),
+            Ok(url) => {
+                let is_jira = context.get("name").and_then(Value::as_str) == Some("jira");
+                admitted.push((url, context.get("cloudId").and_then(word), is_jira));
+            }
             Err(reason) => refused = refused.or(Some(reason)),
         }
     }
-    let of_the_site = admitted
-        .iter()
-        .position(|(_, its)| cloud_id.is_some() && its.as_deref() == cloud_id)
-        .unwrap_or(0);
-    match (admitted.into_iter().nth(of_the_site), refused) {
-        (Some((url, its)), _) => Ok((Some(url), its)),
+    let best = admitted.into_iter().rev().max_by_key(|(_, its, is_jira)| {
+        (cloud_id.is_some() && its.as_deref() == cloud_id, *is_jira)
+    });
+    match (best, refused) {
+        (Some((url, its, _)), _) => Ok((Some(url), its)),
         (None, Some(reason)) => Err(reason.into()),
         (None, None) => Ok((None, None)),
     }
@@ -481,6 +484,11 @@ mod tests {
         assert_eq!(url(&claims), of("confluence", "site-1"));
         claims["context"] = json!("ari:cloud:jira::project/5");
         assert_eq!(url(&claims), of("jira", "site-0"));
+        claims["app"]["installation"]["contexts"] = json!([
+            {"name": "confluence", "apiBaseUrl": "https://api.atlassian.com/ex/confluence/site-1", "cloudId": "site-1"},
+            {"name": "jira", "apiBaseUrl": "https://api.atlassian.com/ex/jira/site-1", "cloudId": "site-1"},
+        ]);
+        assert_eq!(url(&claims), of("jira", "site-1"));
         claims["app"]["installation"]["contexts"] = json!([]);
         assert_eq!(url(&claims), (String::new(), None));
     }

@@ -315,3 +315,20 @@ fn a_pause_is_kept_until_it_would_cost_the_window() {
     assert_eq!(tried_again(7, 60), START + minutes(12));
     assert!(tried_again(12, 60) < START + minutes(13));
 }
+
+#[test]
+fn an_installation_is_silent_when_two_of_its_hourly_calls_have_failed_and_before_its_token_ends() {
+    let of_four_hours = START + platform::FORGE_TOKEN_LIFE;
+    let silent = silent_from(Some(START), of_four_hours);
+    assert_eq!(silent, START + minutes(150));
+    // A token that came again and again, and one that an older release kept.
+    let later = silent_from(Some(START + minutes(60)), of_four_hours);
+    assert_eq!(later, START + minutes(210));
+    assert_eq!(silent_from(None, of_four_hours), START + minutes(150));
+    // Heard a moment ago, and yet nothing can be called soon.
+    let ending = silent_from(Some(START + minutes(239)), of_four_hours);
+    assert_eq!(ending, START + minutes(230));
+    // A token that lives shorter.
+    let short = silent_from(Some(START), START + minutes(60));
+    assert_eq!(short, START + minutes(50));
+}

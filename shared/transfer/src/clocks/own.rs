@@ -43,7 +43,38 @@ pub const HISTORY_LIFE: Duration = Duration::from_hours(400 * 24);
 /// (OPEN-QUESTIONS.md B14). Shorter than what is left of the row's [`HISTORY_LIFE`] then.
 pub const SETTLE_RETRY_LATE: Duration = Duration::from_hours(24);
 
+/// Pause of the scheduled trigger that brings each installation's token on Forge: `interval: hour` of the manifest that we ask for
+/// (contracts/forge/manifest.yml).
+pub const FORGE_REFRESH: Duration = Duration::from_hours(1);
+
+/// An installation on Forge whose calls bring no newer token is written down as heard at most once in this time. Shorter than [`FORGE_REFRESH`], so that no call of
+/// the schedule goes unnoticed.
+pub const FORGE_HEARD_EVERY: Duration = Duration::from_mins(30);
+
+/// An installation on Forge that was not heard for this long although a transfer of it is active is called silent: two calls of the schedule ([`FORGE_REFRESH`]) have failed, and
+/// each may have been late. With [`FORGE_HEARD_EVERY`] and [`FORGE_TOKEN_LOW`] below [`platform::FORGE_TOKEN_LIFE`], so that it is said long before its last token ends.
+pub const FORGE_SILENT_AFTER: Duration = Duration::from_mins(150);
+
+/// However late it was heard, an installation is called silent when so much is left of its newest token (OPEN-QUESTIONS.md D5): tokens may live shorter than
+/// [`platform::FORGE_TOKEN_LIFE`]. Longer than the most that [`Clocks::forge_answer_by`](super::Clocks::forge_answer_by) keeps of a token, a quarter of [`platform::FORGE_MESSAGE_WINDOW`].
+pub const FORGE_TOKEN_LOW: Duration = Duration::from_mins(10);
+
 const _: () = {
+    assert!(below(FORGE_HEARD_EVERY, FORGE_REFRESH));
+    assert!(below(
+        FORGE_REFRESH.saturating_add(FORGE_REFRESH),
+        FORGE_SILENT_AFTER
+    ));
+    assert!(below(
+        FORGE_SILENT_AFTER
+            .saturating_add(FORGE_HEARD_EVERY)
+            .saturating_add(FORGE_TOKEN_LOW),
+        platform::FORGE_TOKEN_LIFE
+    ));
+    assert!(below(
+        platform::FORGE_MESSAGE_WINDOW,
+        FORGE_TOKEN_LOW.saturating_mul(4)
+    ));
     assert!(at_most(RERUN_LEFT, platform::RERUN_WINDOW));
     assert!(below(LISTED_AFTER, ABSENT_FOR));
     assert!(below(platform::LIFE, DEDUPE_LIFE));

@@ -152,6 +152,10 @@ checks! {
     a_token_that_comes_while_another_is_kept_is_written_over_only_by_a_later_one,
     a_token_that_was_sealed_with_a_lost_key_is_written_over_by_a_later_one,
     a_token_of_a_newer_release_is_neither_read_nor_written_over,
+    a_token_that_an_older_release_kept_is_read_and_learns_the_rest,
+    where_the_product_is_called_stays_known_whatever_token_comes,
+    what_two_calls_say_at_once_of_an_installation_is_both_kept,
+    an_installation_is_heard_also_by_calls_without_a_newer_token,
     // Paces.
     a_site_that_nobody_called_has_the_first_pace_and_no_row,
     a_pace_is_kept_for_its_tenant_until_nobody_called_it_for_long,

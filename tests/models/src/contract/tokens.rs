@@ -1,5 +1,6 @@
 use futures_util::FutureExt as _;
 use landfall_tracking::{Error, Item, Key, Returning, Store, SystemToken, Value, Write};
+use landfall_transfer::clocks::own::FORGE_HEARD_EVERY;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Subject, TenantId, Timestamp, instant, later, tenant};
@@ -8,6 +9,8 @@ fn token(text: &str, good_until: Timestamp) -> SystemToken {
     SystemToken {
         token: SecretString::from(text),
         good_until,
+        heard_at: Some(later(0)),
+        product_api: None,
     }
 }
 
@@ -15,7 +18,19 @@ async fn keep(store: &Store, text: &str, good_until: Timestamp) -> Result<bool, 
     store.keep_token(&tenant(), &token(text, good_until)).await
 }
 
+fn naming(product_api: &str, token: SystemToken) -> SystemToken {
+    SystemToken {
+        product_api: Some(product_api.to_owned()),
+        ..token
+    }
+}
+
 impl Subject {
+    async fn product_api(&self) -> Option<String> {
+        let kept = self.store.token(&tenant()).await.unwrap().unwrap();
+        kept.product_api
+    }
+
     async fn token(&self) -> (String, Timestamp) {
         let kept = self.store.token(&tenant()).await.unwrap().unwrap();
         (kept.token.expose_secret().to_owned(), kept.good_until)
@@ -116,4 +131,84 @@ pub(super) async fn a_token_of_a_newer_release_is_neither_read_nor_written_over(
     let kept = keep(&subject.store, "ours", later(200)).await;
     assert!(matches!(kept, Err(Error::Unreadable { .. })), "{kept:?}");
     assert_eq!(subject.token_row().await.unwrap(), row);
+}
+
+pub(super) async fn where_the_product_is_called_stays_known_whatever_token_comes(
+    subject: &Subject,
+) {
+    let keep = async |token: SystemToken| {
+        let kept = subject.store.keep_token(&tenant(), &token).await;
+        (kept.unwrap(), subject.product_api().await)
+    };
+    let known = |name: &str| Some(name.to_owned());
+    let first = token("first", later(100));
+    assert_eq!(keep(first.clone()).await, (true, None));
+    // No newer token, but nobody knew.
+    assert_eq!(keep(naming("one", first)).await, (false, known("one")));
+    let earlier = naming("earlier", token("earlier", later(50)));
+    assert_eq!(keep(earlier).await, (false, known("one")));
+    // A newer token, whose call doesn't name it.
+    assert_eq!(
+        keep(token("second", later(200))).await,
+        (true, known("one"))
+    );
+    let third = naming("two", token("third", later(300)));
+    assert_eq!(keep(third).await, (true, known("two")));
+    assert_eq!(subject.token().await, ("third".to_owned(), later(300)));
+}
+
+pub(super) async fn what_two_calls_say_at_once_of_an_installation_is_both_kept(subject: &Subject) {
+    assert!(keep(&subject.store, "first", later(100)).await.unwrap());
+    let store = subject.meddled(move |subject| {
+        async move {
+            let theirs = naming("theirs", token("first", later(100)));
+            let kept = subject.store.keep_token(&tenant(), &theirs).await;
+            assert!(!kept.unwrap());
+        }
+        .boxed()
+    });
+    assert!(keep(&store, "second", later(200)).await.unwrap());
+    assert_eq!(subject.product_api().await.as_deref(), Some("theirs"));
+    assert_eq!(subject.token().await, ("second".to_owned(), later(200)));
+}
+
+pub(super) async fn an_installation_is_heard_also_by_calls_without_a_newer_token(
+    subject: &Subject,
+) {
+    let heard = async |seconds: u64| {
+        let token = SystemToken {
+            heard_at: Some(later(seconds)),
+            ..token("one", later(9_000))
+        };
+        subject.store.keep_token(&tenant(), &token).await.unwrap();
+        let kept = subject.store.token(&tenant()).await.unwrap().unwrap();
+        kept.heard_at.unwrap()
+    };
+    let every = FORGE_HEARD_EVERY.as_secs();
+    assert_eq!(heard(10).await, later(10));
+    assert_eq!(heard(9 + every).await, later(10), "not worth a write");
+    assert_eq!(heard(10 + every).await, later(10 + every));
+    assert_eq!(heard(20).await, later(10 + every), "it came late");
+}
+
+pub(super) async fn a_token_that_an_older_release_kept_is_read_and_learns_the_rest(
+    subject: &Subject,
+) {
+    assert!(keep(&subject.store, "old", later(100)).await.unwrap());
+    let mut row = subject.token_row().await.unwrap();
+    row.remove("heard_at");
+    let older = Write::put(Key::new("TENANT#tenant", "TOKEN"), row);
+    subject
+        .table
+        .write(older, Returning::Nothing)
+        .await
+        .unwrap();
+    assert_eq!(subject.token().await, ("old".to_owned(), later(100)));
+    let known = subject.store.token(&tenant()).await.unwrap().unwrap();
+    assert_eq!((known.heard_at, known.product_api), (None, None));
+    let same = naming("one", token("old", later(100)));
+    assert!(!subject.store.keep_token(&tenant(), &same).await.unwrap());
+    let known = subject.store.token(&tenant()).await.unwrap().unwrap();
+    assert_eq!(known.heard_at, Some(later(0)));
+    assert_eq!(known.product_api.as_deref(), Some("one"));
 }

@@ -415,3 +415,48 @@ async fn a_payload_that_is_cut_says_how_far_it_came() {
     };
     assert!(matches!(error, DownloadError::Cut { offset: 3, .. }));
 }
+
+#[tokio::test]
+async fn values_reach_jira_below_the_products_base_with_the_token_for_their_transfer() {
+    let (stub, client) = stub(|_| status(200, "")).await;
+    let product_api = client.settings.base_url.join("/ex/jira/site-1").unwrap();
+    let body = json!([{"entityId": 1, "key": "k", "value": "v"}]);
+    client
+        .write_to_jira(
+            &access(),
+            &product_api,
+            "t-1",
+            &["properties", "IssueProperty"],
+            &body,
+        )
+        .await
+        .unwrap();
+    let seen = &stub.seen()[0];
+    assert_eq!(seen.method, "PUT");
+    assert_eq!(
+        seen.uri.to_string(),
+        "/ex/jira/site-1/rest/atlassian-connect/1/migration/properties/IssueProperty"
+    );
+    assert_eq!(seen.headers["authorization"], "Bearer system-token");
+    assert_eq!(seen.headers["atlassian-transfer-id"], "t-1");
+    let sent: Value = serde_json::from_slice(&seen.body).unwrap();
+    assert_eq!(sent, body);
+}
+
+#[tokio::test]
+async fn a_jira_that_serves_connect_apps_only_does_not_take_the_token() {
+    let refused_with = async |code: u16| {
+        let (_, client) = stub(move |_| status(code, "")).await;
+        let base = client.settings.base_url.clone();
+        client
+            .write_to_jira(&access(), &base, "t", &["field"], &json!({}))
+            .await
+            .unwrap_err()
+    };
+    assert_eq!(refused_with(401).await, CallError::Unauthorized);
+    let forbidden = refused_with(403).await;
+    assert!(
+        forbidden.may_be_over() && !forbidden.says_settled(),
+        "perhaps it doesn't know the transfer: {forbidden:?}"
+    );
+}
