@@ -486,6 +486,15 @@ fn hardly_answered() -> Vec<Scene> {
             )
         },
         scene(
+            // Whatever became of the answer, it is not followed by another.
+            "on Forge: cancelled a second after an answer",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (13 * 60 + 1, Act::Cancel("t")),
+            ],
+        ),
+        scene(
             "on Forge: the listener fails after one file",
             vec![
                 (0, begin("t")),
