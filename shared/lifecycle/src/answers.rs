@@ -62,7 +62,7 @@ impl Lifecycle {
     }
 
     /// Answers every open message with what the verdict says: files that are applied `SUCCESS`, the others `FAILED`, and all of them `FAILED` where the verdict is that. If it isn't SUCCESS,
-    /// one at least is `FAILED`, so that the platform can't conclude SUCCESS from the others.
+    /// one of them is `FAILED` where there is one to which nothing else may have been answered, so that the platform doesn't conclude SUCCESS from the others.
     /// A message keeps the answer that may have been sent before.
     pub(crate) async fn answer_all(&self, stored: &Stored) -> Result<Done, Error> {
         let transfer = &stored.transfer;

@@ -732,7 +732,8 @@ impl Store {
         Err(Error::Contended)
     }
 
-    /// Moves the fencing token of every unfinished file on, so that no worker can commit for this transfer any more.
+    /// Moves the fencing token of every unfinished file on, so that no worker can commit for this transfer any more. A file whose message isn't counted yet is left as it is: it is
+    /// announced, and nobody can claim it for a transfer that isn't open.
     /// Repeating it changes nothing. The transfer must have left [`landfall_transfer::Phase::Open`] before.
     pub async fn fence_files(
         &self,

@@ -222,6 +222,33 @@ fn a_transfer_without_an_open_message_is_left_to_the_platform() {
 }
 
 #[test]
+fn the_platforms_word_changes_who_settled_only_where_it_is_another_than_our_answers_make() {
+    let ended = || {
+        let mut run = Run::new();
+        run.announce(0);
+        run.announce(0);
+        run.end(1, 0);
+        run.end(1, 3);
+        run.tell(2, Input::ExportPhaseCompleted);
+        run.drive(2);
+        assert_eq!(verdict(&run.transfer).status, Status::Incomplete);
+        assert_eq!(run.settled().0, SettledBy::App);
+        assert_eq!(run.settled().1, Some("FAILED"));
+        run
+    };
+    for (word, by) in [
+        ("FAILED", SettledBy::App),
+        ("TIMED_OUT", SettledBy::Platform),
+    ] {
+        let mut run = ended();
+        let status = Some(word.to_owned());
+        run.tell(3, Input::PlatformSettled { status });
+        let (settled_by, status, _) = run.settled();
+        assert_eq!((settled_by, status), (by, Some(word)));
+    }
+}
+
+#[test]
 fn an_answer_that_was_not_taken_is_tried_again_within_the_window() {
     let mut run = Run::new();
     run.announce(0);
