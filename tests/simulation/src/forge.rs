@@ -17,7 +17,11 @@ use landfall_transfer::Timestamp;
 use serde_json::{Value, json};
 
 /// The app, as its manifest names it.
-pub const APP: &str = "ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001";
+const APP: &str = "ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001";
+
+/// What a `landfall.toml` says of it.
+pub const CONFIGURATION: &str =
+    "[forge]\napp = \"ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001\"\n";
 
 /// What the id of every installation begins with.
 const INSTALLATION: &str = "ari:cloud:ecosystem::installation/";

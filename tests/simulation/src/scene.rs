@@ -33,7 +33,7 @@ pub struct Scene {
     pub flavour: Flavour,
     /// How the platform answers where the sources disagree.
     pub switches: Switches,
-    /// Appended to `landfall.toml`.
+    /// Appended to `landfall.toml`, which names the app of the flavour.
     pub configuration: &'static str,
     /// What happens, in seconds after the start.
     pub acts: Vec<(u64, Act)>,

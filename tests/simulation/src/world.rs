@@ -160,12 +160,7 @@ impl World {
             .migrations
             .iter()
             .any(|migration| is_on_forge(migration.tenant));
-        let app = if on_forge {
-            format!("[forge]\napp = \"{}\"\n", forge::APP)
-        } else {
-            String::new()
-        };
-        let extra = clocks + &app;
+        let extra = clocks + if on_forge { forge::CONFIGURATION } else { "" };
         let cloud = Cloud::new(platform, &calm, &clock, configuration(&extra));
         cloud.table.limit_pages(7);
         let violations = Violations::default();

@@ -27,6 +27,15 @@ const fn begin(id: &'static str) -> Act {
     }
 }
 
+/// A re-run that begins now.
+const fn again(id: &'static str, original: &'static str) -> Act {
+    Act::Begin {
+        id,
+        original: Some(original),
+        told: true,
+    }
+}
+
 const fn file(transfer: &'static str, key: &'static str, label: &'static str) -> File {
     File {
         transfer,
@@ -34,6 +43,22 @@ const fn file(transfer: &'static str, key: &'static str, label: &'static str) ->
         label,
         content: Content::Records(8, 0),
         told: true,
+    }
+}
+
+/// A file two of whose records nobody has a mapping for.
+const fn partly_mapped(transfer: &'static str, key: &'static str, label: &'static str) -> File {
+    File {
+        content: Content::Records(6, 2),
+        ..file(transfer, key, label)
+    }
+}
+
+/// A file whose event is never sent.
+const fn untold(file: File) -> File {
+    File {
+        told: false,
+        ..file
     }
 }
 
@@ -102,13 +127,7 @@ fn exports() -> Vec<Scene> {
             "some records without a mapping",
             vec![
                 (0, begin("t")),
-                (
-                    1,
-                    Act::Upload(File {
-                        content: Content::Records(6, 2),
-                        ..file("t", "f1", "a.ndjson")
-                    }),
-                ),
+                (1, Act::Upload(partly_mapped("t", "f1", "a.ndjson"))),
                 (2, Act::Upload(manifest("t", "fm", ONE))),
             ],
         ),
@@ -138,20 +157,8 @@ fn exports() -> Vec<Scene> {
                         told: false,
                     },
                 ),
-                (
-                    1,
-                    Act::Upload(File {
-                        told: false,
-                        ..file("t", "f1", "a.ndjson")
-                    }),
-                ),
-                (
-                    2,
-                    Act::Upload(File {
-                        told: false,
-                        ..manifest("t", "fm", ONE)
-                    }),
-                ),
+                (1, Act::Upload(untold(file("t", "f1", "a.ndjson")))),
+                (2, Act::Upload(untold(manifest("t", "fm", ONE)))),
             ],
         ),
     ]
@@ -265,11 +272,6 @@ fn ended_from_outside() -> Vec<Scene> {
 
 /// Attempts that follow each other.
 fn reruns() -> Vec<Scene> {
-    let again = Act::Begin {
-        id: "u",
-        original: Some("t"),
-        told: true,
-    };
     vec![
         Scene {
             // The old attempt's worker is slow, and still at its file when the new attempt begins.
@@ -280,7 +282,7 @@ fn reruns() -> Vec<Scene> {
                     (0, begin("t")),
                     (1, Act::Upload(file("t", "f1", "a.ndjson"))),
                     (6, Act::PlatformEnds("t")),
-                    (8, again.clone()),
+                    (8, again("u", "t")),
                     (9, Act::Upload(file("u", "g1", "a.ndjson"))),
                     (10, Act::Upload(manifest("u", "gm", ONE))),
                 ],
@@ -290,15 +292,9 @@ fn reruns() -> Vec<Scene> {
             "a re-run of an incomplete attempt",
             vec![
                 (0, begin("t")),
-                (
-                    1,
-                    Act::Upload(File {
-                        content: Content::Records(6, 2),
-                        ..file("t", "f1", "a.ndjson")
-                    }),
-                ),
+                (1, Act::Upload(partly_mapped("t", "f1", "a.ndjson"))),
                 (2, Act::Upload(manifest("t", "fm", ONE))),
-                (45 * 60, again),
+                (45 * 60, again("u", "t")),
                 (45 * 60 + 1, Act::Upload(file("u", "g1", "a.ndjson"))),
                 (45 * 60 + 2, Act::Upload(manifest("u", "gm", ONE))),
             ],
@@ -336,8 +332,7 @@ fn percent_forms() -> Vec<Scene> {
 /// Clocks of the scenes on Forge; those of answers are the defaults, in which everything has to happen within a quarter of an hour.
 const FORGE: &str = "[completeness]\nquiet_period = \"20m\"\n\
      [clocks]\nreconcile_interval = \"5m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
-     work_stale_after = \"1h\"\n\
-     [forge]\napp = \"ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001\"\n";
+     work_stale_after = \"1h\"\n";
 
 /// Transfers on Forge, which are over once their messages are answered.
 fn on_forge() -> Vec<Scene> {
@@ -394,13 +389,7 @@ fn answered() -> Vec<Scene> {
                 "on Forge: some records without a mapping, and one FAILED ends everything",
                 vec![
                     (0, begin("t")),
-                    (
-                        1,
-                        Act::Upload(File {
-                            content: Content::Records(6, 2),
-                            ..file("t", "f1", "a.ndjson")
-                        }),
-                    ),
+                    (1, Act::Upload(partly_mapped("t", "f1", "a.ndjson"))),
                     (1, Act::Upload(file("t", "f2", "b.ndjson"))),
                     (2, Act::ExportComplete("t")),
                 ],
@@ -427,22 +416,9 @@ fn answered() -> Vec<Scene> {
             "on Forge: a re-run of an attempt that failed",
             vec![
                 (0, begin("t")),
-                (
-                    1,
-                    Act::Upload(File {
-                        content: Content::Records(6, 2),
-                        ..file("t", "f1", "a.ndjson")
-                    }),
-                ),
+                (1, Act::Upload(partly_mapped("t", "f1", "a.ndjson"))),
                 (2, Act::ExportComplete("t")),
-                (
-                    30 * 60,
-                    Act::Begin {
-                        id: "u",
-                        original: Some("t"),
-                        told: true,
-                    },
-                ),
+                (30 * 60, again("u", "t")),
                 (30 * 60 + 1, Act::Upload(file("u", "g1", "a.ndjson"))),
                 (30 * 60 + 2, Act::ExportComplete("u")),
             ],
@@ -516,13 +492,7 @@ fn hardly_answered() -> Vec<Scene> {
             vec![
                 (0, begin("t")),
                 (1, Act::Upload(file("t", "f1", "a.ndjson"))),
-                (
-                    1,
-                    Act::Upload(File {
-                        told: false,
-                        ..file("t", "f2", "b.ndjson")
-                    }),
-                ),
+                (1, Act::Upload(untold(file("t", "f2", "b.ndjson")))),
                 (2, Act::ExportComplete("t")),
             ],
         ),

@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::cloud::{Cloud, configuration};
 use crate::executor::{Executor, MachineTime, VirtualTime};
+use crate::forge;
 use crate::machine::{Fortune, Machine};
 use crate::platform::PlatformModel;
 use crate::scene::Scene;
@@ -41,7 +42,7 @@ const ATTEMPTS: u32 = 8;
 /// What many stages share: what takes longer to read than a run takes.
 #[derive(Debug, Default)]
 pub struct Bench {
-    configurations: HashMap<&'static str, Arc<Configuration>>,
+    configurations: HashMap<(Flavour, &'static str), Arc<Configuration>>,
 }
 
 /// Steps that are run twice.
@@ -152,9 +153,12 @@ impl Bench {
     /// An empty cloud of a scene's configuration.
     pub fn cloud(&mut self, scene: &Scene, weather: &Arc<dyn Weather>, clock: &Clock) -> Cloud {
         let platform = PlatformModel::new(scene.switches, Arc::clone(weather), clock.clone());
-        let extra = scene.configuration;
-        let read = self.configurations.entry(extra);
-        let configuration = Arc::clone(read.or_insert_with(|| configuration(extra)));
+        let (flavour, extra) = (scene.flavour, scene.configuration);
+        let read = self.configurations.entry((flavour, extra));
+        let configuration = Arc::clone(read.or_insert_with(|| match flavour {
+            Flavour::Connect => configuration(extra),
+            Flavour::Forge => configuration(&[extra, forge::CONFIGURATION].concat()),
+        }));
         Cloud::new(platform, weather, clock, configuration)
     }
 

@@ -79,11 +79,6 @@ const CLOCKS: &str = "[completeness]\nquiet_period = \"8m\"\n\
      [clocks]\nreconcile_interval = \"10m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
      work_stale_after = \"1h\"\n";
 
-const FORGE: &str = "[completeness]\nquiet_period = \"8m\"\n\
-     [clocks]\nreconcile_interval = \"5m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
-     work_stale_after = \"1h\"\n\
-     [forge]\napp = \"ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001\"\n";
-
 /// A message is answered twelve minutes after it was received (`clocks.forge_answer_by`).
 const ANSWER_DUE: u64 = 12 * 60 + 1;
 
@@ -261,7 +256,6 @@ fn on_forge() -> Vec<Setup> {
     ];
     let forge = |mut setup: Setup| {
         setup.scene.flavour = Flavour::Forge;
-        setup.scene.configuration = FORGE;
         setup
     };
     all.map(forge).into()
