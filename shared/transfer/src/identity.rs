@@ -67,9 +67,54 @@ impl TenantId {
     }
 }
 
+/// What stands between the id of a transfer and the number of a later phase. No id of the platform's that is taken in has one
+/// (`landfall_platform::event::is_identity`), so none can name a later phase of another transfer.
+const PHASE: char = '+';
+
+impl TransferId {
+    /// The id under which a later phase of this transfer is known, the second of which is `number` 2. The phases of a staged transfer are counted from its own.
+    #[must_use]
+    pub fn phase(&self, number: u32) -> Self {
+        Self(format!("{}{PHASE}{number}", self.first_phase().as_str()))
+    }
+
+    /// The number of the phase, 1 for an id of the platform's.
+    pub fn phase_number(&self) -> u32 {
+        self.0
+            .split_once(PHASE)
+            .and_then(|(_, number)| number.parse().ok())
+            .unwrap_or(1)
+    }
+
+    /// The id of the transfer whose later phase this is; the same for an id of the platform's.
+    #[must_use]
+    pub fn first_phase(&self) -> Self {
+        match self.0.split_once(PHASE) {
+            Some((first, _)) => Self(first.to_owned()),
+            None => self.clone(),
+        }
+    }
+
+    /// Whether it is a later phase: nothing of it is known to the platform.
+    pub fn is_later_phase(&self) -> bool {
+        self.0.contains(PHASE)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_phase_is_named_after_the_transfer_and_leads_back_to_it() {
+        let first = TransferId::new("e4166374-2345");
+        assert_eq!((first.phase_number(), first.is_later_phase()), (1, false));
+        let second = first.phase(2);
+        assert_eq!(second.as_str(), "e4166374-2345+2");
+        assert_eq!((second.phase_number(), second.is_later_phase()), (2, true));
+        assert_eq!(second.first_phase(), first);
+        assert_eq!(second.phase(3), first.phase(3));
+    }
 
     #[test]
     fn a_tenant_is_of_forge_by_the_ari_of_its_installation_and_of_connect_by_anything_else() {

@@ -36,6 +36,6 @@ pub use settlement::{Answer, Form, Listing, Settlement};
 pub use timestamp::Timestamp;
 pub use transfer::{
     Exporter, FileOutcome, FileTotals, Input, MessageOutcome, Phase, Report, Settled, SettledBy,
-    Step, StopReason, Transfer, Work,
+    Staging, Step, StopReason, Transfer, Work,
 };
 pub use verdict::{Cause, Status, Verdict};

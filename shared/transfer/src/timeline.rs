@@ -72,6 +72,9 @@ pub enum What {
         created_at: Timestamp,
         /// Whether only the platform's list showed it: no event of it had arrived.
         adopted: bool,
+        /// The staged transfer whose later phase this is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        phase_of: Option<TransferId>,
     },
     /// It turned out to be a re-run.
     ChainJoined {
@@ -227,6 +230,11 @@ pub enum What {
         /// The final status, where it is known.
         status: Option<String>,
     },
+    /// What was staged is on its way into the target.
+    SecondPhaseBegun {
+        /// The transfer under which that is known to us, and to nobody else.
+        transfer: TransferId,
+    },
     /// A newer attempt of the chain took over.
     Superseded {
         /// That attempt.
@@ -355,6 +363,7 @@ impl What {
             Self::TokenAwaited => "token_awaited",
             Self::TokenCame => "token_came",
             Self::Settled { .. } => "settled",
+            Self::SecondPhaseBegun { .. } => "second_phase_begun",
             Self::Superseded { .. } => "superseded",
             Self::PlatformUnavailable { .. } => "platform_unavailable",
             Self::PlatformAvailable => "platform_available",
@@ -372,6 +381,7 @@ impl What {
             rerun_of: transfer.original.clone(),
             created_at: transfer.created_at,
             adopted,
+            phase_of: transfer.is_later_phase().then(|| transfer.id.first_phase()),
         }
     }
 
@@ -432,6 +442,7 @@ impl What {
             | Self::WindowCloses { .. }
             | Self::TokenAwaited
             | Self::TokenCame
+            | Self::SecondPhaseBegun { .. }
             | Self::Superseded { .. }
             | Self::PlatformAvailable
             | Self::Unknown => {}

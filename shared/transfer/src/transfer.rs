@@ -17,7 +17,7 @@ mod report;
 mod state;
 
 pub use input::{FileOutcome, FileTotals, Input, MessageOutcome, Report, Step};
-pub use state::{Exporter, Phase, Settled, SettledBy, StopReason, Work};
+pub use state::{Exporter, Phase, Settled, SettledBy, Staging, StopReason, Work};
 
 /// One transfer, from the first sight of its id until the platform has a verdict.
 ///
@@ -59,6 +59,9 @@ pub struct Transfer {
     /// How far the messages of its files are answered; none where the app settles the transfer itself, as on Connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Acknowledgements>,
+    /// Which part of the way its records go; none where they go straight into the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<Staging>,
 }
 
 /// Files in flight whose records a transfer's row tells; a Lambda account works on fewer at once.
@@ -118,6 +121,7 @@ impl Transfer {
             held_back_until: None,
             cancelled_at: None,
             messages: None,
+            staging: None,
         }
     }
 
@@ -126,6 +130,33 @@ impl Transfer {
     pub fn with_messages(mut self) -> Self {
         self.messages = Some(Acknowledgements::default());
         self
+    }
+
+    /// The same where its records are put into the partner's bucket first, and from there into the target once it is settled.
+    #[must_use]
+    pub fn staged(mut self) -> Self {
+        self.staging = Some(Staging::First {
+            second_begun: false,
+        });
+        self
+    }
+
+    /// The same as a later phase of a staged transfer: from the bucket into the target. The platform knows nothing of it.
+    #[must_use]
+    pub fn from_stage(mut self) -> Self {
+        self.staging = Some(Staging::Later);
+        self.messages = None;
+        self
+    }
+
+    /// Whether it is a later phase of a staged transfer: nobody but us imports, waits or is told.
+    pub const fn is_later_phase(&self) -> bool {
+        matches!(self.staging, Some(Staging::Later))
+    }
+
+    /// Whether its records go into the partner's bucket, and not yet into the target.
+    pub const fn is_staged(&self) -> bool {
+        matches!(self.staging, Some(Staging::First { .. }))
     }
 
     /// The chain that this attempt belongs to.
@@ -162,11 +193,20 @@ impl Transfer {
 
     /// Takes in what happened. Returns whether anything changed; an input that comes too late changes nothing.
     pub fn apply(&mut self, input: Input, now: Timestamp, clocks: &Clocks) -> bool {
-        if self.is_settled() && !matches!(input, Input::PlatformSettled { .. }) {
+        let concerns_settled = matches!(
+            input,
+            Input::PlatformSettled { .. } | Input::SecondPhaseBegun
+        );
+        if self.is_settled() && !concerns_settled {
             return false;
         }
         let before = self.clone();
         match input {
+            Input::SecondPhaseBegun => {
+                if let Some(Staging::First { second_begun }) = &mut self.staging {
+                    *second_begun = true;
+                }
+            }
             Input::ListenerTriggered => {
                 self.exporter.triggered_at.get_or_insert(now);
                 self.heard(now);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::completeness::{Evidence, UPLOADS_AWAITED};
 use crate::message::{MESSAGE_MAX, clip, count_of};
 use crate::timestamp::Timestamp;
-use crate::transfer::{Exporter, StopReason, Transfer, Work};
+use crate::transfer::{Exporter, Staging, StopReason, Transfer, Work};
 
 mod table;
 
@@ -126,6 +126,7 @@ impl Verdict {
             work.counts,
             evidence.as_words()
         );
+        let ruling = ruling.in_phase(transfer);
         Some(ruling.verdict(&Words::new(transfer, missing, now), &details, now))
     }
 
@@ -138,7 +139,7 @@ impl Verdict {
         now: Timestamp,
     ) -> Option<Self> {
         let end = End::Stopped(reason);
-        let ruling = table::ruling(end, Arrived::of(end, transfer, &[]))?;
+        let ruling = table::ruling(end, Arrived::of(end, transfer, &[]))?.in_phase(transfer);
         let details = format!(
             "{}; {} of {} ended.",
             transfer.work.counts,
@@ -154,6 +155,28 @@ impl Verdict {
 }
 
 impl Ruling {
+    /// The same as it is said of a staged transfer, or of a later phase. Neither says that something was migrated which was only stored, nor that the
+    /// admin can do what only the operator can.
+    fn in_phase(self, transfer: &Transfer) -> Self {
+        let arrived = transfer.work.counts.arrived() > 0;
+        match transfer.staging {
+            None => self,
+            Some(Staging::First { .. }) if self.cause == Cause::Complete && arrived => Self {
+                says: "Stored, not yet imported: {records} from {files}. The app imports them from its own store now.",
+                ..self
+            },
+            Some(Staging::First { .. }) => self,
+            Some(Staging::Later) if self.next.is_empty() => Self {
+                says: "Second phase complete: {records} from {files} arrived.",
+                ..self
+            },
+            Some(Staging::Later) => Self {
+                next: "The app's operator can repeat this phase once the cause is fixed; what has arrived is not applied again.",
+                ..self
+            },
+        }
+    }
+
     fn verdict(&self, words: &Words, details: &str, now: Timestamp) -> Verdict {
         let sentence = fill(self.says, words);
         let message = match self.next {

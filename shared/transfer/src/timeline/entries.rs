@@ -18,6 +18,7 @@ pub fn entries(before: Option<&Transfer>, after: &Transfer, input: &Input) -> Ve
             created_at: after.created_at,
             original: after.original.clone(),
             messages: after.messages.as_ref().map(|_| Acknowledgements::default()),
+            staging: after.staging,
             ..Transfer::first_seen(
                 after.tenant.clone(),
                 after.id.clone(),
@@ -110,6 +111,11 @@ fn of_input(before: &Transfer, after: &Transfer, input: &Input) -> Option<What> 
             .waiting_for
             .clone()
             .map(|waiting_for| What::ExportAwaited { waiting_for }),
+        Input::SecondPhaseBegun if before.staging != after.staging => {
+            Some(What::SecondPhaseBegun {
+                transfer: after.id.phase(2),
+            })
+        }
         Input::ExportComplete { evidence, missing } => Some(What::ExportComplete {
             evidence: *evidence,
             missing: missing.len() as u64,
@@ -194,10 +200,18 @@ fn of_phase(before: &Phase, after: &Phase, input: &Input) -> Vec<What> {
         (Phase::Open | Phase::Stopping { .. }, Phase::Settling(settlement)) => {
             told.push(What::verdict_decided(&settlement.verdict));
         }
-        (_, Phase::Settled(settled)) => told.push(What::Settled {
-            by: settled.by.clone(),
-            status: settled.status.clone(),
-        }),
+        (_, Phase::Settled(settled)) => {
+            // Where nobody is told, there is nothing between the verdict and the end.
+            if let (Phase::Open | Phase::Stopping { .. }, Some(verdict)) =
+                (before, &settled.verdict)
+            {
+                told.push(What::verdict_decided(verdict));
+            }
+            told.push(What::Settled {
+                by: settled.by.clone(),
+                status: settled.status.clone(),
+            });
+        }
         (_, Phase::Open | Phase::Settling(_)) => {}
     }
     told

@@ -111,6 +111,8 @@ pub fn health(entries: &[Entry], now: Timestamp, clocks: &Clocks) -> Health {
 #[derive(Debug)]
 struct Seen {
     created_at: Timestamp,
+    /// Whether it is a later phase of a staged transfer, of which the platform knows nothing.
+    is_later_phase: bool,
     open: BTreeSet<String>,
     ended: BTreeSet<String>,
     any_file: bool,
@@ -137,6 +139,7 @@ impl Seen {
     const fn new(at: Timestamp) -> Self {
         Self {
             created_at: at,
+            is_later_phase: false,
             open: BTreeSet::new(),
             ended: BTreeSet::new(),
             any_file: false,
@@ -158,7 +161,14 @@ impl Seen {
     fn take(&mut self, entry: &Entry) {
         let at = entry.at;
         match &entry.what {
-            What::FirstSeen { created_at, .. } => self.created_at = *created_at,
+            What::FirstSeen {
+                created_at,
+                phase_of,
+                ..
+            } => {
+                self.created_at = *created_at;
+                self.is_later_phase = phase_of.is_some();
+            }
             What::EventTaken { .. }
             | What::ListenerTriggered
             | What::ListenerFailed { .. }
@@ -238,6 +248,7 @@ impl Seen {
             | What::ExportComplete { .. }
             | What::NotListed
             | What::Fenced { .. }
+            | What::SecondPhaseBegun { .. }
             | What::Unknown => {}
         }
     }
@@ -329,6 +340,12 @@ impl Seen {
         };
         match status {
             Some("SUCCESS" | "CANCELLED") => Health::Healthy,
+            _ if self.is_later_phase => Health::NeedsAction {
+                what: "the operator mends what kept records from the target, and repeats the second phase"
+                    .to_owned(),
+                by: None,
+                because,
+            },
             Some("FAILED" | "INCOMPLETE") if now < closes => Health::NeedsAction {
                 what: "the admin re-runs the app migration".to_owned(),
                 by: Some(closes),

@@ -12,6 +12,10 @@ impl fmt::Display for What {
         match self {
             Self::EventTaken { event } => write!(formatter, "took the event {event} in"),
             Self::FirstSeen {
+                phase_of: Some(staged),
+                ..
+            } => write!(formatter, "began to import what {staged} has stored"),
+            Self::FirstSeen {
                 rerun_of, adopted, ..
             } => {
                 formatter.write_str(if *adopted {
@@ -184,6 +188,10 @@ impl fmt::Display for What {
                     .unwrap_or("with a status that nobody told");
                 write!(formatter, "settled {by}: {status}")
             }
+            Self::SecondPhaseBegun { transfer } => write!(
+                formatter,
+                "what is stored is imported now, as {transfer}"
+            ),
             Self::Superseded { by } => write!(formatter, "the re-run {by} takes over"),
             Self::PlatformUnavailable { reason } => {
                 formatter.write_str("the platform could not be asked")?;

@@ -231,6 +231,17 @@ impl Transfer {
     }
 
     pub(super) fn settle(&mut self, verdict: Verdict, now: Timestamp) {
+        if self.is_later_phase() {
+            // There is nobody to tell.
+            self.phase = Phase::Settled(Settled {
+                by: SettledBy::App,
+                status: Some(verdict.status.as_str().to_owned()),
+                verdict: Some(verdict),
+                form: None,
+                at: now,
+            });
+            return;
+        }
         self.phase = Phase::Settling(Settlement::new(verdict, now));
         self.end_if_answered(now);
     }

@@ -166,6 +166,8 @@ pub enum Input {
         /// When the attempt was begun.
         begun_at: Timestamp,
     },
+    /// The second phase of this staged transfer exists, with all that it needs.
+    SecondPhaseBegun,
     /// The platform did not take it, or nobody knows.
     AnswersNotTaken {
         /// What the platform asked us to wait.
@@ -208,6 +210,8 @@ pub enum Step {
     LookForToken,
     /// Tell the admin and whoever is on call that no file will have ended when the window needs an answer.
     Warn,
+    /// Make the second phase of this staged transfer, which is over for the platform.
+    BeginSecondPhase,
 }
 
 /// A progress update.

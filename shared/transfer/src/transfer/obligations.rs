@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::{Phase, Step, StopReason, Transfer};
+use super::{Phase, Settled, SettledBy, Staging, Step, StopReason, Transfer};
 use crate::acknowledgements::Needed;
 use crate::clocks::{Clocks, own, platform};
 use crate::completeness::Evidence;
@@ -121,8 +121,24 @@ impl Transfer {
                 let (due, look) = settlement.due();
                 vec![(due, if look { Step::Confirm } else { Step::Settle })]
             }
+            Phase::Settled(settled) if self.owes_second_phase(settled) => {
+                vec![(settled.at, Step::BeginSecondPhase)]
+            }
             Phase::Settled(_) => Vec::new(),
         }
+    }
+
+    /// Whether what was staged has to be brought into the target now that the platform is done with the transfer, whatever it says. Not what an admin cancelled; and
+    /// a re-run stages everything itself.
+    fn owes_second_phase(&self, settled: &Settled) -> bool {
+        let whole = self.work.files_ended.saturating_sub(self.work.files_failed);
+        self.staging
+            == Some(Staging::First {
+                second_begun: false,
+            })
+            && self.cancelled_at.is_none()
+            && !matches!(settled.by, SettledBy::Rerun(_))
+            && whole > u64::from(self.exporter.manifest)
     }
 
     fn open_obligations(&self, clocks: &Clocks) -> Vec<(Timestamp, Step)> {
@@ -187,6 +203,10 @@ impl Transfer {
                 self.work.last_moved_at + clocks.work_stale_after,
                 Step::Stop(StopReason::WorkStale),
             ));
+        }
+        // Of what follows the platform knows nothing.
+        if self.is_later_phase() {
+            return owed;
         }
         owed.push((
             not_before(self.reconciled_at + clocks.reconcile_interval),

@@ -53,6 +53,7 @@ impl Transfer {
     pub fn may_report(&self, now: Timestamp, clocks: &Clocks) -> bool {
         self.is_open()
             && self.messages.is_none()
+            && !self.is_later_phase()
             && self
                 .last_reported_at
                 .is_none_or(|last| now >= last + clocks.progress_interval)

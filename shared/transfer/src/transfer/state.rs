@@ -88,6 +88,19 @@ pub struct Settled {
     pub at: Timestamp,
 }
 
+/// Which part of the way the records of a staged transfer go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Staging {
+    /// Into the partner's bucket. The way on is the second phase's, which begins when this transfer is settled.
+    First {
+        /// Whether the second phase exists.
+        second_begun: bool,
+    },
+    /// From the bucket into the target: the second phase, or one that repeats it.
+    Later,
+}
+
 /// Who ended a transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

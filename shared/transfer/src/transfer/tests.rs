@@ -402,6 +402,7 @@ fn files_that_failed_are_counted_and_the_first_problem_is_kept() {
 mod completeness;
 mod messages;
 mod settling;
+mod staging;
 mod stopping;
 mod stored;
 

@@ -141,7 +141,8 @@ impl World {
                 Step::Confirm => Input::Listed(Listing::Absent),
                 Step::Reconcile => Input::Listed(Listing::Active),
                 Step::Report => Input::Reporting { percent: 1 },
-                step @ (Step::Answer | Step::LookForToken | Step::Warn) => {
+                step
+                @ (Step::Answer | Step::LookForToken | Step::Warn | Step::BeginSecondPhase) => {
                     unreachable!("{step:?} on Connect")
                 }
             };

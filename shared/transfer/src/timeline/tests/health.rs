@@ -371,6 +371,7 @@ fn the_window_counts_from_when_the_platform_made_the_transfer() {
         rerun_of: None,
         created_at: START - Duration::from_hours(24),
         adopted: true,
+        phase_of: None,
     };
     assert!(told([(0, created), (1, settled("FAILED"))], 2).contains("by 3 Dec 00:00 UTC"));
 }

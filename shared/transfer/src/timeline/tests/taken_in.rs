@@ -62,6 +62,7 @@ fn a_transfer_that_is_made_is_seen_for_the_first_time() {
             rerun_of: Some(TransferId::new("t-1")),
             created_at: START,
             adopted: false,
+            phase_of: None,
         }]
     );
 }

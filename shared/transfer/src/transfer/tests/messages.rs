@@ -92,7 +92,9 @@ impl Run {
                     let open = self.transfer.messages.as_ref().unwrap().open();
                     self.answer(minute, outcome, open.min(50));
                 }
-                step @ (Step::Confirm | Step::Report) => panic!("{step:?} on Forge"),
+                step @ (Step::Confirm | Step::Report | Step::BeginSecondPhase) => {
+                    panic!("{step:?} on Forge")
+                }
             }
         }
         panic!("never done in minute {minute}: {:?}", self.transfer);

@@ -189,7 +189,7 @@ pub(super) fn inputs(
         Step::FenceFiles => inputs.extend(fenced(transfer, now)),
         Step::Settle => inputs.push(Input::SettlementBegun),
         Step::Confirm | Step::Reconcile => inputs.extend(lists()),
-        step @ (Step::Answer | Step::LookForToken | Step::Warn) => {
+        step @ (Step::Answer | Step::LookForToken | Step::Warn | Step::BeginSecondPhase) => {
             unreachable!("{step:?} on Connect")
         }
     }
