@@ -1,21 +1,26 @@
 use std::time::Duration;
 
 use landfall_import::ports::Sink;
-use landfall_import::{Checkpoint, Interruption, Ports, SliceOutcome, Target, import_slice};
+use landfall_import::sink::s3::{S3Sink, StagedFile};
+use landfall_import::{
+    Checkpoint, Import, Imports, Interruption, Ports, SliceOutcome, Target, import_slice,
+};
 use landfall_lifecycle::{Error, Site, manifest};
 use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking};
 use landfall_transfer::clocks::own::INVOCATION_MARGIN;
 use landfall_transfer::timeline::What;
-use landfall_transfer::{Counts, FileOutcome, Input, TenantId, Timestamp, TransferId};
+use landfall_transfer::{
+    ChainId, Counts, FileOutcome, Input, TenantId, Timestamp, Transfer, TransferId,
+};
 
 use crate::Processor;
-use crate::ports::{FileLedger, FileSource, SiteMappings, SiteOperations};
-use crate::sink::Outside;
+use crate::ports::{ExportedFile, FileLedger, FileSource, SiteMappings, SiteOperations};
+use crate::sink::{FileSink, Outside, StageBucket};
 
 /// Largest manifest, in bytes. 10,000 files with labels of 300 characters fit.
 const MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
-impl<K: Sink> Processor<K> {
+impl<K: Sink, B: StageBucket> Processor<K, B> {
     /// Imports one slice of a file and sees to what follows.
     pub(crate) async fn file(
         &self,
@@ -81,25 +86,36 @@ impl<K: Sink> Processor<K> {
         }
         let end = (start + configuration.work.slice).min(deadline - INVOCATION_MARGIN);
         let work = end.since(start);
-        let site = match self.site(&file.tenant, work).await {
-            // Longer than the slice's own work: what it has read already it may still wait to look up, and commit.
-            Ok(site) => site.patient_until(
-                (end + self.retry_pause())
-                    .min(start + configuration.work.lease)
-                    .min(deadline - INVOCATION_MARGIN),
-            ),
-            Err(error) => return self.without_site(claimed, &error).await,
-        };
-        let source = FileSource::new(
-            site.clone(),
-            self.lifecycle.clock().clone(),
-            file.transfer.clone(),
-            file.s3_key.clone(),
-        );
+        if claimed.transfer.staging.is_some() && self.stage.is_none() {
+            return self.without_stage(claimed).await;
+        }
+        let (site, source) =
+            if let (true, Some(stage)) = (claimed.transfer.is_later_phase(), &self.stage) {
+                // The platform knows nothing of it, and need not be called.
+                (None, FileSource::staged(staged_file(stage, claimed)))
+            } else {
+                let site = match self.site(&claimed.transfer, work).await {
+                    // Longer than the slice's own work: what it has read already it may still wait to look up, and commit.
+                    Ok(site) => site.patient_until(
+                        (end + self.retry_pause())
+                            .min(start + configuration.work.lease)
+                            .min(deadline - INVOCATION_MARGIN),
+                    ),
+                    Err(error) => return self.without_site(claimed, &error).await,
+                };
+                let exported = ExportedFile::new(
+                    site.clone(),
+                    self.lifecycle.clock().clone(),
+                    file.transfer.clone(),
+                    file.s3_key.clone(),
+                );
+                (Some(site), FileSource::Exported(Box::new(exported)))
+            };
+        let site = site.as_ref();
         let outcome = if file.label.as_deref() == Some(&configuration.completeness.manifest_label) {
             return self.manifest(claimed, &source).await;
         } else {
-            self.slice(claimed, &site, &source, end).await
+            self.slice(claimed, site, &source, end).await
         };
         match outcome {
             Sliced::Ended(ending) => self.end(claimed, &ending).await,
@@ -114,7 +130,7 @@ impl<K: Sink> Processor<K> {
                 if moved {
                     self.moved(claimed, &checkpoint, &source).await?;
                 }
-                self.interrupted(claimed, &site, &source, &reason, retry_after)
+                self.interrupted(claimed, site, &source, &reason, retry_after)
                     .await
             }
             Sliced::FenceLost => {
@@ -127,9 +143,9 @@ impl<K: Sink> Processor<K> {
     }
 
     /// The file's site, as the import needs it: for so long, and with the product's own API where the sink writes there.
-    async fn site(&self, tenant: &TenantId, work: Duration) -> Result<Site, Error> {
-        let site = self.lifecycle.site_for(tenant, work).await?;
-        if matches!(self.sink, Some(Outside::Jira)) {
+    async fn site(&self, transfer: &Transfer, work: Duration) -> Result<Site, Error> {
+        let site = self.lifecycle.site_for(&transfer.tenant, work).await?;
+        if matches!(self.sink, Some(Outside::Jira)) && !transfer.is_staged() {
             site.has_product_api()?;
         }
         Ok(site)
@@ -152,18 +168,52 @@ impl<K: Sink> Processor<K> {
         self.give_back(claimed, self.retry_pause()).await
     }
 
+    /// The transfer is a staged one, and this deployment has no bucket any more: its files wait for one.
+    async fn without_stage(&self, claimed: &Claimed) -> Result<(), Error> {
+        let file = &claimed.file;
+        tracing::error!(error.code = "LF-NO-STAGE", transfer.id = %file.transfer, tenant.id = %file.tenant, file.key = %file.s3_key, "The transfer is staged in a bucket, and LANDFALL_SINK_BUCKET names none; it is tried again later.");
+        self.stalled(claimed, "the app's own store can't be reached".to_owned())
+            .await?;
+        self.give_back(claimed, self.retry_pause()).await
+    }
+
+    const fn imports_of(&self, transfer: &Transfer) -> &Imports {
+        if transfer.is_later_phase() {
+            &self.staged_imports
+        } else {
+            &self.imports
+        }
+    }
+
+    /// Where the records of a file go; none for the records table.
+    fn sink_of<'a>(
+        &'a self,
+        transfer: &Transfer,
+        import: &'a Import,
+        operations: SiteOperations<'a, B>,
+    ) -> Option<FileSink<'a, K, B>> {
+        match &self.stage {
+            Some(stage) if transfer.is_staged() => Some(FileSink::S3(stage)),
+            _ => self
+                .sink
+                .as_ref()
+                .map(|outside| outside.of(import, operations)),
+        }
+    }
+
     /// Imports until the slice's time is up, which is at `end`.
     async fn slice(
         &self,
         claimed: &Claimed,
-        site: &Site,
-        source: &FileSource,
+        site: Option<&Site>,
+        source: &FileSource<B>,
         end: Timestamp,
     ) -> Sliced {
         let configuration = self.lifecycle.configuration();
         let file = &claimed.file;
         let label = file.label.as_deref().unwrap_or_default();
-        let import = match self.imports.of(label) {
+        let transfer = &claimed.transfer;
+        let import = match self.imports_of(transfer).of(label) {
             Ok(import) => import,
             Err(error) => return Sliced::unreadable(&error, file.counts),
         };
@@ -177,17 +227,14 @@ impl<K: Sink> Processor<K> {
         };
         let ledger = FileLedger::new(&self.lifecycle, claimed, label);
         let (cache, earlier) = self.known_mappings(&file.transfer, file.again_at);
-        let mappings = SiteMappings::new(site, &self.lifecycle, &claimed.transfer, &earlier);
+        let mappings = SiteMappings::new(site, &self.lifecycle, transfer, &earlier);
         let operations = SiteOperations {
             site,
             clock: self.lifecycle.clock(),
             transfer: &file.transfer,
             source,
         };
-        let sink = self
-            .sink
-            .as_ref()
-            .map(|outside| outside.of(import, operations));
+        let sink = self.sink_of(transfer, import, operations);
         let ports = Ports {
             source,
             ledger: &ledger,
@@ -195,7 +242,7 @@ impl<K: Sink> Processor<K> {
             mapping_cache: &cache,
             target: sink.as_ref().map_or(Target::Ledger, Target::Sink),
         };
-        let chain = claimed.transfer.chain();
+        let chain = chain_of(transfer);
         let described = landfall_import::File {
             tenant: file.tenant.as_str(),
             transfer: file.transfer.as_str(),
@@ -203,7 +250,8 @@ impl<K: Sink> Processor<K> {
             label,
             key: &file.s3_key,
             import,
-            rerun: claimed.transfer.is_rerun(),
+            // What earlier attempts have landed is not in the stage of this one.
+            rerun: transfer.is_rerun() && !transfer.is_staged(),
         };
         let out_of_time = || self.lifecycle.now() >= end;
         let read_before = match &checkpoint.second {
@@ -265,7 +313,7 @@ impl<K: Sink> Processor<K> {
         &self,
         claimed: &Claimed,
         checkpoint: &Checkpoint,
-        source: &FileSource,
+        source: &FileSource<B>,
     ) -> Result<(), Error> {
         let file = &claimed.file;
         tracing::info!(
@@ -358,8 +406,8 @@ impl<K: Sink> Processor<K> {
     async fn interrupted(
         &self,
         claimed: &Claimed,
-        site: &Site,
-        source: &FileSource,
+        site: Option<&Site>,
+        source: &FileSource<B>,
         reason: &Interruption,
         retry_after: Option<Duration>,
     ) -> Result<(), Error> {
@@ -368,7 +416,7 @@ impl<K: Sink> Processor<K> {
         self.stalled(claimed, reason.to_string()).await?;
         let pause = retry_after.unwrap_or_default().max(self.retry_pause());
         self.give_back(claimed, pause).await?;
-        if source.was_refused() {
+        if let (true, Some(site)) = (source.was_refused(), site) {
             self.lifecycle
                 .look_whether_over(&claimed.transfer, site)
                 .await?;
@@ -382,7 +430,7 @@ impl<K: Sink> Processor<K> {
         &self,
         claimed: &Claimed,
         checkpoint: &Checkpoint,
-        source: &FileSource,
+        source: &FileSource<B>,
     ) -> Result<(), Error> {
         let (file, counts) = (&claimed.file, checkpoint.counts);
         let moved = Input::WorkMoved {
@@ -476,7 +524,7 @@ impl<K: Sink> Processor<K> {
     }
 
     /// Reads the exporter's manifest; one that can't be used is a file that could not be read.
-    async fn manifest(&self, claimed: &Claimed, source: &FileSource) -> Result<(), Error> {
+    async fn manifest(&self, claimed: &Claimed, source: &FileSource<B>) -> Result<(), Error> {
         let file = &claimed.file;
         let unreadable =
             |reason| Ending::new(FileOutcome::Unreadable { reason }, Counts::default());
@@ -504,6 +552,31 @@ impl<K: Sink> Processor<K> {
             Err(reason) => self.end(claimed, &unreadable(reason)).await,
         }
     }
+}
+
+/// The chain, as the sink is told. A stage must find a file again whenever a transfer learns of its chain, so there each transfer has one of its own.
+fn chain_of(transfer: &Transfer) -> ChainId {
+    if transfer.is_staged() {
+        ChainId::new(transfer.id.as_str())
+    } else {
+        transfer.chain()
+    }
+}
+
+/// The file of a later phase, as the first phase has stored it.
+fn staged_file<B: StageBucket>(stage: &S3Sink<B>, claimed: &Claimed) -> StagedFile<B> {
+    let file = &claimed.file;
+    let first = file.transfer.first_phase();
+    let import = Import::default();
+    stage.staged(&landfall_import::File {
+        tenant: file.tenant.as_str(),
+        transfer: first.as_str(),
+        chain: first.as_str(),
+        label: file.label.as_deref().unwrap_or_default(),
+        key: &file.s3_key,
+        import: &import,
+        rerun: false,
+    })
 }
 
 /// What became of a slice, in the processor's terms.

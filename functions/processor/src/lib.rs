@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex};
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use landfall_aws::S3;
 use landfall_import::ports::Sink;
+use landfall_import::sink::s3::S3Sink;
 use landfall_import::{Imports, MappingCache};
 use landfall_lifecycle::{Error, Lifecycle, Taken};
 use landfall_tracking::{Message, Queue, Task};
@@ -31,17 +32,21 @@ use landfall_transfer::{Timestamp, TransferId};
 
 use earlier::EarlierMappings;
 pub use run::run;
-pub use sink::NoSink;
 use sink::Outside;
+pub use sink::{NoSink, StageBucket};
 
-/// Imports files and takes in events. `K` is the sink that is compiled in.
+/// Imports files and takes in events. `K` is the sink that is compiled in, `B` the bucket.
 #[derive(Debug)]
-pub struct Processor<K = NoSink> {
+pub struct Processor<K = NoSink, B = S3> {
     lifecycle: Lifecycle,
     events: Queue,
     imports: Imports,
+    /// The same, of files that were staged.
+    staged_imports: Imports,
     /// Where records go; none for the records table.
-    sink: Option<Outside<K>>,
+    sink: Option<Outside<K, B>>,
+    /// Where the records of staged transfers go first, and come from then.
+    stage: Option<S3Sink<B>>,
     /// The mappings of the transfer that was worked on last, so that its next file need not ask again.
     mappings: Mutex<Option<KnownMappings>>,
 }
@@ -52,6 +57,9 @@ struct KnownMappings {
     cache: Arc<MappingCache>,
     earlier: Arc<EarlierMappings>,
 }
+
+/// What the names of staged objects begin with.
+const STAGE: &str = "landfall-staged/";
 
 /// Why the processor can't work with its configuration.
 #[derive(Debug, thiserror::Error)]
@@ -83,24 +91,28 @@ impl Processor {
     }
 }
 
-impl<K: Sink> Processor<K> {
-    /// Works with this configuration. `bucket` is for `sink.kind = "s3"`, and `sink` for `"custom"`.
+impl<K: Sink, B: StageBucket> Processor<K, B> {
+    /// Works with this configuration. `bucket` is for `sink.kind = "s3"` and for `forge.acknowledge = "staged"`, and `sink` for `"custom"`.
     pub fn with(
         lifecycle: Lifecycle,
         events: Queue,
-        bucket: Option<S3>,
+        bucket: Option<B>,
         sink: Option<K>,
     ) -> Result<Self, Unfit> {
         let configuration = lifecycle.configuration();
         let declared = &configuration.import;
         let imports =
             Imports::new(&declared.imports).map_err(|error| Unfit::Label(error.to_string()))?;
+        // Also where transfers are staged no more: those that were may still be on their way.
+        let stage = bucket.clone().map(|bucket| S3Sink::new(bucket, STAGE));
         let sink = Outside::configured(&lifecycle, bucket, sink)?;
         Ok(Self {
             lifecycle,
             events,
+            staged_imports: imports.of_stage(),
             imports,
             sink,
+            stage,
             mappings: Mutex::new(None),
         })
     }

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
 use landfall_import::ContentHash;
 use landfall_import::declaration::JiraType;
 use landfall_import::ports::{
@@ -16,6 +16,7 @@ use landfall_import::ports::{
 };
 use landfall_import::segments::{Fingerprint, KeptSegment, Segment, SegmentPage, SegmentStart};
 use landfall_import::sink::jira::{JiraError, Operations};
+use landfall_import::sink::s3::StagedFile;
 use landfall_lifecycle::{Lifecycle, Site};
 use landfall_platform::connect::client::{CallError, Page, Refusal};
 use landfall_platform::downloads::{DownloadError, SignedUrl};
@@ -28,49 +29,43 @@ use landfall_transfer::{TenantId, Timestamp, Transfer, TransferId};
 use serde_json::{Value, json};
 
 use crate::earlier::EarlierMappings;
+use crate::sink::StageBucket;
 
-/// A file behind a signed URL that is asked for again when it dies.
-pub(crate) struct FileSource {
-    site: Site,
-    clock: Clock,
-    transfer: TransferId,
-    s3_key: String,
-    url: Mutex<Option<SignedUrl>>,
-    /// Size of the stored file, once the object store told it; 0 before.
-    size: AtomicU64,
-    /// The platform answered as if the transfer were over.
-    refused: AtomicBool,
-    /// The object store knew nothing of the file under the last URL.
-    missing: AtomicBool,
+/// Where a file's bytes come from.
+pub(crate) enum FileSource<B> {
+    /// The platform's store.
+    Exported(Box<ExportedFile>),
+    /// The partner's bucket, where the first phase of a staged transfer has put it.
+    Staged {
+        file: StagedFile<B>,
+        /// Its bytes, once its index told them; 0 before.
+        size: AtomicU64,
+    },
 }
 
-impl FileSource {
-    pub(crate) const fn new(
-        site: Site,
-        clock: Clock,
-        transfer: TransferId,
-        s3_key: String,
-    ) -> Self {
-        Self {
-            site,
-            clock,
-            transfer,
-            s3_key,
-            url: Mutex::new(None),
+impl<B: StageBucket> FileSource<B> {
+    pub(crate) const fn staged(file: StagedFile<B>) -> Self {
+        Self::Staged {
+            file,
             size: AtomicU64::new(0),
-            refused: AtomicBool::new(false),
-            missing: AtomicBool::new(false),
         }
     }
 
     /// Whether the platform answered as if the transfer were over.
     pub(crate) fn was_refused(&self) -> bool {
-        self.refused.load(Ordering::Relaxed)
+        match self {
+            Self::Exported(file) => file.refused.load(Ordering::Relaxed),
+            Self::Staged { .. } => false,
+        }
     }
 
     /// The share of the file before `offset`, in thousandths; of a compressed file it is a guess that stays below the whole.
     pub(crate) fn share_done(&self, offset: u64) -> u32 {
-        match self.size.load(Ordering::Relaxed) {
+        let size = match self {
+            Self::Exported(file) => &file.size,
+            Self::Staged { size, .. } => size,
+        };
+        match size.load(Ordering::Relaxed) {
             0 => 0,
             size => u32::try_from((offset.saturating_mul(1_000) / size).min(999)).unwrap_or(999),
         }
@@ -87,6 +82,62 @@ impl FileSource {
             }
         }
         Ok(Some(whole))
+    }
+
+    fn note(&self, error: &CallError) {
+        if let Self::Exported(file) = self {
+            file.note(error);
+        }
+    }
+}
+
+impl<B: StageBucket> Source for FileSource<B> {
+    type Stream = Chunks;
+
+    async fn open(&self, from: u64) -> Result<Opened<Chunks>, SourceError> {
+        match self {
+            Self::Exported(file) => file.open(from).await,
+            Self::Staged { file, size } => {
+                let opened = file.open(from).boxed().await?;
+                size.store(opened.total_bytes.unwrap_or(0), Ordering::Relaxed);
+                Ok(opened)
+            }
+        }
+    }
+}
+
+/// A file behind a signed URL that is asked for again when it dies.
+pub(crate) struct ExportedFile {
+    site: Site,
+    clock: Clock,
+    transfer: TransferId,
+    s3_key: String,
+    url: Mutex<Option<SignedUrl>>,
+    /// Size of the stored file, once the object store told it; 0 before.
+    size: AtomicU64,
+    /// The platform answered as if the transfer were over.
+    refused: AtomicBool,
+    /// The object store knew nothing of the file under the last URL.
+    missing: AtomicBool,
+}
+
+impl ExportedFile {
+    pub(crate) const fn new(
+        site: Site,
+        clock: Clock,
+        transfer: TransferId,
+        s3_key: String,
+    ) -> Self {
+        Self {
+            site,
+            clock,
+            transfer,
+            s3_key,
+            url: Mutex::new(None),
+            size: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            missing: AtomicBool::new(false),
+        }
     }
 
     async fn url(&self) -> Result<SignedUrl, SourceError> {
@@ -163,9 +214,7 @@ impl FileSource {
 
 type Chunks = BoxStream<'static, Result<Bytes, SourceError>>;
 
-impl Source for FileSource {
-    type Stream = Chunks;
-
+impl ExportedFile {
     async fn open(&self, from: u64) -> Result<Opened<Chunks>, SourceError> {
         let url = self.url().await?;
         let opened = self
@@ -222,7 +271,8 @@ where
 
 /// A transfer's mappings: the platform's, and where it has forgotten those of users and groups, the ones that earlier attempts used.
 pub(crate) struct SiteMappings<'site> {
-    site: &'site Site,
+    /// None in a later phase, whose ids were replaced in the first.
+    site: Option<&'site Site>,
     lifecycle: &'site Lifecycle,
     transfer: &'site Transfer,
     earlier: &'site EarlierMappings,
@@ -230,7 +280,7 @@ pub(crate) struct SiteMappings<'site> {
 
 impl<'site> SiteMappings<'site> {
     pub(crate) const fn new(
-        site: &'site Site,
+        site: Option<&'site Site>,
         lifecycle: &'site Lifecycle,
         transfer: &'site Transfer,
         earlier: &'site EarlierMappings,
@@ -241,6 +291,12 @@ impl<'site> SiteMappings<'site> {
             transfer,
             earlier,
         }
+    }
+
+    fn site(&self) -> Result<&'site Site, MappingsError> {
+        self.site.ok_or_else(|| MappingsError::Refused {
+            reason: "in a second phase there are no mappings any more".to_owned(),
+        })
     }
 
     /// What earlier attempts knew of a namespace that the platform forgets.
@@ -264,9 +320,10 @@ impl Mappings for SiteMappings<'_> {
         namespace: &str,
         keys: &[String],
     ) -> Result<HashMap<String, String>, MappingsError> {
-        let patience = || self.site.patience();
+        let site = self.site()?;
+        let patience = || site.patience();
         let found = patiently(self.lifecycle.clock(), patience, || {
-            self.site.find_mappings(&self.transfer.id, namespace, keys)
+            site.find_mappings(&self.transfer.id, namespace, keys)
         })
         .await;
         let mut found = found.map_err(mappings_error)?;
@@ -289,9 +346,10 @@ impl Mappings for SiteMappings<'_> {
         namespace: &str,
         after: Option<&str>,
     ) -> Result<MappingPage, MappingsError> {
-        let patience = || self.site.patience();
+        let site = self.site()?;
+        let patience = || site.patience();
         let page = patiently(self.lifecycle.clock(), patience, || {
-            self.site.mapping_page(&self.transfer.id, namespace, after)
+            site.mapping_page(&self.transfer.id, namespace, after)
         })
         .await;
         let Page { mut items, next } = page.map_err(mappings_error)?;
@@ -322,24 +380,29 @@ fn mappings_error(error: CallError) -> MappingsError {
 }
 
 /// Jira's operations for the transfer of a file.
-pub(crate) struct SiteOperations<'site> {
-    pub(crate) site: &'site Site,
+pub(crate) struct SiteOperations<'site, B> {
+    /// None in a later phase, when the platform's transfer is over and Jira takes nothing for it.
+    pub(crate) site: Option<&'site Site>,
     pub(crate) clock: &'site Clock,
     pub(crate) transfer: &'site TransferId,
-    pub(crate) source: &'site FileSource,
+    pub(crate) source: &'site FileSource<B>,
 }
 
-impl Operations for SiteOperations<'_> {
+impl<B: StageBucket> Operations for SiteOperations<'_, B> {
     async fn set(&self, kind: JiraType, values: &[Value]) -> Result<(), JiraError> {
+        let site = self.site.ok_or_else(|| JiraError::Unavailable {
+            reason: "Jira takes nothing for a second phase".to_owned(),
+            retry_after: None,
+        })?;
         let name = kind.name();
         let (operation, body): (&[&str], _) = if kind.is_field() {
             (&["field"], json!({ "updateValueList": values }))
         } else {
             (&["properties", &name], json!(values))
         };
-        let patience = || self.site.patience();
+        let patience = || site.patience();
         let set = patiently(self.clock, patience, || {
-            self.site.write_to_jira(self.transfer, operation, &body)
+            site.write_to_jira(self.transfer, operation, &body)
         })
         .await;
         set.map_err(|error| match error {
@@ -522,10 +585,17 @@ impl Ledger for FileLedger<'_> {
             .attempts(self.tenant, self.lease.chain())
             .await
             .map_err(unavailable)?;
+        let known: Vec<TransferId> = known.into_iter().map(|attempt| attempt.transfer).collect();
+        // What a staged attempt has landed is in the bucket; its later phases say what is in the target.
+        let is_staged = |id: &TransferId| {
+            let later = |other: &TransferId| other.is_later_phase() && other.first_phase() == *id;
+            !id.is_later_phase() && known.iter().any(later)
+        };
         let mut attempts: Vec<String> = known
-            .into_iter()
-            .map(|attempt| attempt.transfer.as_str().to_owned())
-            .take_while(|attempt| attempt != self.transfer.as_str())
+            .iter()
+            .take_while(|attempt| *attempt != self.transfer)
+            .filter(|attempt| !is_staged(attempt))
+            .map(|attempt| attempt.as_str().to_owned())
             .collect();
         attempts.push(self.transfer.as_str().to_owned());
         Ok(attempts)

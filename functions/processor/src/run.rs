@@ -3,7 +3,6 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use lambda_runtime::{LambdaEvent, service_fn};
 use landfall_aws::{S3, connect};
-use landfall_import::declaration::SinkKind;
 use landfall_import::ports::Sink;
 use landfall_lifecycle::{Lifecycle, Platform};
 use landfall_runtime::{Clock, Configuration, Patience, telemetry};
@@ -41,9 +40,8 @@ async fn prepare<K: Sink>(sink: Option<K>) -> anyhow::Result<Arc<Processor<K>>> 
     let clock = Clock::system();
     let clients = connect(&configuration, Patience::BACKGROUND, clock.clone()).await;
     let bucket = match &configuration.environment.sink_bucket {
-        Some(bucket) if configuration.import.sink.kind == SinkKind::S3 => {
-            Some(S3::connect(bucket, configuration.import.sink.timeout()).await)
-        }
+        // Whatever the sink: records may be staged there, or lie there still.
+        Some(bucket) => Some(S3::connect(bucket, configuration.import.sink.timeout()).await),
         _ => None,
     };
     let platform = Platform::new(&configuration, clock.clone())?;

@@ -1,13 +1,12 @@
 //! Which sink outside the tables records go to.
 
 use futures_util::FutureExt as _;
-use landfall_aws::S3;
 use landfall_import::Import;
 use landfall_import::declaration::SinkKind;
 use landfall_import::ports::{Delivery, Finished, Piece, PieceTaken, Sink, SinkError, SinkOutcome};
 use landfall_import::sink::http::HttpSink;
 use landfall_import::sink::jira::JiraSink;
-use landfall_import::sink::s3::S3Sink;
+use landfall_import::sink::s3::{Bucket, S3Sink};
 use landfall_lifecycle::Lifecycle;
 
 use crate::Unfit;
@@ -23,21 +22,26 @@ impl Sink for NoSink {
     }
 }
 
+/// A bucket that records can be staged in, and read back from.
+pub trait StageBucket: Bucket + Clone + Send + 'static {}
+
+impl<B: Bucket + Clone + Send + 'static> StageBucket for B {}
+
 /// A target outside the tables.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
-pub(crate) enum Outside<K> {
+pub(crate) enum Outside<K, B> {
     Http(HttpSink),
-    S3(S3Sink<S3>),
+    S3(S3Sink<B>),
     Jira,
     Custom(K),
 }
 
-impl<K: Sink> Outside<K> {
+impl<K: Sink, B: StageBucket> Outside<K, B> {
     /// The one that is configured; none for the records table.
     pub(crate) fn configured(
         lifecycle: &Lifecycle,
-        bucket: Option<S3>,
+        bucket: Option<B>,
         custom: Option<K>,
     ) -> Result<Option<Self>, Unfit> {
         let configuration = lifecycle.configuration();
@@ -66,8 +70,8 @@ impl<K: Sink> Outside<K> {
     pub(crate) fn of<'a>(
         &'a self,
         import: &'a Import,
-        operations: SiteOperations<'a>,
-    ) -> FileSink<'a, K> {
+        operations: SiteOperations<'a, B>,
+    ) -> FileSink<'a, K, B> {
         match self {
             Self::Http(sink) => FileSink::Http(sink),
             Self::S3(sink) => FileSink::S3(sink),
@@ -83,15 +87,15 @@ impl<K: Sink> Outside<K> {
 }
 
 /// The sink of one file.
-pub(crate) enum FileSink<'a, K> {
+pub(crate) enum FileSink<'a, K, B> {
     Http(&'a HttpSink),
-    S3(&'a S3Sink<S3>),
-    Jira(JiraSink<'a, SiteOperations<'a>>),
+    S3(&'a S3Sink<B>),
+    Jira(JiraSink<'a, SiteOperations<'a, B>>),
     Custom(&'a K),
 }
 
 // Boxed where the futures are large, or nobody knows how large: the compiler has a limit to how deep they nest.
-impl<K: Sink> Sink for FileSink<'_, K> {
+impl<K: Sink, B: StageBucket> Sink for FileSink<'_, K, B> {
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
         match self {
             Self::Http(sink) => sink.deliver(delivery).await,

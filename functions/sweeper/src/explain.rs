@@ -1,5 +1,5 @@
 use landfall_lifecycle::Error;
-use landfall_transfer::timeline::{Actor, Entry, Health, health};
+use landfall_transfer::timeline::{Actor, Entry, Health, What, health};
 use landfall_transfer::{TenantId, TransferId};
 use serde::Serialize;
 
@@ -14,6 +14,20 @@ pub struct Explanation {
     pub health: Health,
     /// What happened, from the first sight on.
     pub timeline: Vec<Line>,
+    /// How the import of what it has stored does, where it is a staged transfer whose second phase has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second_phase: Option<LaterPhase>,
+}
+
+/// The newest phase behind a staged transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LaterPhase {
+    /// The transfer under which it can be asked for.
+    pub transfer: TransferId,
+    /// One sentence, as of any transfer.
+    pub verdict: String,
+    /// The same as data.
+    pub health: Health,
 }
 
 /// One entry of a timeline in words.
@@ -47,10 +61,30 @@ impl Sweeper {
         tenant: &TenantId,
         transfer: &TransferId,
     ) -> Result<Explanation, Error> {
-        let entries = self.lifecycle.store().timeline(tenant, transfer).await?;
+        let (store, now) = (self.lifecycle.store(), self.lifecycle.now());
+        let entries = store.timeline(tenant, transfer).await?;
         let clocks = &self.lifecycle.configuration().clocks;
-        let health = health(&entries, self.lifecycle.now(), clocks);
+        let begun = |entry: &Entry| matches!(entry.what, What::SecondPhaseBegun { .. });
+        let last = if entries.iter().any(begun) {
+            self.lifecycle.last_phase(tenant, transfer).await?
+        } else {
+            None
+        };
+        let second_phase = match last {
+            Some(last) => {
+                let transfer = last.transfer.id;
+                let health = health(&store.timeline(tenant, &transfer).await?, now, clocks);
+                Some(LaterPhase {
+                    transfer,
+                    verdict: health.to_string(),
+                    health,
+                })
+            }
+            None => None,
+        };
+        let health = health(&entries, now, clocks);
         Ok(Explanation {
+            second_phase,
             verdict: health.to_string(),
             health,
             timeline: entries.iter().map(Line::from).collect(),

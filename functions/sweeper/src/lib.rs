@@ -18,12 +18,12 @@ use landfall_transfer::timeline::What;
 use landfall_transfer::{TenantId, Timestamp, TransferId};
 use serde::{Deserialize, Serialize};
 
-pub use explain::{Explanation, Line};
+pub use explain::{Explanation, LaterPhase, Line};
 pub use receipt::{ExceptionLines, Receipt, SignedReceipt};
 
 /// What the schedule and operators send. Its input is explicit, so that nothing else starts a sweep by accident.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Request {
     /// Sweep now.
     Sweep {},
@@ -51,6 +51,13 @@ pub enum Request {
         #[serde(default)]
         after: Option<String>,
     },
+    /// Import once more what a staged transfer has stored, so far as it isn't in the target.
+    RepeatSecondPhase {
+        /// Whose it is: the installation's ARI.
+        tenant: TenantId,
+        /// The staged transfer's id.
+        transfer: TransferId,
+    },
 }
 
 /// What the sweeper answers; each request has its own shape.
@@ -65,6 +72,15 @@ pub enum Answer {
     Receipt(Option<SignedReceipt>),
     /// To [`Request::Exceptions`].
     Exceptions(ExceptionLines),
+    /// To [`Request::RepeatSecondPhase`].
+    Repeated(Repeated),
+}
+
+/// What came of the wish to import once more what is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Repeated {
+    /// The phase that has begun; none where there is nothing to repeat, or the last one isn't over.
+    pub begun: Option<TransferId>,
 }
 
 /// What a sweep did.
@@ -152,6 +168,13 @@ impl Sweeper {
                 .exceptions(&tenant, &transfer, after.as_deref())
                 .await
                 .map(Answer::Exceptions),
+            Request::RepeatSecondPhase { tenant, transfer } => {
+                let begun = self
+                    .lifecycle
+                    .repeat_second_phase(&tenant, &transfer)
+                    .await?;
+                Ok(Answer::Repeated(Repeated { begun }))
+            }
         }
     }
 

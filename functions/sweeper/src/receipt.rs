@@ -44,6 +44,12 @@ pub struct Receipt {
     /// Records of all files.
     records: Records,
     files: Vec<ReceiptFile>,
+    /// Of a staged transfer, whose records are stored and not yet in the target when the platform has its verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staged: Option<Staged>,
+    /// Of a later phase: the staged transfer whose records it imports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase_of: Option<TransferId>,
     exceptions: Exceptions,
     /// What doesn't balance, in words; nothing where everything does.
     differences: Vec<String>,
@@ -80,6 +86,21 @@ struct ReceiptFile {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    records: Records,
+}
+
+/// What becomes of the records of a staged transfer after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Staged {
+    /// `awaited`, `under_way`, `over`; `none` where nothing follows.
+    second_phase: &'static str,
+    /// The newest phase, which has a receipt of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transfer: Option<TransferId>,
+    /// How that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+    /// Its records; those that earlier phases have applied count as unchanged.
     records: Records,
 }
 
@@ -137,7 +158,10 @@ impl Sweeper {
         let configuration = self.lifecycle.configuration();
         let app = &configuration.app.key;
         let now = self.lifecycle.now();
-        let receipt = Receipt::of(app, &stored.transfer, &files, exceptions, now);
+        let mut receipt = Receipt::of(app, &stored.transfer, &files, exceptions, now);
+        if stored.transfer.is_staged() {
+            receipt.staged = Some(self.staged(&stored.transfer).await?);
+        }
         let key = &configuration.secret_key;
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let protected = format!(
@@ -152,6 +176,38 @@ impl Sweeper {
             protected,
             signature: encode(&signature),
         }))
+    }
+
+    async fn staged(&self, transfer: &Transfer) -> Result<Staged, Error> {
+        let (tenant, clocks) = (&transfer.tenant, &self.lifecycle.configuration().clocks);
+        let Some(last) = self.lifecycle.last_phase(tenant, &transfer.id).await? else {
+            let awaited = !transfer.is_settled() || transfer.due_at(clocks).is_some();
+            return Ok(Staged {
+                second_phase: if awaited { "awaited" } else { "none" },
+                transfer: None,
+                status: None,
+                records: Records::default(),
+            });
+        };
+        let files = self
+            .lifecycle
+            .store()
+            .files(tenant, &last.transfer.id)
+            .await?;
+        let status = match &last.transfer.phase {
+            Phase::Settled(settled) => settled.status.clone(),
+            _ => None,
+        };
+        Ok(Staged {
+            second_phase: if last.transfer.is_settled() {
+                "over"
+            } else {
+                "under_way"
+            },
+            transfer: Some(last.transfer.id),
+            status,
+            records: total(&files).into(),
+        })
     }
 
     /// Records of a transfer that did not arrive, some at a time.
@@ -229,6 +285,13 @@ fn lines_of(row: &ExceptionRow) -> impl Iterator<Item = String> + '_ {
     })
 }
 
+/// Records of all files.
+fn total(files: &[File]) -> Counts {
+    files
+        .iter()
+        .fold(Counts::default(), |total, file| total + file.counts)
+}
+
 impl Receipt {
     fn of(
         app: &str,
@@ -250,9 +313,7 @@ impl Receipt {
             SettledBy::Platform => "platform",
             SettledBy::Rerun(_) => "re-run",
         });
-        let total: Counts = files
-            .iter()
-            .fold(Counts::default(), |total, file| total + file.counts);
+        let total = total(files);
         let mut receipt = Self {
             version: VERSION,
             app: app.to_owned(),
@@ -267,6 +328,8 @@ impl Receipt {
             settled_at_ms: settled.map(|settled| settled.at.as_millis()),
             records: total.into(),
             files: files.iter().map(ReceiptFile::of).collect(),
+            staged: None,
+            phase_of: transfer.is_later_phase().then(|| transfer.id.first_phase()),
             exceptions,
             differences: Vec::new(),
             issued_at_ms: now.as_millis(),

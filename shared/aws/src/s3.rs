@@ -110,6 +110,27 @@ impl Bucket for S3 {
         Ok(())
     }
 
+    async fn read(&self, name: &str, from: u64, bytes: u64) -> Result<Option<Bytes>, BucketError> {
+        let last = from.saturating_add(bytes).saturating_sub(1);
+        let outcome = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(name)
+            .range(format!("bytes={from}-{last}"))
+            .send()
+            .await;
+        match outcome {
+            Ok(object) => {
+                let content = object.body.collect().await;
+                let content = content.map_err(|_| unavailable("an object broke off"))?;
+                Ok(Some(content.into_bytes()))
+            }
+            Err(error) if matches!(error.code(), Some("NoSuchKey" | "InvalidRange")) => Ok(None),
+            Err(error) => Err(sort(&error)),
+        }
+    }
+
     async fn get(&self, name: &str) -> Result<Option<Bytes>, BucketError> {
         let outcome = self
             .client

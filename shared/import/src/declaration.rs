@@ -73,6 +73,26 @@ pub struct Import {
     pub mappings: Vec<Mapping>,
     /// Share of rejected and held records above which a file ends with a problem, such as `5%`.
     pub fail_above: Option<String>,
+    /// Whether its files are ones that the S3 sink wrote: each line holds a record, rewritten already, and its key. Never declared; [`Import::of_stage`] sets it.
+    #[serde(skip)]
+    pub staged: bool,
+}
+
+impl Import {
+    /// The same import for its files once they were staged by [`S3Sink`](crate::sink::s3::S3Sink): nothing is looked up any more, and each record keeps
+    /// the key that it had.
+    #[must_use]
+    pub fn of_stage(&self) -> Self {
+        let is_raw = self.format == Format::Raw;
+        Self {
+            natural_key: None,
+            format: if is_raw { Format::Raw } else { Format::Ndjson },
+            csv: Csv::default(),
+            mappings: Vec::new(),
+            staged: !is_raw,
+            ..self.clone()
+        }
+    }
 }
 
 /// A share of a whole, in hundredths of a percent.
@@ -753,6 +773,15 @@ impl Imports {
             .map(|import| Ok((Glob::new(&import.label)?.compile_matcher(), import.clone())))
             .collect::<Result<_, globset::Error>>()?;
         Ok(Self { entries })
+    }
+
+    /// The same for files that were staged ([`Import::of_stage`]).
+    #[must_use]
+    pub fn of_stage(&self) -> Self {
+        let staged = |(glob, import): &(GlobMatcher, Import)| (glob.clone(), import.of_stage());
+        Self {
+            entries: self.entries.iter().map(staged).collect(),
+        }
     }
 
     /// The first import whose glob matches the label as it is or without a `.gz` or `.zst` at its end. A file without a label has the label `""`.

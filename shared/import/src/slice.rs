@@ -8,6 +8,7 @@ mod gather;
 mod hand_over;
 mod prepare;
 mod raw;
+mod staged;
 
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub struct File<'a> {
 
 impl File<'_> {
     /// Names the file apart from all others.
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         [self.tenant, self.transfer, self.chain, self.label, self.key]
             .into_iter()
             .fold(PartsDigest::new(), |digest, part| {
@@ -63,7 +64,7 @@ impl File<'_> {
     }
 
     /// What a sink is told of the file.
-    const fn identity<'a>(&'a self, id: &'a str) -> FileIdentity<'a> {
+    pub(crate) const fn identity<'a>(&'a self, id: &'a str) -> FileIdentity<'a> {
         FileIdentity {
             tenant: self.tenant,
             transfer: self.transfer,
@@ -270,7 +271,11 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
         format: file.import.format,
         csv: &file.import.csv,
         file_bytes: limits.file_bytes,
-        record_bytes: limits.record_bytes,
+        record_bytes: if file.import.staged {
+            limits.record_bytes.saturating_add(staged::LINE_BYTES)
+        } else {
+            limits.record_bytes
+        },
         reopens_without_progress: limits.attempts_without_progress,
     };
     let compressed = |reading: Reading| reading.compression != Compression::Plain;

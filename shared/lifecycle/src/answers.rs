@@ -8,8 +8,8 @@ use landfall_transfer::clocks::platform::FORGE_MESSAGE_WINDOW;
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::timeline::What;
 use landfall_transfer::{
-    Input, MessageOutcome, Phase, Settled, Status, TenantId, Timestamp, Transfer, TransferId,
-    silent_from,
+    Acknowledgements, Input, MessageOutcome, Phase, Settled, Status, TenantId, Timestamp, Transfer,
+    TransferId, silent_from,
 };
 
 use crate::drive::{Done, Lifecycle};
@@ -18,6 +18,9 @@ use crate::platform::Site;
 
 /// The code of an installation that doesn't call.
 const SILENT: &str = "LF-SILENT-INSTALLATION";
+
+/// What the admin reads before the first message of a staged transfer is answered `SUCCESS`.
+const STAGED: &str = "Exported files count as done here once the app has stored their records; it imports them from its own store when this migration is over.";
 
 /// What came of an attempt to answer.
 enum Sent {
@@ -50,6 +53,12 @@ impl Lifecycle {
             return Ok(Done::Input(Input::AnswersNotTaken { retry_after: None }));
         };
         let site = self.site_to_settle(transfer).await?;
+        let is_first =
+            |messages: &Acknowledgements| messages.succeeded + u64::from(messages.attempts) == 0;
+        if transfer.is_staged() && transfer.messages.as_ref().is_some_and(is_first) {
+            // Before SUCCESS is to be read anywhere.
+            self.say(&site, &transfer.id, STAGED).await;
+        }
         Ok(
             match self
                 .send(stored, &site, MessageOutcome::Success, &[file])
@@ -72,7 +81,8 @@ impl Lifecycle {
         };
         let verdict = &settlement.verdict;
         let site = self.site_to_settle(transfer).await?;
-        if verdict.status != Status::Success && messages.attempts == 0 && messages.refused == 0 {
+        let is_told = verdict.status != Status::Success || transfer.is_staged();
+        if is_told && messages.attempts == 0 && messages.refused == 0 {
             // Before the answers, after which the platform takes no line any more.
             self.say(&site, &transfer.id, &verdict.message).await;
         }
@@ -247,10 +257,11 @@ impl Lifecycle {
     /// Tells the admin, and in the log whoever is on call, that the window closes. That it could not be told to the admin keeps nothing from being done.
     pub(crate) async fn warn(&self, transfer: &Transfer) -> Result<Done, Error> {
         let minutes = self.configuration.clocks.forge_answer_by.as_secs() / 60;
+        // The other remedy is for the operator: the admin can't choose it.
         let line = format!(
             "No exported file has been imported completely for a while. Unless one is within {minutes} minutes of the last one, this migration stops, because the platform waits no longer. It can be re-run then, and what has arrived is not imported again; smaller export files help."
         );
-        tracing::warn!(error.code = "LF-WINDOW-CLOSES", transfer.id = %transfer.id, tenant.id = %transfer.tenant, "No file has ended whose message could be answered, and soon one must be. Smaller export files would help.");
+        tracing::warn!(error.code = "LF-WINDOW-CLOSES", transfer.id = %transfer.id, tenant.id = %transfer.tenant, "No file has ended whose message could be answered, and soon one must be. Smaller export files would help, or forge.acknowledge = \"staged\" where the target is what takes so long.");
         if let Ok(site) = self.site_to_settle(transfer).await {
             self.say(&site, &transfer.id, &line).await;
         }

@@ -145,6 +145,7 @@ impl Lifecycle {
                 transfer.phase = saved.transfer.phase.as_str(),
                 "A transfer changed its phase."
             );
+            self.say_later_phase_over(&saved.transfer).await;
         }
         Ok(saved)
     }
@@ -237,6 +238,7 @@ impl Lifecycle {
             Step::Reconcile => self.reconcile(transfer).await,
             Step::Answer => self.answer_one(stored).await,
             Step::Warn => self.warn(transfer).await,
+            Step::BeginSecondPhase => self.begin_second_phase(transfer).await,
             Step::LookForToken => self.look_for_token(transfer).await,
             Step::Report => {
                 self.report(stored, 0).await?;
@@ -374,7 +376,9 @@ impl Lifecycle {
 
     async fn check_completeness(&self, transfer: &Transfer) -> Result<Done, Error> {
         // A manifest names every file itself; in every other case a lost event would be a lost file.
-        if transfer.needs_file_list() {
+        if transfer.is_later_phase() {
+            self.announce_staged(transfer).await?;
+        } else if transfer.needs_file_list() {
             let site = self.site(&transfer.tenant).await?;
             match site.files(&transfer.id).await {
                 Ok(listed) => {

@@ -242,7 +242,11 @@ impl Lifecycle {
                         after(&attempts, self.now()),
                     );
                     let transfer = match tenant.flavour() {
+                        _ if id.is_later_phase() => transfer.from_stage(),
                         Flavour::Connect => transfer,
+                        Flavour::Forge if self.configuration.is_staged() => {
+                            transfer.with_messages().staged()
+                        }
                         Flavour::Forge => transfer.with_messages(),
                     };
                     (transfer, attempts)
@@ -278,6 +282,15 @@ impl Lifecycle {
             match written {
                 Ok(stored) => {
                     tracing::info!(tenant.id = %tenant, transfer.id = %id, transfer.chain = %stored.transfer.chain(), "First sight of a transfer.");
+                    let newer = match newer {
+                        // Later phases begin by themselves, perhaps while this one was being made: whoever is made later sees the other.
+                        None if self.configuration.is_staged() && original.is_some() => {
+                            let chain = TransferId::new(stored.transfer.chain().as_str());
+                            let attempts = self.attempts(tenant, &chain).await?;
+                            self.supersede(&stored.transfer, &attempts).await?
+                        }
+                        newer => newer,
+                    };
                     let Some(by) = newer else { return Ok(stored) };
                     self.apply(tenant, id, &Input::Superseded { by }).await?;
                     return Ok(Box::pin(self.store.transfer(tenant, id))
@@ -310,14 +323,12 @@ impl Lifecycle {
                 .iter()
                 .filter(|attempt| attempt.transfer != transfer.id)
         };
-        let newer = others().rfind(|other| {
-            // The first attempt is older than every other, whenever it was seen.
-            let first = other.transfer.as_str() == chain.as_str();
-            !transfer.is_rerun()
-                || (!first
-                    && (other.first_seen_at, &other.transfer)
-                        > (transfer.first_seen_at, &transfer.id))
-        });
+        let own = Attempt {
+            transfer: transfer.id.clone(),
+            first_seen_at: transfer.first_seen_at,
+        };
+        let place = place_in(&chain, &own, attempts);
+        let newer = others().rfind(|other| place_in(&chain, other, attempts) > place);
         if let Some(newer) = newer {
             return Ok(Some(newer.transfer.clone()));
         }
@@ -332,6 +343,25 @@ impl Lifecycle {
         }
         Ok(None)
     }
+}
+
+/// Where an attempt stands in its chain. The first is older than every other, whenever it was seen; a later phase of an attempt comes right behind it, however late it begins.
+fn place_in<'attempt>(
+    chain: &ChainId,
+    attempt: &'attempt Attempt,
+    attempts: &'attempt [Attempt],
+) -> (bool, Timestamp, TransferId, u32) {
+    let id = attempt.transfer.first_phase();
+    let first = attempts.iter().find(|other| other.transfer == id);
+    let seen_at = first.unwrap_or(attempt).first_seen_at;
+    let is_rerun = id.as_str() != chain.as_str();
+    // Of the chain's first attempt nothing but its phases is told apart.
+    let seen_at = if is_rerun {
+        seen_at
+    } else {
+        Timestamp::default()
+    };
+    (is_rerun, seen_at, id, attempt.transfer.phase_number())
 }
 
 /// When an attempt that was not known until now was first seen: after those that are. The platform begins one only when the one

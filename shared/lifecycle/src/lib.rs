@@ -14,6 +14,7 @@ mod events;
 pub mod manifest;
 mod platform;
 mod reconcile;
+mod stage;
 
 pub use drive::Lifecycle;
 pub use error::Error;

@@ -73,6 +73,19 @@ pub struct Forge {
     pub api: Url,
     /// Hosts that the base of a product's API may name.
     pub api_hosts: Hosts,
+    /// When the message of a file may be answered `SUCCESS`.
+    pub acknowledge: Acknowledge,
+}
+
+/// `forge.acknowledge`: what a file's message, answered `SUCCESS`, says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Acknowledge {
+    /// That its records are in the target.
+    #[default]
+    Applied,
+    /// That its records, their ids replaced, are in a bucket of the partner's. A second phase, of which the platform knows nothing, brings them into the target.
+    Staged,
 }
 
 /// `connect.foreign_client_keys`.
@@ -172,6 +185,7 @@ struct ForgeSection {
     key_set: String,
     api: String,
     api_hosts: Vec<String>,
+    acknowledge: Acknowledge,
 }
 
 #[derive(Debug, Deserialize)]
@@ -246,6 +260,7 @@ impl Default for ForgeSection {
             api: forge::client::BASE_URL.to_owned(),
             // PROTOCOL.md 7.5.
             api_hosts: vec!["api.atlassian.com".to_owned()],
+            acknowledge: Acknowledge::default(),
         }
     }
 }
@@ -323,6 +338,9 @@ impl Configuration {
         };
         problems.extend(import.validate().iter().map(ToString::to_string));
         problems.extend(sink_problems(&import.sink, &environment, &work));
+        if acknowledges(forge.as_ref()) == Acknowledge::Staged {
+            problems.extend(stage_problems(&import.sink, &environment, &work));
+        }
         let secret_key = SecretKey::from_base64(&environment.secret_key)
             .map(Arc::new)
             .map_err(|error| problems.push(format!("LANDFALL_SECRET_KEY: failed to {error}")))
@@ -363,6 +381,11 @@ impl Configuration {
         }
     }
 
+    /// Whether the records of a transfer on Forge are put into a bucket first.
+    pub fn is_staged(&self) -> bool {
+        acknowledges(self.forge.as_ref()) == Acknowledge::Staged
+    }
+
     /// Whether the app has a Connect descriptor. One that is on Forge alone has none, and no tenants there.
     pub fn is_on_connect(&self) -> bool {
         self.forge
@@ -387,7 +410,35 @@ fn forge(section: ForgeSection, problems: &mut Vec<String>) -> Option<Forge> {
         key_set: key_set?,
         api: api?,
         api_hosts: api_hosts?,
+        acknowledge: section.acknowledge,
     })
+}
+
+fn acknowledges(forge: Option<&Forge>) -> Acknowledge {
+    forge.map_or_else(Acknowledge::default, |forge| forge.acknowledge)
+}
+
+/// What a stage needs of the sink behind it, of the environment and of the clocks.
+fn stage_problems(sink: &Sink, environment: &Environment, work: &WorkClocks) -> Vec<String> {
+    let mut problems = Vec::new();
+    let why_not = match sink.kind {
+        SinkKind::Http | SinkKind::Custom => None,
+        SinkKind::Jira => {
+            Some("Jira takes what is migrated only while the platform has the transfer as active")
+        }
+        SinkKind::Dynamodb | SinkKind::S3 => Some(
+            "what it takes is in your own account already, as quickly as it could be staged there",
+        ),
+    };
+    if let Some(why_not) = why_not {
+        problems.push(format!("forge.acknowledge: must be \"applied\" unless sink.kind is \"http\" or \"custom\"; of this sink, {why_not}"));
+    } else if environment.sink_bucket.is_none() {
+        problems.push("LANDFALL_SINK_BUCKET: must be set when forge.acknowledge is \"staged\"; the template's parameter SinkBucket sets it".to_owned());
+    }
+    if work.lease < work.slice + sink.timeout() && sink.kind == SinkKind::Custom {
+        problems.push("clocks.lease: must be at least clocks.slice plus sink.timeout, or a worker would be taken over while it stores records".to_owned());
+    }
+    problems
 }
 
 /// What the declared sink needs of the environment and of the clocks.

@@ -193,20 +193,12 @@ impl Transfer {
 
     /// Takes in what happened. Returns whether anything changed; an input that comes too late changes nothing.
     pub fn apply(&mut self, input: Input, now: Timestamp, clocks: &Clocks) -> bool {
-        let concerns_settled = matches!(
-            input,
-            Input::PlatformSettled { .. } | Input::SecondPhaseBegun
-        );
-        if self.is_settled() && !concerns_settled {
+        if self.comes_too_late(&input) {
             return false;
         }
         let before = self.clone();
         match input {
-            Input::SecondPhaseBegun => {
-                if let Some(Staging::First { second_begun }) = &mut self.staging {
-                    *second_begun = true;
-                }
-            }
+            Input::SecondPhaseBegun => self.second_phase_begun(),
             Input::ListenerTriggered => {
                 self.exporter.triggered_at.get_or_insert(now);
                 self.heard(now);
@@ -250,10 +242,7 @@ impl Transfer {
                 }
                 self.heard(now);
             }
-            Input::ExportPhaseCompleted => {
-                self.exporter.completed_at.get_or_insert(now);
-                self.heard(now);
-            }
+            Input::ExportPhaseCompleted => self.export_phase_completed(now),
             Input::CancelRequested => self.cancel(now, clocks),
             Input::Superseded { by } => self.stop(StopReason::Superseded { by }, now),
             Input::Stop(reason) => self.stop(reason, now),
@@ -315,6 +304,26 @@ impl Transfer {
             self.created_at = self.first_seen_at;
         }
         joins
+    }
+
+    /// What happens to a settled transfer changes nothing any more, but for the platform's own word and what follows on it.
+    const fn comes_too_late(&self, input: &Input) -> bool {
+        self.is_settled()
+            && !matches!(
+                input,
+                Input::PlatformSettled { .. } | Input::SecondPhaseBegun
+            )
+    }
+
+    fn export_phase_completed(&mut self, now: Timestamp) {
+        self.exporter.completed_at.get_or_insert(now);
+        self.heard(now);
+    }
+
+    const fn second_phase_begun(&mut self) {
+        if let Some(Staging::First { second_begun }) = &mut self.staging {
+            *second_begun = true;
+        }
     }
 
     fn heard(&mut self, now: Timestamp) {

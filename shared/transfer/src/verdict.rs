@@ -160,12 +160,11 @@ impl Ruling {
     fn in_phase(self, transfer: &Transfer) -> Self {
         let arrived = transfer.work.counts.arrived() > 0;
         match transfer.staging {
-            None => self,
             Some(Staging::First { .. }) if self.cause == Cause::Complete && arrived => Self {
                 says: "Stored, not yet imported: {records} from {files}. The app imports them from its own store now.",
                 ..self
             },
-            Some(Staging::First { .. }) => self,
+            None | Some(Staging::First { .. }) => self,
             Some(Staging::Later) if self.next.is_empty() => Self {
                 says: "Second phase complete: {records} from {files} arrived.",
                 ..self

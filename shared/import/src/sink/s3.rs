@@ -2,19 +2,22 @@
 //!
 //! Names depend on the file and on the place in it alone. So what comes again after a crash replaces itself, and nothing is doubled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::future::Future;
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
 use landfall_transfer::Counts;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::ContentHash;
 use crate::ports::{
-    Delivery, FileIdentity, Finished, Landed, PIECE_BYTES_MAX, Piece, PieceTaken, Sink, SinkError,
-    SinkOutcome,
+    Delivery, FileIdentity, Finished, Landed, Opened, PIECE_BYTES_MAX, Piece, PieceTaken, Sink,
+    SinkError, SinkOutcome, Source, SourceError,
 };
+use crate::slice::File;
 
 /// The longest `sink.prefix`, in bytes. With it the longest name stays below the 1024 bytes that S3 allows.
 pub const PREFIX_BYTES: usize = 64;
@@ -62,6 +65,14 @@ pub trait Bucket: Sync {
         content: Bytes,
         content_type: &'static str,
     ) -> impl Future<Output = Result<(), BucketError>> + Send;
+
+    /// Reads so many bytes of an object from byte `from` on, fewer where it ends before; none if there is no object of this name, or it ends before `from`.
+    fn read(
+        &self,
+        name: &str,
+        from: u64,
+        bytes: u64,
+    ) -> impl Future<Output = Result<Option<Bytes>, BucketError>> + Send;
 
     /// Reads a small object; none if there is none of this name.
     fn get(&self, name: &str) -> impl Future<Output = Result<Option<Bytes>, BucketError>> + Send;
@@ -207,6 +218,101 @@ impl<B: Bucket> S3Sink<B> {
         Err(SinkError::Refused {
             reason: "the bucket lacks a raw file that an earlier attempt has put there".to_owned(),
         })
+    }
+}
+
+impl<B: Bucket + Clone> S3Sink<B> {
+    /// A file that this sink has taken whole, to be read back. `file` is as it was when the sink took it.
+    pub fn staged(&self, file: &File<'_>) -> StagedFile<B> {
+        let id = file.id();
+        StagedFile {
+            bucket: self.bucket.clone(),
+            folder: self.folder(&file.identity(&id)),
+        }
+    }
+}
+
+/// A file in a bucket, as [`S3Sink`] has put it there: the objects that its index names, one after the other.
+#[derive(Clone, Debug)]
+pub struct StagedFile<B> {
+    bucket: B,
+    folder: String,
+}
+
+/// The most that is read of an object at once.
+const READ_BYTES: u64 = PIECE_BYTES as u64;
+
+impl<B: Bucket> StagedFile<B> {
+    async fn objects(&self) -> Result<Vec<IndexedObject>, SourceError> {
+        let name = format!("{}index.json", self.folder);
+        let stored = self.bucket.get(&name).await;
+        let stored = stored.map_err(|error| SourceError::Failed {
+            reason: format!("the bucket: {error}"),
+        })?;
+        let gone = |reason: &str| SourceError::Gone {
+            reason: format!("the bucket has {reason}"),
+        };
+        let stored = stored.ok_or_else(|| gone("no index of it any more"))?;
+        let index: StoredIndex =
+            serde_json::from_slice(&stored).map_err(|_| gone("another index of it"))?;
+        Ok(index.objects)
+    }
+}
+
+impl<B: Bucket + Clone + Send + 'static> Source for StagedFile<B> {
+    type Stream = BoxStream<'static, Result<Bytes, SourceError>>;
+
+    async fn open(&self, from: u64) -> Result<Opened<Self::Stream>, SourceError> {
+        let objects = self.objects().await?;
+        let total = objects.iter().map(|object| object.bytes).sum();
+        let mut before = from;
+        let mut left = VecDeque::from(objects);
+        while left.front().is_some_and(|object| object.bytes <= before) {
+            before -= left.pop_front().map_or(0, |object| object.bytes);
+        }
+        let rest = Rest {
+            bucket: self.bucket.clone(),
+            left,
+            before,
+        };
+        Ok(Opened {
+            starts_at: from,
+            total_bytes: Some(total),
+            stream: stream::unfold(Some(rest), async |rest| rest?.next().await).boxed(),
+        })
+    }
+}
+
+/// What is still to be read of a staged file.
+struct Rest<B> {
+    bucket: B,
+    left: VecDeque<IndexedObject>,
+    /// Bytes of the first of these that are not asked for.
+    before: u64,
+}
+
+impl<B: Bucket> Rest<B> {
+    async fn next(mut self) -> Option<(Result<Bytes, SourceError>, Option<Self>)> {
+        let object = self.left.front()?;
+        let wanted = READ_BYTES.min(object.bytes - self.before);
+        match self.bucket.read(&object.name, self.before, wanted).await {
+            Ok(Some(bytes)) if bytes.len() as u64 == wanted => {
+                self.before += wanted;
+                if self.before == object.bytes {
+                    self.left.pop_front();
+                    self.before = 0;
+                }
+                Some((Ok(bytes), Some(self)))
+            }
+            Ok(_) => {
+                let reason = "an object that its index names is not in the bucket".to_owned();
+                Some((Err(SourceError::Gone { reason }), None))
+            }
+            Err(error) => {
+                let reason = format!("the bucket: {error}");
+                Some((Err(SourceError::Cut { reason }), None))
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use super::gather::Gathered;
+use super::staged::{self, Staged};
 use super::{Job, Stop, Target};
 use crate::declaration::BATCH_BYTES_MAX;
 use crate::identity::{self, ContentHash, KEY_BYTES, Key, REASON_BYTES, bounded_reason};
@@ -81,7 +82,14 @@ struct Written {
 impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
     pub(super) async fn rewritten(&self, gathered: &Gathered) -> Result<Rewritten, Stop> {
         let mut rejections = Vec::new();
-        let (parsed, ids) = self.parse(gathered, &mut rejections);
+        let opened;
+        let staged = if self.file.import.staged {
+            opened = staged::open(&gathered.cuts);
+            Some(&*opened)
+        } else {
+            None
+        };
+        let (parsed, ids) = self.parse(gathered, staged, &mut rejections);
         let records = self.rewrite(parsed, &ids, &mut rejections).await?;
         Ok(Rewritten {
             records,
@@ -122,10 +130,25 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
     fn parse<'batch>(
         &self,
         gathered: &'batch Gathered,
+        staged: Option<&'batch [Result<Staged, String>]>,
         rejections: &mut Vec<Rejection>,
     ) -> (Vec<Parsed<'batch>>, Vec<Id<'batch>>) {
         let mut parsed = Vec::with_capacity(gathered.cuts.len());
         let (mut found, mut ids) = (Vec::new(), Vec::new());
+        if let Some(staged) = staged {
+            for (number, record) in (gathered.records_before + 1..).zip(staged) {
+                match record {
+                    Ok(Staged { key, record }) => parsed.push(Parsed {
+                        number,
+                        natural_key: Some(key.clone()),
+                        source: record,
+                        ids: 0..0,
+                    }),
+                    Err(reason) => rejections.push(rejected(number, None, reason.clone())),
+                }
+            }
+            return (parsed, ids);
+        }
         for (number, cut) in (gathered.records_before + 1..).zip(&gathered.cuts) {
             let before = ids.len();
             let record = match cut {

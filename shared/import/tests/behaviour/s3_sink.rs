@@ -119,6 +119,16 @@ impl Bucket for &MemoryBucket {
         })
     }
 
+    async fn read(&self, name: &str, from: u64, bytes: u64) -> Result<Option<Bytes>, BucketError> {
+        self.call(|stored| {
+            let content = stored.objects.get(name).map(|(content, _)| content);
+            let [from, bytes] = [from, bytes].map(|count| usize::try_from(count).unwrap());
+            Ok(content
+                .filter(|content| from < content.len())
+                .map(|content| content.slice(from..content.len().min(from + bytes))))
+        })
+    }
+
     async fn get(&self, name: &str) -> Result<Option<Bytes>, BucketError> {
         self.call(|stored| Ok(stored.objects.get(name).map(|(content, _)| content.clone())))
     }
