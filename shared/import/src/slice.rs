@@ -266,18 +266,19 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
     if file.import.format == Format::Raw {
         return raw::import_slice(file, checkpoint, ports, limits, out_of_time).await;
     }
-    let options = ReaderOptions {
+    let mut options = ReaderOptions {
         label: file.label,
         format: file.import.format,
         csv: &file.import.csv,
         file_bytes: limits.file_bytes,
-        record_bytes: if file.import.staged {
-            limits.record_bytes.saturating_add(staged::LINE_BYTES)
-        } else {
-            limits.record_bytes
-        },
+        record_bytes: limits.record_bytes,
         reopens_without_progress: limits.attempts_without_progress,
     };
+    if file.import.staged {
+        // What the export held to its limits has grown on the way here.
+        options.file_bytes = u64::MAX;
+        options.record_bytes = limits.record_bytes.saturating_add(staged::LINE_BYTES);
+    }
     let compressed = |reading: Reading| reading.compression != Compression::Plain;
     let restart = if checkpoint.offset > 0 && checkpoint.reading.is_some_and(compressed) {
         match ports.ledger.restart_point().await {

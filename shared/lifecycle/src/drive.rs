@@ -409,7 +409,9 @@ impl Lifecycle {
         let found = evaluate(&ExportFacts {
             files: &facts,
             manifest,
-            counted_labels: self.configuration.completeness.counted_labels,
+            // What a later phase is to import was decided by the first.
+            counted_labels: self.configuration.completeness.counted_labels
+                && !transfer.is_later_phase(),
             evidence: transfer.evidence(self.now(), clocks),
         });
         if matches!(

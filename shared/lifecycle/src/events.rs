@@ -284,7 +284,7 @@ impl Lifecycle {
                     tracing::info!(tenant.id = %tenant, transfer.id = %id, transfer.chain = %stored.transfer.chain(), "First sight of a transfer.");
                     let newer = match newer {
                         // Later phases begin by themselves, perhaps while this one was being made: whoever is made later sees the other.
-                        None if self.configuration.is_staged() && original.is_some() => {
+                        None if tenant.flavour() == Flavour::Forge && original.is_some() => {
                             let chain = TransferId::new(stored.transfer.chain().as_str());
                             let attempts = self.attempts(tenant, &chain).await?;
                             self.supersede(&stored.transfer, &attempts).await?

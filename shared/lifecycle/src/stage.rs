@@ -22,7 +22,8 @@ impl Lifecycle {
         Ok(Done::Input(Input::SecondPhaseBegun))
     }
 
-    /// Begins another phase behind those that a staged transfer has had, which applies what they left out. None while one is under way, or if there was none: then there is nothing to repeat.
+    /// Begins another phase behind those that a staged transfer has had, which applies what they left out. None while one is under way, if there was none, or once
+    /// it isn't known any more which files were stored: then there is nothing to repeat.
     pub async fn repeat_second_phase(
         &self,
         tenant: &TenantId,
@@ -35,6 +36,12 @@ impl Lifecycle {
         let (Some(staged), true) = (staged, last.transfer.is_settled()) else {
             return Ok(None);
         };
+        let files = self.store.files(tenant, &staged.transfer.id).await?;
+        let stored_whole = files.iter().filter(|file| is_stored_whole(file)).count() as u64;
+        if stored_whole == 0 || stored_whole < staged.transfer.files_stored_whole() {
+            tracing::warn!(transfer.id = %id, "The rows of the files that a staged transfer has stored have expired; its second phase can't be repeated.");
+            return Ok(None);
+        }
         let number = last.transfer.id.phase_number() + 1;
         let begun = self.begin_phase(&staged.transfer, number).await?;
         Ok(Some(begun.transfer.id))

@@ -172,6 +172,8 @@ mod tests {
             "..",
             "a/b",
             "a#b",
+            // A later phase of a transfer is named so, by us alone.
+            landfall_transfer::TransferId::new("a").phase(2).as_str(),
             "a b",
             "é",
             "-a",

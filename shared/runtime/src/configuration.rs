@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_import::declaration::{Sink, SinkKind};
+use landfall_import::declaration::{OnRerun, Sink, SinkKind};
 use landfall_import::{Declaration, Import, Limits};
 use landfall_platform::event::is_identity;
 use landfall_platform::forge;
@@ -339,7 +339,7 @@ impl Configuration {
         problems.extend(import.validate().iter().map(ToString::to_string));
         problems.extend(sink_problems(&import.sink, &environment, &work));
         if acknowledges(forge.as_ref()) == Acknowledge::Staged {
-            problems.extend(stage_problems(&import.sink, &environment, &work));
+            problems.extend(stage_problems(&import, &environment, &work));
         }
         let secret_key = SecretKey::from_base64(&environment.secret_key)
             .map(Arc::new)
@@ -419,8 +419,19 @@ fn acknowledges(forge: Option<&Forge>) -> Acknowledge {
 }
 
 /// What a stage needs of the sink behind it, of the environment and of the clocks.
-fn stage_problems(sink: &Sink, environment: &Environment, work: &WorkClocks) -> Vec<String> {
-    let mut problems = Vec::new();
+fn stage_problems(
+    import: &Declaration,
+    environment: &Environment,
+    work: &WorkClocks,
+) -> Vec<String> {
+    let (sink, mut problems) = (&import.sink, Vec::new());
+    if import
+        .imports
+        .iter()
+        .any(|import| import.on_rerun == OnRerun::Refuse)
+    {
+        problems.push("imports[].on_rerun: must not be \"refuse\" when forge.acknowledge is \"staged\"; only the second phase of a re-run could refuse, when the platform shows it as SUCCESS".to_owned());
+    }
     let why_not = match sink.kind {
         SinkKind::Http | SinkKind::Custom => None,
         SinkKind::Jira => {
@@ -758,6 +769,54 @@ mod tests {
         assert_eq!(problems(&s3, &bucket), Vec::<String>::new());
         let short = format!("{s3}[clocks]\nlease = \"79s\"\n");
         assert!(problems(&short, &bucket)[0].starts_with("clocks.lease:"));
+    }
+
+    #[test]
+    fn a_stage_needs_a_bucket_and_a_sink_that_it_helps() {
+        let staged = |kind: &str| {
+            format!(
+                "{MINIMAL}{FORGE}acknowledge = \"staged\"\n[sink]\nkind = \"{kind}\"\n{}",
+                if kind == "http" {
+                    "url = \"https://sink.example.com/batches\"\n"
+                } else {
+                    ""
+                }
+            )
+        };
+        let set = [
+            ("LANDFALL_SINK_SECRET", "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"),
+            ("LANDFALL_SINK_BUCKET", "the-bucket"),
+        ];
+        for kind in ["http", "custom"] {
+            let configuration = Configuration::parse(&staged(kind), environment(&set)).unwrap();
+            assert!(configuration.is_staged());
+            let without = problems(&staged(kind), &set[..1]);
+            assert!(
+                without[0].starts_with("LANDFALL_SINK_BUCKET:"),
+                "{without:?}"
+            );
+        }
+        for kind in ["dynamodb", "s3"] {
+            let refused = problems(&staged(kind), &set);
+            assert!(
+                refused[0].starts_with("forge.acknowledge:"),
+                "{kind}: {refused:?}"
+            );
+        }
+        let jira = problems(&staged("jira"), &set);
+        assert!(
+            jira.iter()
+                .any(|problem| problem.starts_with("forge.acknowledge:")),
+            "{jira:?}"
+        );
+        let refuse = "label = \"*\"\non_rerun = \"refuse\"\n";
+        let refuse = staged("http").replace("label = \"*\"\n", refuse);
+        assert!(problems(&refuse, &set)[0].starts_with("imports[].on_rerun:"));
+        let short = format!("{}[clocks]\nlease = \"79s\"\n", staged("custom"));
+        assert!(problems(&short, &set)[0].starts_with("clocks.lease:"));
+        let applied = format!("{MINIMAL}{FORGE}");
+        let applied = Configuration::parse(&applied, environment(&[])).unwrap();
+        assert!(!applied.is_staged());
     }
 
     #[test]

@@ -33,7 +33,13 @@ struct State {
     transfer: Transfer,
 }
 
-const VERSION: u32 = 1;
+/// The newest version that this release knows.
+const VERSION: u32 = 2;
+
+/// The version that a transfer is written in. Of staged ones 1 knows nothing: a release that would take one for another leaves it alone.
+const fn version_of(transfer: &Transfer) -> u32 {
+    if transfer.staging.is_some() { 2 } else { 1 }
+}
 
 impl Store {
     /// Reads a transfer; none when it was never seen.
@@ -195,7 +201,7 @@ fn read(item: &Item) -> Result<Stored, Error> {
 fn row(stored: &Stored, clocks: &Clocks) -> Result<Write, Error> {
     let transfer = &stored.transfer;
     let state = serde_json::to_string(&State {
-        v: VERSION,
+        v: version_of(&stored.transfer),
         transfer: transfer.clone(),
     })
     .map_err(|error| Error::unreadable("a transfer's state", error))?;

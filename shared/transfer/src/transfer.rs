@@ -159,6 +159,13 @@ impl Transfer {
         matches!(self.staging, Some(Staging::First { .. }))
     }
 
+    /// How many files were read to their end, the manifest aside: those that a second phase imports.
+    pub fn files_stored_whole(&self) -> u64 {
+        let work = &self.work;
+        let ended = work.files_ended.saturating_sub(work.files_failed);
+        ended.saturating_sub(u64::from(self.exporter.manifest))
+    }
+
     /// The chain that this attempt belongs to.
     pub fn chain(&self) -> ChainId {
         ChainId::new(self.original.as_ref().unwrap_or(&self.id).as_str())

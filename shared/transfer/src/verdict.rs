@@ -164,6 +164,10 @@ impl Ruling {
                 says: "Stored, not yet imported: {records} from {files}. The app imports them from its own store now.",
                 ..self
             },
+            Some(Staging::First { .. }) if self.cause == Cause::Gaps => Self {
+                says: "{arrived} of {records} are stored[ ({problem})].",
+                ..self
+            },
             None | Some(Staging::First { .. }) => self,
             Some(Staging::Later) if self.next.is_empty() => Self {
                 says: "Second phase complete: {records} from {files} arrived.",

@@ -56,6 +56,8 @@ class Declaration:
     connect: dict[str, str] = field(default_factory=dict)
     # The twin's Forge app as well.
     forge: bool = False
+    # When a message may be answered SUCCESS; without it, when its file is applied.
+    acknowledge: str | None = None
     quiet_period: str = "3s"
     # Without one it is the default, or export_silence where that is shorter.
     no_file_period: str | None = None
@@ -89,6 +91,7 @@ class Declaration:
         lines += [f'install_key_server = "{twin.get("/control/health")["install_key_server"]}"', 'tenant_hosts = ["127.0.0.1"]']
         lines += [f'{key} = "{value}"' for key, value in self.connect.items()]
         lines += self._forge(twin) if self.forge else []
+        lines += [f'acknowledge = "{self.acknowledge}"'] if self.acknowledge else []
         lines += ["[downloads]", 'hosts = ["127.0.0.1"]', "[completeness]", f'quiet_period = "{self.quiet_period}"']
         lines += [f'no_file_period = "{self.no_file_period}"'] if self.no_file_period else []
         lines += ["[clocks]"]

@@ -13,6 +13,8 @@ def find(tracking: Tracking, wanted: str, tenant: str | None) -> Transfer:
     everywhere = [transfer for transfer in tracking.transfers() if transfer.identifier.startswith(wanted)]
     found = [transfer for transfer in everywhere if tenant in (None, transfer.tenant)]
     whole = [transfer for transfer in found if transfer.identifier == wanted]
+    # A second phase begins as the transfer does whose records it imports.
+    whole = whole or [transfer for transfer in found if "+" not in transfer.identifier]
     found = whole or found
     if len(found) == 1:
         return found[0]
@@ -26,7 +28,9 @@ def find(tracking: Tracking, wanted: str, tenant: str | None) -> Transfer:
 
 def words(answer: dict) -> str:
     """The sweeper's answer as a person reads it: the verdict first, then the timeline."""
-    return "\n".join([answer["verdict"], "", *(_line(line) for line in answer["timeline"])])
+    later = answer.get("second_phase")
+    phase = [f"second phase ({later['transfer']}): {later['verdict']}"] if later else []
+    return "\n".join([answer["verdict"], *phase, "", *(_line(line) for line in answer["timeline"])])
 
 
 def _line(line: dict) -> str:

@@ -27,6 +27,7 @@ SECONDS = {
     "test_delivery.py": 130,
     "test_many.py": 110,
     "test_http_sink.py": 95,
+    "test_staged.py": 90,
     "test_rerun.py": 85,
     "test_flavours.py": 40,
     "test_bad_input.py": 35,

@@ -160,6 +160,10 @@ class Stack:
                 return
             request["after"] = page["next"]
 
+    def repeat_second_phase(self, tenant: str, transfer: str) -> str | None:
+        """Imports once more what a staged transfer has stored; the phase that has begun, if one has."""
+        return self._ask_sweeper({"kind": "repeat_second_phase", "tenant": tenant, "transfer": transfer})["begun"]
+
     def _ask_sweeper(self, request: dict) -> dict:
         answer = self.cloud.client("lambda").invoke(
             FunctionName=self.outputs["SweeperFunctionName"], Payload=json.dumps(request).encode()

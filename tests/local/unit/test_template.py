@@ -128,6 +128,16 @@ def test_only_the_processor_may_use_the_sinks_bucket_and_only_if_there_is_one():
         assert not any("s3:" in str(statement["Action"]) for statement in statements(role))
 
 
+@pytest.mark.parametrize(("alarm", "code"), [("SilentInstallationAlarm", "LF-SILENT-INSTALLATION"), ("SecondPhaseAlarm", "LF-SECOND-PHASE")])
+def test_a_code_in_either_log_is_an_alarm(alarm, code):
+    told = resources("AWS::CloudWatch::Alarm")[alarm]
+    filters = [body for body in resources("AWS::Logs::MetricFilter").values() if body["FilterPattern"] == f'"{code}"']
+    assert {body["LogGroupName"]["Ref"] for body in filters} == {"ProcessorLogs", "SweeperLogs"}
+    for body in filters:
+        (metric,) = body["MetricTransformations"]
+        assert (metric["MetricNamespace"], metric["MetricName"]) == (told["Namespace"], told["MetricName"])
+
+
 def test_the_vaults_key_is_rotated_outlives_the_stack_and_only_intake_seals_with_it():
     key = template()["Resources"]["VaultKey"]
     assert key["Properties"]["EnableKeyRotation"] is True

@@ -131,14 +131,13 @@ impl Transfer {
     /// Whether what was staged has to be brought into the target now that the platform is done with the transfer, whatever it says. Not what an admin cancelled; and
     /// a re-run stages everything itself.
     fn owes_second_phase(&self, settled: &Settled) -> bool {
-        let whole = self.work.files_ended.saturating_sub(self.work.files_failed);
         self.staging
             == Some(Staging::First {
                 second_begun: false,
             })
             && self.cancelled_at.is_none()
             && !matches!(settled.by, SettledBy::Rerun(_))
-            && whole > u64::from(self.exporter.manifest)
+            && self.files_stored_whole() > 0
     }
 
     fn open_obligations(&self, clocks: &Clocks) -> Vec<(Timestamp, Step)> {
