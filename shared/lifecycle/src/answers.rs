@@ -8,11 +8,11 @@ use landfall_transfer::clocks::platform::FORGE_MESSAGE_WINDOW;
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::timeline::What;
 use landfall_transfer::{
-    Acknowledgements, Input, MessageOutcome, Phase, Settled, Status, TenantId, Timestamp, Transfer,
-    TransferId, silent_from,
+    Acknowledgements, Completeness, Evidence, Input, MessageOutcome, Phase, Settled, Status,
+    StopReason, TenantId, Timestamp, Transfer, TransferId, silent_from,
 };
 
-use crate::drive::{Done, Lifecycle};
+use crate::drive::{Done, Lifecycle, incomplete};
 use crate::error::Error;
 use crate::platform::Site;
 
@@ -37,6 +37,14 @@ impl Lifecycle {
     pub(crate) async fn answer_one(&self, stored: &Stored) -> Result<Done, Error> {
         let transfer = &stored.transfer;
         let files = self.store.files(&transfer.tenant, &transfer.id).await?;
+        if let Some(missing) = self.export_broke_off(transfer, &files) {
+            tracing::warn!(transfer.id = %transfer.id, tenant.id = %transfer.tenant, "The server app has fallen silent with files still to come; the migration is stopped with its last open message.");
+            // Both over what was read: a message that came meanwhile changes everything.
+            let told = self.apply_to(stored, incomplete(missing, &files)).await?;
+            let silent = Input::Stop(StopReason::ExporterSilent);
+            let stopped = self.apply_to(&told, silent).await?;
+            return Ok(Done::Stored(Box::new(stopped)));
+        }
         let ready = files.into_iter().filter(|file| {
             file.is_applied()
                 && file
@@ -68,6 +76,30 @@ impl Lifecycle {
                 Sent::NotTaken(input) | Sent::Refused(_, input) => Done::Input(input),
             },
         )
+    }
+
+    /// What labels or a manifest say is still to come, where the server app has been silent for as long as a window lasts and one message is left. Answered `SUCCESS`, it would
+    /// be the platform's last word: it takes a silent export for complete (PROTOCOL.md 7.6), and concludes SUCCESS of what is half of one. That message alone can still say otherwise.
+    fn export_broke_off(&self, transfer: &Transfer, files: &[File]) -> Option<String> {
+        let messages = transfer.messages.as_ref()?;
+        let exporter = &transfer.exporter;
+        let silent_from = exporter.last_heard_at + self.configuration.clocks.forge_answer_by;
+        let may_be_answered = |file: &File| {
+            file.open_message()
+                .is_some_and(|message| message.answer.is_some())
+        };
+        if messages.open() != 1
+            || transfer.work.files_open() > 0
+            || exporter.completed_at.is_some()
+            || self.now() < silent_from
+            || files.iter().any(may_be_answered)
+        {
+            return None;
+        }
+        match self.completeness(transfer, files, Some(Evidence::FileList)) {
+            Completeness::Waiting(missing) => Some(missing),
+            Completeness::Complete { .. } => None,
+        }
     }
 
     /// Answers every open message with what the verdict says: files that are applied `SUCCESS`, the others `FAILED`, and all of them `FAILED` where the verdict is that. If it isn't SUCCESS,

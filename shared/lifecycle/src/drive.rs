@@ -126,7 +126,7 @@ impl Lifecycle {
     }
 
     /// Takes an input in over the version that was read; a conflict says that it was not the newest.
-    async fn apply_to(&self, stored: &Stored, input: Input) -> Result<Stored, Error> {
+    pub(crate) async fn apply_to(&self, stored: &Stored, input: Input) -> Result<Stored, Error> {
         let clocks = &self.configuration.clocks;
         let now = self.now();
         let mut transfer = stored.transfer.clone();
@@ -395,25 +395,8 @@ impl Lifecycle {
             }
         }
         let files = self.store.files(&transfer.tenant, &transfer.id).await?;
-        let manifest = files.iter().find_map(|file| file.manifest.as_ref());
-        let facts: Vec<FileFacts> = files
-            .iter()
-            .filter(|file| counts_for_completeness(file))
-            .map(facts)
-            .collect();
-        let files_ended = files
-            .iter()
-            .filter(|file| file.state == FileState::Ended)
-            .count() as u64;
-        let clocks = &self.configuration.clocks;
-        let found = evaluate(&ExportFacts {
-            files: &facts,
-            manifest,
-            // What a later phase is to import was decided by the first.
-            counted_labels: self.configuration.completeness.counted_labels
-                && !transfer.is_later_phase(),
-            evidence: transfer.evidence(self.now(), clocks),
-        });
+        let evidence = transfer.evidence(self.now(), &self.configuration.clocks);
+        let found = self.completeness(transfer, &files, evidence);
         if matches!(
             found,
             Completeness::Complete {
@@ -433,11 +416,31 @@ impl Lifecycle {
             Completeness::Complete { evidence, missing } => {
                 Input::ExportComplete { evidence, missing }
             }
-            Completeness::Waiting(waiting_for) => Input::ExportIncomplete {
-                waiting_for,
-                files_ended,
-            },
+            Completeness::Waiting(waiting_for) => incomplete(waiting_for, &files),
         }))
+    }
+
+    /// Whether the export is complete by this evidence, as its files, their labels and its manifest have it.
+    pub(crate) fn completeness(
+        &self,
+        transfer: &Transfer,
+        files: &[File],
+        evidence: Option<Evidence>,
+    ) -> Completeness {
+        let known: Vec<FileFacts> = files
+            .iter()
+            .filter(|file| counts_for_completeness(file))
+            .map(facts)
+            .collect();
+        // What a later phase is to import was decided by the first.
+        let counted_labels =
+            self.configuration.completeness.counted_labels && !transfer.is_later_phase();
+        evaluate(&ExportFacts {
+            files: &known,
+            manifest: files.iter().find_map(|file| file.manifest.as_ref()),
+            counted_labels,
+            evidence,
+        })
     }
 
     /// A worker that was fenced off has stopped. Whoever waited for its lease need not wait any longer.
@@ -510,6 +513,15 @@ pub(crate) fn unavailable(transfer: &Transfer, site: &Site, error: &CallError) -
     tracing::warn!(transfer.id = %transfer.id, error = %error, "The platform could not be asked; it is asked again later.");
     Input::PlatformUnavailable {
         retry_after: error.retry_after(),
+    }
+}
+
+/// More must come, as a look at these files found.
+pub(crate) fn incomplete(waiting_for: String, files: &[File]) -> Input {
+    let ended = files.iter().filter(|file| file.state == FileState::Ended);
+    Input::ExportIncomplete {
+        waiting_for,
+        files_ended: ended.count() as u64,
     }
 }
 

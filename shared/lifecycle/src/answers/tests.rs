@@ -546,6 +546,92 @@ fn a_file_that_nothing_carries_is_answered_failed_before_its_window_ends_and_the
     assert!(lines[1].contains("Re-run"), "{lines:?}");
 }
 
+/// Two of three files, whose labels say so, and nothing after them.
+fn two_of_three() -> Vec<(u64, Act)> {
+    vec![
+        (0, event("triggered:listener", &json!({}))),
+        (0, uploaded("cards-1-of-3.ndjson")),
+        (1, uploaded("cards-2-of-3.ndjson")),
+        (2, Act::Import("cards-1-of-3.ndjson", 0)),
+        (2, Act::Import("cards-2-of-3.ndjson", 0)),
+    ]
+}
+
+#[test]
+fn an_export_that_falls_silent_with_files_to_come_is_failed_with_its_last_message() {
+    let mut run = Run::new(Death::default());
+    run.go(&two_of_three(), 30);
+    run.check();
+    let answers: Vec<_> = run.answers().into_values().collect();
+    assert_eq!(answers.len(), 2);
+    assert!(
+        answers.contains(&(MessageOutcome::Success, 12)),
+        "{answers:?}"
+    );
+    assert!(
+        answers.contains(&(MessageOutcome::Failed, 24)),
+        "{answers:?}"
+    );
+    assert_eq!(
+        run.ended(),
+        ("FAILED".to_owned(), Cause::ExporterSilent, 24)
+    );
+    let lines = run.platform.seen.lock().unwrap().lines.clone();
+    assert!(
+        lines.last().unwrap().contains("1 of 3 files of cards"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn whoever_dies_while_an_export_falls_silent_its_last_message_says_failed() {
+    let undisturbed = {
+        let mut run = Run::new(Death::default());
+        run.go(&two_of_three(), 30);
+        run.death.halves.load(Ordering::Relaxed)
+    };
+    for at in 0..undisturbed {
+        let mut run = Run::new(Death {
+            at: Some(at),
+            halves: AtomicUsize::new(0),
+        });
+        run.go(&two_of_three(), 40);
+        run.check();
+        let (status, cause, _) = run.ended();
+        assert_eq!(
+            (status.as_str(), cause),
+            ("FAILED", Cause::ExporterSilent),
+            "{at}"
+        );
+        let answers: Vec<_> = run.answers().into_values().collect();
+        let failed = |(outcome, _): &&(MessageOutcome, u64)| *outcome == MessageOutcome::Failed;
+        assert_eq!(
+            answers.iter().filter(failed).count(),
+            1,
+            "{at}: {answers:?}"
+        );
+    }
+}
+
+#[test]
+fn an_export_that_goes_on_is_carried_however_slow_it_is() {
+    let mut acts = two_of_three();
+    acts.push((20, uploaded("cards-3-of-3.ndjson")));
+    acts.push((21, Act::Import("cards-3-of-3.ndjson", 0)));
+    let mut run = Run::new(Death::default());
+    run.go(&acts, 30);
+    let answers: Vec<_> = run.answers().into_values().collect();
+    assert_eq!(
+        answers[..],
+        [(MessageOutcome::Success, 12), (MessageOutcome::Success, 24)]
+    );
+    acts.push((25, export_complete()));
+    let mut run = Run::new(Death::default());
+    run.go(&acts, 30);
+    run.check();
+    assert_eq!(run.ended(), ("SUCCESS".to_owned(), Cause::Complete, 25));
+}
+
 #[test]
 fn a_file_with_rejected_records_is_answered_failed_after_all_that_are_applied() {
     let mut run = Run::new(Death::default());
