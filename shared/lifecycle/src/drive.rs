@@ -377,6 +377,7 @@ impl Lifecycle {
     async fn check_completeness(&self, transfer: &Transfer) -> Result<Done, Error> {
         // A manifest names every file itself; in every other case a lost event would be a lost file.
         if transfer.is_later_phase() {
+            // However often: what is announced already stays as it is.
             self.announce_staged(transfer).await?;
         } else if transfer.needs_file_list() {
             let site = self.site(&transfer.tenant).await?;

@@ -80,9 +80,7 @@ impl Lifecycle {
             // A re-run has taken over, which stages and imports everything itself; or it was made before, and is over.
             return Ok(stored);
         }
-        self.announce_staged(&stored.transfer).await?;
-        self.apply(tenant, &id, &Input::ExportPhaseCompleted)
-            .await?;
+        // A look at what it has comes first, and announces its files.
         if let Err(error) = Box::pin(self.drive(tenant, &id)).await {
             tracing::warn!(transfer.id = %id, error = %error, "What a second phase is owed could not be done; the sweeper does it.");
         }

@@ -17,6 +17,8 @@ pub enum Evidence {
     FileList,
     /// The server's listener failed: nothing more will come.
     ListenerError,
+    /// It is a later phase of a staged transfer: what the first has stored whole is all.
+    Stored,
 }
 
 impl Evidence {
@@ -27,6 +29,7 @@ impl Evidence {
             Self::ExportComplete => "by the platform's word that the export is complete",
             Self::FileList => "by the platform's file list after a quiet period",
             Self::ListenerError => "because the server's listener failed",
+            Self::Stored => "by what the first phase has stored",
         }
     }
 }

@@ -146,6 +146,8 @@ impl Transfer {
     pub fn from_stage(mut self) -> Self {
         self.staging = Some(Staging::Later);
         self.messages = None;
+        // Nothing is exported any more.
+        self.exporter.completed_at = Some(self.first_seen_at);
         self
     }
 

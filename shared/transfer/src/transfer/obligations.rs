@@ -64,7 +64,9 @@ impl Transfer {
 
     /// The strongest sign, the manifest aside, that nothing more will come.
     pub fn evidence(&self, now: Timestamp, clocks: &Clocks) -> Option<Evidence> {
-        if self.exporter.errored_at.is_some() {
+        if self.is_later_phase() {
+            Some(Evidence::Stored)
+        } else if self.exporter.errored_at.is_some() {
             Some(Evidence::ListenerError)
         } else if self.exporter.completed_at.is_some() {
             Some(Evidence::ExportComplete)

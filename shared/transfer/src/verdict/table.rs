@@ -83,7 +83,7 @@ pub(super) fn ruling(end: End<'_>, arrived: Arrived) -> Option<Ruling> {
     use Evidence as E;
     use StopReason as S;
     let (status, cause, says, next, mend) = match (end, arrived) {
-        (End::Complete(E::Manifest | E::ExportComplete), A::NoFile) => (
+        (End::Complete(E::Manifest | E::ExportComplete | E::Stored), A::NoFile) => (
             Status::Success,
             Cause::Complete,
             "Nothing to migrate: the server app exported no file.",
@@ -99,21 +99,21 @@ pub(super) fn ruling(end: End<'_>, arrived: Arrived) -> Option<Ruling> {
             ),
             "look into the server app's log for why nothing was uploaded; raise `completeness.no_file_period` if its first file takes longer; let it upload a manifest if there may be nothing to export",
         ),
-        (End::Complete(E::Manifest | E::ExportComplete | E::FileList), A::All) => (
+        (End::Complete(E::Manifest | E::ExportComplete | E::FileList | E::Stored), A::All) => (
             Status::Success,
             Cause::Complete,
             "Migration complete: {records} from {files} arrived.",
             "",
             "nothing",
         ),
-        (End::Complete(E::Manifest | E::ExportComplete | E::FileList), A::Some) => (
+        (End::Complete(E::Manifest | E::ExportComplete | E::FileList | E::Stored), A::Some) => (
             Status::Incomplete,
             Cause::Gaps,
             "{arrived} of {records} arrived[ ({problem})].",
             rerun!(" once the cause is fixed; what has arrived is not applied again."),
             "see the problem and the exceptions, mend, re-run",
         ),
-        (End::Complete(E::Manifest | E::ExportComplete | E::FileList), A::Nothing) => (
+        (End::Complete(E::Manifest | E::ExportComplete | E::FileList | E::Stored), A::Nothing) => (
             Status::Failed,
             Cause::NothingUsable,
             "Nothing could be imported from {files}[ ({problem})].",

@@ -140,14 +140,14 @@ fn a_transfer_that_is_not_staged_owes_nothing_once_it_is_settled() {
 }
 
 #[test]
-fn a_later_phase_is_over_with_its_verdict_and_tells_the_platform_nothing() {
+fn a_later_phase_is_looked_at_at_once_and_over_with_its_verdict_and_tells_the_platform_nothing() {
     let mut transfer = later();
+    assert_eq!(
+        transfer.next_step(START, &clocks()),
+        Step::CheckCompleteness
+    );
     assert!(!transfer.may_report(at(60), &clocks()));
-    for input in [
-        Input::FileSeen,
-        Input::ExportPhaseCompleted,
-        imported(10, 0),
-    ] {
+    for input in [Input::FileSeen, imported(10, 0)] {
         transfer.apply(input, at(1), &clocks());
     }
     assert_eq!(
@@ -155,6 +155,10 @@ fn a_later_phase_is_over_with_its_verdict_and_tells_the_platform_nothing() {
         Step::CheckCompleteness
     );
     let before = transfer.clone();
+    let complete = || Input::ExportComplete {
+        evidence: Evidence::Stored,
+        missing: Vec::new(),
+    };
     transfer.apply(complete(), at(2), &clocks());
     let Phase::Settled(settled) = &transfer.phase else {
         panic!("{:?}", transfer.phase)
@@ -163,6 +167,10 @@ fn a_later_phase_is_over_with_its_verdict_and_tells_the_platform_nothing() {
     let message = &verdict(&transfer).message;
     assert!(
         message.starts_with("Second phase complete: 10 records"),
+        "{message}"
+    );
+    assert!(
+        message.ends_with("Complete by what the first phase has stored."),
         "{message}"
     );
     assert_eq!(transfer.due_at(&clocks()), None);
@@ -181,7 +189,6 @@ fn a_later_phase_is_over_with_its_verdict_and_tells_the_platform_nothing() {
 fn a_later_phase_is_never_compared_with_the_platform_and_ends_by_its_own_clocks() {
     let mut transfer = later();
     transfer.apply(Input::FileSeen, at(0), &clocks());
-    transfer.apply(Input::ExportPhaseCompleted, at(0), &clocks());
     let due = transfer.due_at(&clocks()).unwrap();
     assert_eq!(due, START + clocks().work_stale_after);
     let step = transfer.next_step(due, &clocks());
