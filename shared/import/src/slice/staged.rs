@@ -7,9 +7,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::identity::{KEY_BYTES, Key};
+use crate::mapping::GROWTH_BYTES;
 
-/// What a line has beside its record: names, the hash, and the longest key, every byte of it escaped (`\u0000`).
-pub(super) const LINE_BYTES: usize = 160 + 6 * KEY_BYTES;
+/// By how much a line may be longer than its record was before it was staged: names, the hash, the longest key, every byte of it escaped (`\u0000`), and
+/// what replaced ids have added.
+pub(super) const LINE_BYTES: usize = 160 + 6 * KEY_BYTES + GROWTH_BYTES;
 
 /// A record that was staged.
 #[derive(Debug, PartialEq, Eq)]
