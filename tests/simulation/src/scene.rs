@@ -38,7 +38,8 @@ pub struct Scene {
     pub configuration: &'static str,
     /// What happens, in seconds after the start.
     pub acts: Vec<(u64, Act)>,
-    /// Operations that take so many milliseconds instead of none, so that something can happen meanwhile.
+    /// Operations that take so many milliseconds instead of none, so that something can happen meanwhile; the beginning of a subject may follow, as in
+    /// `deliver t+2`.
     pub slow: &'static [(&'static str, u64)],
     /// Ends that the rules allow beside the undisturbed one: transfer, status, and why.
     pub also: &'static [(&'static str, &'static str, &'static str)],

@@ -103,7 +103,10 @@ impl Sink for TargetModel {
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
         let call = Call {
             operation: "deliver",
-            subject: format!("{} {}", delivery.file.label, delivery.position),
+            subject: format!(
+                "{} {} {}",
+                delivery.file.transfer, delivery.file.label, delivery.position
+            ),
             writes: true,
             transaction: false,
         };

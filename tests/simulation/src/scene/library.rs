@@ -402,8 +402,8 @@ fn staged() -> Vec<Scene> {
             )
         },
         Scene {
-            // The second phase is slow, and still under way when the re-run begins.
-            slow: &[("deliver", 8_000)],
+            // A delivery of the second phase is so slow that the re-run's own would be there before it.
+            slow: &[("deliver t+2", 25_000)],
             ..scene(
                 "on Forge, staged: a re-run while the second phase is under way",
                 vec![
