@@ -18,8 +18,27 @@ const SECOND_PHASE: &str = "LF-SECOND-PHASE";
 impl Lifecycle {
     /// Makes the second phase of a staged transfer. Whatever a crash leaves out is done when it is made again.
     pub(crate) async fn begin_second_phase(&self, staged: &Transfer) -> Result<Done, Error> {
+        if self.may_be_delivering(staged).await? {
+            tracing::info!(transfer.id = %staged.id, tenant.id = %staged.tenant, "An earlier attempt was stopped, and its worker may still be delivering; the second phase waits until it can't.");
+            return Ok(Done::Stop);
+        }
         self.begin_phase(staged, 2).await?;
         Ok(Done::Input(Input::SecondPhaseBegun))
+    }
+
+    /// Whether a stopped attempt of the chain may still have a delivery to the target under way. Nobody can call that back, and what it brings would take the place of newer records.
+    async fn may_be_delivering(&self, staged: &Transfer) -> Result<bool, Error> {
+        let tenant = &staged.tenant;
+        for attempt in self.store.attempts(tenant, &staged.chain()).await? {
+            let other = self.store.transfer(tenant, &attempt.transfer).await?;
+            let delivers = other.is_some_and(|Stored { transfer, .. }| {
+                !transfer.is_staged() && matches!(transfer.phase, Phase::Stopping { .. })
+            });
+            if delivers {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Begins another phase behind those that a staged transfer has had, which applies what they left out. None while one is under way, if there was none, or once

@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use landfall_clock::Clock;
+use landfall_import::declaration::SinkKind;
 use landfall_intake::Intake;
 use landfall_lifecycle::{Lifecycle, Platform};
 use landfall_models::{QueueModel, TableModel, Weather, vault};
-use landfall_processor::Processor;
 use landfall_runtime::{Clients, Configuration, Environment};
 use landfall_sweeper::Sweeper;
 use landfall_tracking::{Queue, Store};
 use landfall_transfer::clocks::Deployment;
 use landfall_transfer::timeline::Actor;
 
+use crate::bucket::BucketModel;
 use crate::forge::KeySet;
 use crate::platform::PlatformModel;
+use crate::target::TargetModel;
 
 /// Key of the app, as its descriptor names it.
 pub const APP_KEY: &str = "com.example.vault.cloud";
@@ -38,7 +40,10 @@ pub const SWEEPER_TIMEOUT: Duration = Deployment::DEFAULT.sweeper_timeout;
 /// Time between two sweeps (infra/template.yaml).
 pub const SWEEP_INTERVAL: Duration = Deployment::DEFAULT.sweep_interval;
 
-/// The table, the queues and the platform of one deployment.
+/// The processor on the models.
+pub type Processor = landfall_processor::Processor<TargetModel, BucketModel>;
+
+/// The table, the queues and the platform of one deployment, and what the partner has.
 #[derive(Clone, Debug)]
 pub struct Cloud {
     /// The table.
@@ -53,6 +58,10 @@ pub struct Cloud {
     pub dead_imports: QueueModel,
     /// The platform.
     pub platform: PlatformModel,
+    /// The partner's bucket, where the configuration needs one.
+    pub bucket: BucketModel,
+    /// The partner's own target, where the configuration has one.
+    pub target: TargetModel,
     /// What `landfall.toml` says.
     pub configuration: Arc<Configuration>,
 }
@@ -74,6 +83,8 @@ impl Cloud {
             dead_events,
             dead_imports,
             platform,
+            bucket: BucketModel::new(Arc::clone(weather), clock.clone()),
+            target: TargetModel::new(Arc::clone(weather)),
             configuration,
         }
     }
@@ -105,7 +116,12 @@ impl Cloud {
     /// A processor on a machine.
     pub fn processor(&self, weather: &Arc<dyn Weather>, clock: &Clock) -> Arc<Processor> {
         let events = Self::queue(&self.events, weather);
-        let processor = Processor::new(self.lifecycle(Actor::Processor, weather, clock), events);
+        let has_bucket = self.configuration.environment.sink_bucket.is_some();
+        let bucket = has_bucket.then(|| self.bucket.seen_by(Arc::clone(weather)));
+        let has_target = self.configuration.import.sink.kind == SinkKind::Custom;
+        let target = has_target.then(|| self.target.seen_by(Arc::clone(weather)));
+        let lifecycle = self.lifecycle(Actor::Processor, weather, clock);
+        let processor = Processor::with(lifecycle, events, bucket, target);
         Arc::new(processor.unwrap_or_else(|unfit| panic!("wire the processor: {unfit}")))
     }
 
@@ -138,10 +154,10 @@ pub fn configuration(extra: &str) -> Arc<Configuration> {
     let text = configuration_text(extra);
     let environment = Environment::read(|name| match name {
         "LANDFALL_SECRET_KEY" => Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned()),
+        "LANDFALL_SINK_BUCKET" => extra.contains("\"staged\"").then(|| "bucket".to_owned()),
         "LANDFALL_CONFIG"
         | "LANDFALL_APP_BASE_URL"
         | "LANDFALL_SINK_SECRET"
-        | "LANDFALL_SINK_BUCKET"
         | "LAMBDA_TASK_ROOT" => None,
         _ => Some("set".to_owned()),
     })

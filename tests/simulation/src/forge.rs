@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 /// The app, as its manifest names it.
 const APP: &str = "ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001";
 
-/// What a `landfall.toml` says of it.
+/// What a `landfall.toml` says of it; what follows may go on in this section.
 pub const CONFIGURATION: &str =
     "[forge]\napp = \"ari:cloud:ecosystem::app/6f0d4a52-93b1-4d4e-8c2f-5a7c1e9b0001\"\n";
 

@@ -4,6 +4,7 @@
     reason = "it is made for tests: a broken promise panics"
 )]
 
+pub mod bucket;
 pub mod cloud;
 pub mod crashes;
 pub mod executor;
@@ -20,6 +21,7 @@ pub mod search;
 #[cfg(feature = "seeded-bugs")]
 pub mod seeded_bugs;
 pub mod shrink;
+pub mod target;
 pub mod trace;
 pub mod watch;
 pub mod webhook;

@@ -160,8 +160,8 @@ struct Uploaded {
     content: Bytes,
 }
 
-/// Looks at a file whose message is answered `SUCCESS`: its key, its label and its content.
-type Look = Arc<dyn Fn(&str, &str, &Bytes) + Send + Sync>;
+/// Looks at a file whose message is answered `SUCCESS`: its transfer, its key, its label and its content.
+type Look = Arc<dyn Fn(&str, &str, &str, &Bytes) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -246,7 +246,7 @@ impl PlatformModel {
     }
 
     /// Looks at each file whose message is answered `SUCCESS`, at that very moment.
-    pub fn watch_answers(&self, look: impl Fn(&str, &str, &Bytes) + Send + Sync + 'static) {
+    pub fn watch_answers(&self, look: impl Fn(&str, &str, &str, &Bytes) + Send + Sync + 'static) {
         self.lock().on_success = Some(Arc::new(look));
     }
 
@@ -655,6 +655,10 @@ impl Transfer {
 
 /// A transfer, if it is the tenant's.
 fn owned<'state>(state: &'state mut State, tenant: &str, id: &str) -> Option<&'state mut Transfer> {
+    if id.contains('+') {
+        let wrong = format!("{id}: the platform was called for a later phase");
+        state.wrongs.push(wrong);
+    }
     let transfer = state.transfers.get_mut(id)?;
     if transfer.tenant == tenant {
         return Some(transfer);

@@ -4,6 +4,7 @@
 mod library;
 mod plot;
 mod stage;
+mod staged;
 mod still;
 mod strange;
 mod verify;
@@ -33,11 +34,12 @@ pub struct Scene {
     pub flavour: Flavour,
     /// How the platform answers where the sources disagree.
     pub switches: Switches,
-    /// Appended to `landfall.toml`, which names the app of the flavour.
+    /// Appended to `landfall.toml`, which names the app of the flavour; on Forge it begins in the section `[forge]`.
     pub configuration: &'static str,
     /// What happens, in seconds after the start.
     pub acts: Vec<(u64, Act)>,
-    /// Operations that take so many milliseconds instead of none, so that something can happen meanwhile.
+    /// Operations that take so many milliseconds instead of none, so that something can happen meanwhile; the beginning of a subject may follow, as in
+    /// `deliver t+2`.
     pub slow: &'static [(&'static str, u64)],
     /// Ends that the rules allow beside the undisturbed one: transfer, status, and why.
     pub also: &'static [(&'static str, &'static str, &'static str)],
@@ -103,6 +105,8 @@ pub struct File {
 pub enum Content {
     /// So many good records, and so many that nobody has a mapping for.
     Records(u64, u64),
+    /// So many good records, which have changed since [`Content::Records`] was exported.
+    Changed(u64),
     /// A manifest that names these labels, with their numbers of records.
     Manifest(&'static [(&'static str, u64)]),
 }
@@ -120,6 +124,11 @@ impl File {
                 let unmapped =
                     (0..unmapped).map(|n| line(format!("u{n}"), format!("unmapped-{n}")));
                 good.chain(unmapped).collect()
+            }
+            Content::Changed(good) => {
+                let line =
+                    |n| format!("{{\"id\":\"{label}-{n}\",\"author\":\"user-0\",\"edition\":2}}\n");
+                (0..good).map(line).collect()
             }
             Content::Manifest(files) => {
                 let files: Vec<_> = files

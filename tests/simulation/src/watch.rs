@@ -58,26 +58,40 @@ pub fn watch(table: &TableModel, violations: &Violations) {
     }));
 }
 
-/// Looks at every answer `SUCCESS` of a platform from now on: its file's records are in the target by then, all of them.
+/// Looks at every answer `SUCCESS` of a platform from now on: its file's records are in the target by then, all of them, or in the bucket where they are staged.
 pub fn watch_answers(cloud: &Cloud, violations: &Violations) {
     let (table, violations) = (cloud.table.clone(), violations.clone());
-    cloud.platform.watch_answers(move |key, label, content| {
-        if label == MANIFEST {
-            return;
-        }
-        let rows = table.rows(Which::Records);
-        let there: BTreeSet<(&str, &str)> = rows
-            .iter()
-            .map(|(_, item)| (text(item, "label"), text(item, "key")))
-            .collect();
-        for line in String::from_utf8_lossy(content).lines() {
-            let record: Option<Json> = serde_json::from_str(line).ok();
-            let id = record.as_ref().and_then(|record| record["id"].as_str());
-            violations.require(id.is_some_and(|id| there.contains(&(label, id))), || {
-                format!("file {key} was answered SUCCESS before this arrived: {line}")
-            });
-        }
-    });
+    let bucket = cloud
+        .configuration
+        .is_staged()
+        .then(|| cloud.bucket.clone());
+    cloud
+        .platform
+        .watch_answers(move |id, key, label, content| {
+            if label == MANIFEST {
+                return;
+            }
+            let staged = bucket.as_ref().map(|bucket| bucket.staged(id, label));
+            let rows = table.rows(Which::Records);
+            let there: BTreeSet<(&str, &str)> = match &staged {
+                Some(staged) => {
+                    let staged = staged.iter().filter(|staged| staged.complete);
+                    let keys = staged.flat_map(|staged| staged.records.keys());
+                    keys.map(|key| (label, &**key)).collect()
+                }
+                None => rows
+                    .iter()
+                    .map(|(_, item)| (text(item, "label"), text(item, "key")))
+                    .collect(),
+            };
+            for line in String::from_utf8_lossy(content).lines() {
+                let record: Option<Json> = serde_json::from_str(line).ok();
+                let id = record.as_ref().and_then(|record| record["id"].as_str());
+                violations.require(id.is_some_and(|id| there.contains(&(label, id))), || {
+                    format!("file {key} was answered SUCCESS before this arrived: {line}")
+                });
+            }
+        });
 }
 
 /// The label of an export manifest.
@@ -125,11 +139,14 @@ fn transfer(row: &Written, violations: &Violations) {
             || text(after, "settled_by") == "platform",
         || format!("transfer {id}: who settled it was changed"),
     );
-    violations.require(after.contains_key("due_at") == (is < SETTLED), || {
+    // A staged transfer may owe its second phase when it is settled, until that has begun.
+    let may_owe = || state(after)["staging"]["first"]["second_begun"] == false;
+    let is_due = after.contains_key("due_at");
+    violations.require(is_due == (is < SETTLED) || (is_due && may_owe()), || {
         format!(
             "transfer {id}: in phase {} it is {}due",
             text(after, "phase"),
-            if is < SETTLED { "not " } else { "" }
+            if is_due { "" } else { "not " }
         )
     });
     let balance = ["applied", "unchanged", "held", "rejected"]
@@ -259,6 +276,12 @@ pub(crate) fn exceptions_match(tracking: &[(Key, Arc<Item>)], violations: &Viola
             )
         });
     }
+}
+
+/// A transfer's state, as its row holds it.
+pub(crate) fn state(item: &Item) -> Json {
+    let mut row: Json = serde_json::from_str(text(item, "state")).unwrap_or_default();
+    row["transfer"].take()
 }
 
 pub(crate) fn text<'item>(item: &'item Item, name: &str) -> &'item str {

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use crate::identity::{KEY_BYTES, Key};
 use crate::mapping::GROWTH_BYTES;
 
-/// What a line has beside the record as it was exported: names, the hash, the longest key, every byte of it escaped (`\u0000`), and what the record grew by when
-/// its ids were replaced.
+/// By how much a line may be longer than its record was before it was staged: names, the hash, the longest key, every byte of it escaped (`\u0000`), and
+/// what replaced ids have added.
 pub(super) const LINE_BYTES: usize = 160 + 6 * KEY_BYTES + GROWTH_BYTES;
 
 /// A record that was staged.

@@ -5,6 +5,7 @@
 )]
 
 mod any_file;
+mod bucket;
 mod crash;
 mod files;
 mod http_sink;
@@ -17,4 +18,5 @@ mod s3_sink;
 mod second_pass;
 mod sinks;
 mod source;
+mod staged;
 mod world;

@@ -1,202 +1,17 @@
-//! The S3 sink against a bucket in memory whose calls fail on demand, and a consumer that reads the bucket as the README says.
+//! The S3 sink against a bucket in memory, and a consumer that reads the bucket as the README says.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use landfall_import::declaration::{Format, OnMiss};
-use landfall_import::sink::s3::{Bucket, BucketError, S3Sink, StoredObject};
+use landfall_import::sink::s3::S3Sink;
 use landfall_import::{
     Checkpoint, Counts, File, FileProblem, MappingCache, Ports, SliceOutcome, Target, import_slice,
 };
 use serde_json::Value;
 
+use crate::bucket::{Fault, MemoryBucket};
 use crate::world::{World, applied, lines, must_be_send};
-
-/// What goes wrong at one call of a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    NotDone,
-    DoneUnheard,
-}
-
-#[derive(Debug, Default)]
-struct Stored {
-    objects: BTreeMap<String, (Bytes, i64)>,
-    uploads: BTreeMap<String, (String, BTreeMap<u64, Bytes>)>,
-    begun: usize,
-    /// Calls so far, which are its clock.
-    calls: i64,
-    /// By call, from the next one on; `None` lets one pass.
-    faults: VecDeque<Option<Fault>>,
-}
-
-#[derive(Debug, Default)]
-struct MemoryBucket(Mutex<Stored>);
-
-impl MemoryBucket {
-    fn call<T>(
-        &self,
-        act: impl FnOnce(&mut Stored) -> Result<T, BucketError>,
-    ) -> Result<T, BucketError> {
-        let mut stored = self.0.lock().unwrap();
-        stored.calls += 1;
-        let fault = stored.faults.pop_front().flatten();
-        let lost = || BucketError::Unavailable {
-            reason: "a test wants it".to_owned(),
-        };
-        if fault == Some(Fault::NotDone) {
-            return Err(lost());
-        }
-        let done = act(&mut stored)?;
-        if fault == Some(Fault::DoneUnheard) {
-            return Err(lost());
-        }
-        Ok(done)
-    }
-
-    /// Names and contents.
-    fn objects(&self) -> BTreeMap<String, Bytes> {
-        let stored = self.0.lock().unwrap();
-        let entry =
-            |(name, (content, _)): (&String, &(Bytes, i64))| (name.clone(), content.clone());
-        stored.objects.iter().map(entry).collect()
-    }
-
-    /// The indexes of an attempt.
-    fn indexes(&self, transfer: &str) -> Vec<Value> {
-        self.objects()
-            .iter()
-            .filter(|(name, _)| {
-                name.contains(&format!("/{transfer}/")) && name.ends_with("/index.json")
-            })
-            .map(|(_, content)| serde_json::from_slice(content).unwrap())
-            .collect()
-    }
-
-    /// The objects that a list of an index names, each as long as it says.
-    fn named(&self, list: &Value) -> Vec<Bytes> {
-        let objects = self.objects();
-        let named = list.as_array().unwrap().iter();
-        named
-            .map(|object| {
-                let content = objects[object["name"].as_str().unwrap()].clone();
-                assert_eq!(object["bytes"], content.len());
-                content
-            })
-            .collect()
-    }
-
-    /// The records of a label as a consumer has them after an attempt: `earlier` of every index first, and of a key the last line counts.
-    fn records(&self, transfer: &str) -> BTreeMap<String, String> {
-        let indexes = self.indexes(transfer);
-        let mut records = BTreeMap::new();
-        for list in ["earlier", "objects"] {
-            for content in indexes.iter().flat_map(|index| self.named(&index[list])) {
-                for line in std::str::from_utf8(&content).unwrap().lines() {
-                    let line: Value = serde_json::from_str(line).unwrap();
-                    let key = line["key"].as_str().unwrap().to_owned();
-                    records.insert(key, line["record"].to_string());
-                }
-            }
-        }
-        records
-    }
-}
-
-impl Bucket for &MemoryBucket {
-    async fn put(
-        &self,
-        name: &str,
-        content: Bytes,
-        _content_type: &'static str,
-    ) -> Result<(), BucketError> {
-        assert!(name.len() <= 1024);
-        self.call(|stored| {
-            let now = stored.calls;
-            stored.objects.insert(name.to_owned(), (content, now));
-            Ok(())
-        })
-    }
-
-    async fn read(&self, name: &str, from: u64, bytes: u64) -> Result<Option<Bytes>, BucketError> {
-        self.call(|stored| {
-            let content = stored.objects.get(name).map(|(content, _)| content);
-            let [from, bytes] = [from, bytes].map(|count| usize::try_from(count).unwrap());
-            Ok(content
-                .filter(|content| from < content.len())
-                .map(|content| content.slice(from..content.len().min(from + bytes))))
-        })
-    }
-
-    async fn get(&self, name: &str) -> Result<Option<Bytes>, BucketError> {
-        self.call(|stored| Ok(stored.objects.get(name).map(|(content, _)| content.clone())))
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, BucketError> {
-        self.call(|stored| {
-            let begins = |(name, _): &(&String, _)| name.starts_with(prefix);
-            let objects = stored.objects.iter().filter(begins);
-            Ok(objects
-                .map(|(name, (content, written_at_ms))| StoredObject {
-                    name: name.clone(),
-                    bytes: content.len() as u64,
-                    written_at_ms: *written_at_ms,
-                })
-                .collect())
-        })
-    }
-
-    async fn begin_upload(&self, name: &str) -> Result<String, BucketError> {
-        self.call(|stored| {
-            stored.begun += 1;
-            let upload = format!("upload-{}", stored.begun);
-            let begun = (name.to_owned(), BTreeMap::new());
-            stored.uploads.insert(upload.clone(), begun);
-            Ok(upload)
-        })
-    }
-
-    async fn put_part(
-        &self,
-        name: &str,
-        upload: &str,
-        number: u64,
-        content: Bytes,
-    ) -> Result<(), BucketError> {
-        self.call(|stored| {
-            let begun = stored.uploads.get_mut(upload);
-            let (begun, parts) = begun.ok_or(BucketError::UploadGone)?;
-            assert_eq!(begun, name);
-            parts.insert(number, content);
-            Ok(())
-        })
-    }
-
-    async fn complete_upload(
-        &self,
-        name: &str,
-        upload: &str,
-        parts: u64,
-    ) -> Result<(), BucketError> {
-        self.call(|stored| {
-            let begun = stored.uploads.remove(upload);
-            let (begun, uploaded) = begun.ok_or(BucketError::UploadGone)?;
-            assert_eq!(begun, name);
-            let numbers: Vec<u64> = uploaded.keys().copied().collect();
-            assert_eq!(numbers, (1..=parts).collect::<Vec<_>>());
-            let (last, others) = numbers.split_last().unwrap();
-            let long_enough = |number: &u64| uploaded[number].len() >= 5 * 1024 * 1024;
-            assert!(others.iter().all(long_enough), "before part {last}");
-            let content = uploaded.into_values().collect::<Vec<Bytes>>().concat();
-            let now = stored.calls;
-            stored
-                .objects
-                .insert(name.to_owned(), (content.into(), now));
-            Ok(())
-        })
-    }
-}
 
 async fn slice(world: &World, transfer: &str, bucket: &MemoryBucket) -> SliceOutcome {
     let file = File {
@@ -208,7 +23,7 @@ async fn slice(world: &World, transfer: &str, bucket: &MemoryBucket) -> SliceOut
         import: &world.import,
         rerun: world.rerun,
     };
-    let sink = S3Sink::new(bucket, "in/");
+    let sink = S3Sink::new(bucket.clone(), "in/");
     let cache = MappingCache::new(10);
     let ports = Ports {
         source: &world.store,
@@ -298,12 +113,11 @@ async fn records_lie_by_chain_and_label_and_the_index_says_which_objects_and_in_
 async fn a_crash_at_any_call_leaves_the_same_objects_as_a_clean_run() {
     let clean = MemoryBucket::default();
     finish(&World::new("a.ndjson", lines(10)), "transfer-1", &clean).await;
-    let calls = usize::try_from(clean.0.lock().unwrap().calls).unwrap();
+    let calls = clean.calls();
     for call in 0..calls {
         for fault in [Fault::NotDone, Fault::DoneUnheard] {
             let bucket = MemoryBucket::default();
-            let faults = (0..call).map(|_| None).chain([Some(fault)]);
-            bucket.0.lock().unwrap().faults.extend(faults);
+            bucket.fails_at(call, fault);
             let world = World::new("a.ndjson", lines(10));
             let outcome = finish(&world, "transfer-1", &bucket).await;
             assert_eq!(outcome, (applied(10), None));
@@ -383,12 +197,11 @@ async fn a_raw_file_is_one_object_whatever_crashes_on_the_way() {
         );
         assert_eq!(clean.objects().len(), 2, "the file and its index");
 
-        let calls = usize::try_from(clean.0.lock().unwrap().calls).unwrap();
+        let calls = clean.calls();
         for call in 0..calls {
             for fault in [Fault::NotDone, Fault::DoneUnheard] {
                 let bucket = MemoryBucket::default();
-                let faults = (0..call).map(|_| None).chain([Some(fault)]);
-                bucket.0.lock().unwrap().faults.extend(faults);
+                bucket.fails_at(call, fault);
                 let world = raw(content.clone());
                 let outcome = finish(&world, "transfer-1", &bucket).await;
                 assert_eq!(outcome, (applied(1), None), "{length} {call} {fault:?}");
@@ -426,7 +239,7 @@ async fn an_upload_that_was_aborted_from_outside_ends_the_file_and_a_rerun_bring
     let mut world = raw(content(PIECE + 1));
     world.hurried = true;
     slice(&world, "transfer-1", &bucket).await;
-    bucket.0.lock().unwrap().uploads.clear();
+    bucket.abort_uploads();
     let reason = "the file's upload was aborted from outside".to_owned();
     assert_eq!(
         finish(&world, "transfer-1", &bucket).await,

@@ -174,7 +174,7 @@ impl PlatformModel {
                     .get(key)
                     .map(|file| (&file.label, &file.content))
                 {
-                    look(key, label, content);
+                    look(id, key, label, content);
                 }
             }
         }

@@ -54,6 +54,14 @@ const fn partly_mapped(transfer: &'static str, key: &'static str, label: &'stati
     }
 }
 
+/// A file whose records have changed since the attempt before.
+const fn changed(transfer: &'static str, key: &'static str, label: &'static str) -> File {
+    File {
+        content: Content::Changed(8),
+        ..file(transfer, key, label)
+    }
+}
+
 /// A file whose event is never sent.
 const fn untold(file: File) -> File {
     File {
@@ -334,15 +342,81 @@ const FORGE: &str = "[completeness]\nquiet_period = \"20m\"\n\
      [clocks]\nreconcile_interval = \"5m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
      work_stale_after = \"1h\"\n";
 
+/// The same where records are staged in a bucket first. It goes on in the section `[forge]`.
+const STAGED: &str = "acknowledge = \"staged\"\n[sink]\nkind = \"custom\"\n\
+     [completeness]\nquiet_period = \"20m\"\n\
+     [clocks]\nreconcile_interval = \"5m\"\nwaiting_report_interval = \"15m\"\nexport_silence = \"40m\"\n\
+     work_stale_after = \"1h\"\n";
+
 /// Transfers on Forge, which are over once their messages are answered.
 fn on_forge() -> Vec<Scene> {
     let mut all = answered();
     all.extend(hardly_answered());
     for scene in &mut all {
-        scene.flavour = Flavour::Forge;
         scene.configuration = FORGE;
     }
+    let mut staged = staged();
+    for scene in &mut staged {
+        scene.configuration = STAGED;
+    }
+    all.extend(staged);
+    for scene in &mut all {
+        scene.flavour = Flavour::Forge;
+    }
     all
+}
+
+/// Transfers whose records are in a bucket when their messages are answered, and which a second phase brings into the target.
+fn staged() -> Vec<Scene> {
+    vec![
+        Scene {
+            short: true,
+            ..scene(
+                "on Forge, staged: one file",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                    (2, Act::ExportComplete("t")),
+                ],
+            )
+        },
+        scene(
+            // What is stored is brought on also where the platform has the transfer as FAILED.
+            "on Forge, staged: two files, and some records without a mapping",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(partly_mapped("t", "f1", "a.ndjson"))),
+                (1, Act::Upload(file("t", "f2", "b.ndjson"))),
+                (2, Act::ExportComplete("t")),
+            ],
+        ),
+        Scene {
+            slow: &[("chunk", 3_000)],
+            ..scene(
+                "on Forge, staged: cancelled in the middle of a file",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                    (6, Act::Cancel("t")),
+                ],
+            )
+        },
+        Scene {
+            // A delivery of the second phase is so slow that the re-run's own would be there before it.
+            slow: &[("deliver t+2", 25_000)],
+            ..scene(
+                "on Forge, staged: a re-run while the second phase is under way",
+                vec![
+                    (0, begin("t")),
+                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                    (3, Act::PlatformEnds("t")),
+                    (5, again("u", "t")),
+                    (6, Act::Upload(changed("u", "g1", "a.ndjson"))),
+                    (7, Act::ExportComplete("u")),
+                ],
+            )
+        },
+    ]
 }
 
 /// Messages of which each has its answer.

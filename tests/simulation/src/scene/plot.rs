@@ -58,7 +58,7 @@ struct Kept {
 }
 
 impl Plot {
-    /// So many things go wrong, each at its half. `slow` operations take their milliseconds.
+    /// So many things go wrong, each at its half. `slow` operations take their milliseconds, of all subjects or of those that begin as it says.
     pub fn new(wrong: Vec<(usize, Turn)>, slow: &'static [(&'static str, u64)]) -> Self {
         Self {
             wrong,
@@ -125,6 +125,12 @@ impl Plot {
     }
 }
 
+/// Whether a call is of this operation, and about this where something follows the operation's name.
+fn is_named(call: &Call, name: &str) -> bool {
+    let (operation, subject) = name.split_once(' ').unwrap_or((name, ""));
+    operation == call.operation && call.subject.starts_with(subject)
+}
+
 /// A poison file kills whoever fetches it, and a cursed one every worker that so much as looks at it.
 fn kills(machine: &str, call: &Call) -> bool {
     match call.operation {
@@ -136,7 +142,7 @@ fn kills(machine: &str, call: &Call) -> bool {
 
 impl Fortune for Plot {
     fn before(&self, machine: &str, call: &Call) -> (Duration, Turn) {
-        let slow = self.slow.iter().find(|(name, _)| *name == call.operation);
+        let slow = self.slow.iter().find(|(name, _)| is_named(call, name));
         let pause = slow.map_or(self.tick, |(_, millis)| Duration::from_millis(*millis));
         (pause, self.turn(machine, call, true))
     }

@@ -11,14 +11,13 @@ use std::time::Duration;
 use landfall_clock::Clock;
 use landfall_intake::Intake;
 use landfall_models::{Calm, Delivery, Weather};
-use landfall_processor::Processor;
 use landfall_runtime::Configuration;
 use landfall_tracking::{Installed, Which};
 use landfall_transfer::{Flavour, TenantId, Timestamp};
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::cloud::{Cloud, configuration};
+use crate::cloud::{Cloud, Processor, configuration};
 use crate::executor::{Executor, MachineTime, VirtualTime};
 use crate::forge;
 use crate::machine::{Fortune, Machine};
@@ -157,7 +156,7 @@ impl Bench {
         let read = self.configurations.entry((flavour, extra));
         let configuration = Arc::clone(read.or_insert_with(|| match flavour {
             Flavour::Connect => configuration(extra),
-            Flavour::Forge => configuration(&[extra, forge::CONFIGURATION].concat()),
+            Flavour::Forge => configuration(&[forge::CONFIGURATION, extra].concat()),
         }));
         Cloud::new(platform, weather, clock, configuration)
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cloud::Cloud;
 use crate::platform::{EndedBy, Transfer};
-use crate::scene::{Act, Content, File, Scene};
+use crate::scene::{Act, Content, File, Scene, staged};
 use crate::watch::{Violations, exceptions_match, text};
 
 /// How long after its deadline a transfer is settled at the latest, whatever goes wrong once.
@@ -50,6 +50,9 @@ pub(crate) fn verify(
         violations.require(cloud.table.row(&row).is_some(), || {
             format!("{id}: the accepted file {key} is unknown")
         });
+    }
+    if cloud.configuration.is_staged() {
+        ends.extend(staged::verify(scene, cloud, violations));
     }
     nothing_foreign(scene, cloud, violations);
     exceptions_match(&cloud.table.rows(Which::Tracking), violations);
@@ -156,7 +159,7 @@ fn ended(
 }
 
 /// The files of a scene, of one transfer or of all.
-fn files<'scene>(
+pub(super) fn files<'scene>(
     scene: &'scene Scene,
     transfer: Option<&'scene str>,
 ) -> impl Iterator<Item = &'scene File> {
@@ -167,10 +170,10 @@ fn files<'scene>(
 }
 
 /// The good records of a file, by key, as they must be in the target.
-fn good(file: &File) -> BTreeMap<String, Value> {
-    let Content::Records(..) = file.content else {
+pub(super) fn good(file: &File) -> BTreeMap<String, Value> {
+    if matches!(file.content, Content::Manifest(_)) {
         return BTreeMap::new();
-    };
+    }
     let text = file.text();
     let lines = text.lines().filter(|line| !line.contains("unmapped-"));
     lines
@@ -186,7 +189,7 @@ fn good(file: &File) -> BTreeMap<String, Value> {
 const fn unmapped(file: &File) -> u64 {
     match file.content {
         Content::Records(_, unmapped) => unmapped,
-        Content::Manifest(_) => 0,
+        Content::Changed(_) | Content::Manifest(_) => 0,
     }
 }
 
@@ -195,12 +198,7 @@ fn arrived(scene: &Scene, cloud: &Cloud, id: &str, end: &End, violations: &Viola
     if end.by != EndedBy::App {
         return;
     }
-    let there: BTreeSet<String> = cloud
-        .table
-        .rows(Which::Records)
-        .iter()
-        .map(|(_, item)| text(item, "key").to_owned())
-        .collect();
+    let there = arrived_keys(scene, cloud, id);
     let wanted: Vec<String> = files(scene, Some(id))
         .flat_map(|file| good(file).into_keys())
         .collect();
@@ -223,6 +221,19 @@ fn arrived(scene: &Scene, cloud: &Cloud, id: &str, end: &End, violations: &Viola
         }),
         _ => {}
     }
+}
+
+/// Keys of what is in the target, or in the bucket where records are staged.
+fn arrived_keys(scene: &Scene, cloud: &Cloud, id: &str) -> BTreeSet<String> {
+    if cloud.configuration.is_staged() {
+        return files(scene, Some(id))
+            .filter_map(|file| cloud.bucket.staged(id, file.label))
+            .flat_map(|staged| staged.records.into_keys())
+            .collect();
+    }
+    let rows = cloud.table.rows(Which::Records);
+    let keys = rows.iter().map(|(_, item)| text(item, "key").to_owned());
+    keys.collect()
 }
 
 /// S7: whatever is in the target was exported, and is rewritten.

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsEvent;
 use landfall_models::{Delivery, QueueModel, Weather};
-use landfall_processor::Processor;
 use landfall_tracking::Message;
 use serde_json::{Value, json};
 
 use super::{Action, START, Webhook, World};
 use crate::cloud::{
-    INTAKE_TIMEOUT, PROCESSOR_TIMEOUT, SWEEP_INTERVAL, SWEEPER_TIMEOUT, VISIBILITY,
+    INTAKE_TIMEOUT, PROCESSOR_TIMEOUT, Processor, SWEEP_INTERVAL, SWEEPER_TIMEOUT, VISIBILITY,
 };
 use crate::machine::{Ended, Fortune, Machine, invoke};
 use crate::webhook;
