@@ -50,7 +50,7 @@ enum Command {
         /// Only in the scenes whose names contain this.
         #[arg(long, default_value = "")]
         only: String,
-        /// Pairs of faults instead of single ones, in the scenes that are short.
+        /// Pairs of faults instead of single ones, in the scenes that are short or that `--only` names; those of a long scene take hours.
         #[arg(long)]
         pairs: bool,
     },

@@ -369,17 +369,14 @@ fn on_forge() -> Vec<Scene> {
 /// Transfers whose records are in a bucket when their messages are answered, and which a second phase brings into the target.
 fn staged() -> Vec<Scene> {
     vec![
-        Scene {
-            short: true,
-            ..scene(
-                "on Forge, staged: one file",
-                vec![
-                    (0, begin("t")),
-                    (1, Act::Upload(file("t", "f1", "a.ndjson"))),
-                    (2, Act::ExportComplete("t")),
-                ],
-            )
-        },
+        scene(
+            "on Forge, staged: one file",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (2, Act::ExportComplete("t")),
+            ],
+        ),
         scene(
             // What is stored is brought on also where the platform has the transfer as FAILED.
             "on Forge, staged: two files, and some records without a mapping",
