@@ -1,5 +1,6 @@
 //! The import's ports, on the platform and on the tracking table.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -431,6 +432,8 @@ pub(crate) struct FileLedger<'claim> {
     tenant: &'claim TenantId,
     transfer: &'claim TransferId,
     label: &'claim str,
+    /// The label under which segments are kept. What a staged transfer has landed is in its bucket, and whoever looks for what is in the target must not find it.
+    segments_of: Cow<'claim, str>,
     /// Until when the lease holds, as it was written last; in milliseconds.
     leased_until: AtomicI64,
 }
@@ -449,6 +452,12 @@ impl<'claim> FileLedger<'claim> {
             tenant: &claimed.file.tenant,
             transfer: &claimed.file.transfer,
             label,
+            segments_of: if claimed.transfer.is_staged() {
+                // No exporter begins a label so.
+                format!("\0staged\0{label}").into()
+            } else {
+                label.into()
+            },
             leased_until: AtomicI64::new(leased_until.as_millis()),
         }
     }
@@ -574,7 +583,7 @@ impl Ledger for FileLedger<'_> {
         };
         let (store, now) = (self.lifecycle.store(), self.lifecycle.now());
         store
-            .keep_segment(self.lease, self.label, &kept, now)
+            .keep_segment(self.lease, &self.segments_of, &kept, now)
             .await
             .map_err(commit_error)
     }
@@ -585,17 +594,10 @@ impl Ledger for FileLedger<'_> {
             .attempts(self.tenant, self.lease.chain())
             .await
             .map_err(unavailable)?;
-        let known: Vec<TransferId> = known.into_iter().map(|attempt| attempt.transfer).collect();
-        // What a staged attempt has landed is in the bucket; its later phases say what is in the target.
-        let is_staged = |id: &TransferId| {
-            let later = |other: &TransferId| other.is_later_phase() && other.first_phase() == *id;
-            !id.is_later_phase() && known.iter().any(later)
-        };
         let mut attempts: Vec<String> = known
-            .iter()
-            .take_while(|attempt| *attempt != self.transfer)
-            .filter(|attempt| !is_staged(attempt))
-            .map(|attempt| attempt.as_str().to_owned())
+            .into_iter()
+            .map(|attempt| attempt.transfer.as_str().to_owned())
+            .take_while(|attempt| attempt != self.transfer.as_str())
             .collect();
         attempts.push(self.transfer.as_str().to_owned());
         Ok(attempts)
@@ -609,7 +611,7 @@ impl Ledger for FileLedger<'_> {
         let attempt = TransferId::new(attempt);
         let store = self.lifecycle.store();
         let page = store
-            .segments(self.lease, self.label, &attempt, after)
+            .segments(self.lease, &self.segments_of, &attempt, after)
             .await
             .map_err(unavailable)?;
         let mut segments = Vec::with_capacity(page.segments.len());

@@ -398,6 +398,18 @@ fn staged() -> Vec<Scene> {
                 ],
             )
         },
+        // Of what the cancelled attempt has stored nothing came into the target, so its re-run has to bring all of it.
+        scene(
+            "on Forge, staged: a re-run of one that was cancelled when its file was stored",
+            vec![
+                (0, begin("t")),
+                (1, Act::Upload(file("t", "f1", "a.ndjson"))),
+                (60, Act::Cancel("t")),
+                (900, again("u", "t")),
+                (901, Act::Upload(file("u", "g1", "a.ndjson"))),
+                (902, Act::ExportComplete("u")),
+            ],
+        ),
         Scene {
             // A delivery of the second phase is so slow that the re-run's own would be there before it.
             slow: &[("deliver t+2", 25_000)],
