@@ -15,6 +15,7 @@ help: ## This list
 	@echo "make <target> [VARIABLE=value]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Variables: CLOUD_PORT=4566 (AWS), TWIN_PORT=9100 and STORE_PORT=9101 (the twin), CONFIG=path of your landfall.toml,"
+	@echo "           SINK_SECRET=whsec_... and SINK_BUCKET=name (for what CONFIG declares; without them one is made),"
 	@echo "           PYTHON=python3, TESTS=words that select end-to-end tests (pytest -k), TRANSFER=id and SITE=name (explain, receipt),"
 	@echo "           SEEDS=1000 and FROM=0 (simulate: how many seeds, and the first one),"
 	@echo "           SIZE=2G and RATE=5 (big-file: the file's size, and how many times faster time passes),"

@@ -4,7 +4,6 @@ import hashlib
 import json
 
 from harness import Declaration
-from landfall_local.settings import REGION
 
 BUCKET = "landfall-target"
 IMPORTS = """
@@ -22,7 +21,7 @@ S3_SINK = Declaration(sink='kind = "s3"\ntimeout = "3s"\nprefix = "in/"', import
 
 def test_records_and_attachments_lie_in_the_bucket_with_an_index_each(make_app, world):
     storage = world.cloud.client("s3")
-    storage.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    world.cloud.make_bucket(BUCKET)
     app = make_app(S3_SINK, {"SinkBucket": BUCKET})
     plan = app.migrate(
         {"label": "a.ndjson", "records": 400},

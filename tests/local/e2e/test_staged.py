@@ -8,7 +8,6 @@ import pytest
 
 from harness import Declaration, ForgeApp, Killer
 from landfall_local import receipt
-from landfall_local.settings import REGION
 from receiver import SECRET, Receiver
 
 BUCKET = "landfall-stage"
@@ -41,9 +40,7 @@ def receiver():
 @pytest.fixture
 def staged(make_app, world, receiver) -> ForgeApp:
     """The app on Forge with a stage before its receiver, on a platform whose window is some seconds."""
-    storage = world.cloud.client("s3")
-    if BUCKET not in {bucket["Name"] for bucket in storage.list_buckets()["Buckets"]}:
-        storage.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    world.cloud.make_bucket(BUCKET)
     declaration = Declaration(
         forge=True,
         acknowledge="staged",

@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from . import build, demo, explain, logs, processes, receipt, release, verify
 from .cloud import Cloud, Instance
-from .settings import CLOUD_PORT, STATE, STORE_PORT, TWIN_PORT, Problem, config_path, config_text
+from .settings import CLOUD_PORT, STATE, STORE_PORT, TWIN_PORT, Problem, config_path, config_text, sink_parameters
 from .stack import Stack
 from .token import sign
 from .tracking import Tracking
@@ -107,13 +107,18 @@ def deploy(command: str, supervised: bool) -> Stack:
         print(f"Starting the local cloud on {cloud.endpoint} and deploying infra/template.yaml", flush=True)
         cloud.start()
         stack = Stack(cloud, STACK)
-        stack.deploy(config_text().encode())
+        text = config_text()
+        parameters = sink_parameters(text)
+        if bucket := parameters.get("SinkBucket"):
+            cloud.make_bucket(bucket)
+        stack.deploy(text.encode(), parameters=parameters)
         INSTANCE.update(
             endpoint=cloud.endpoint,
             port=port,
             base_url=stack.base_url,
             app=asdict(demo.app_identity(config_path())),
             outputs=stack.outputs,
+            parameters=parameters,
         )
         return stack
     except BaseException:
@@ -142,11 +147,18 @@ def up() -> int:
         f"  webhook            {stack.base_url}/connect/events\n"
         f"  Forge remote       {stack.base_url}/forge/events, {stack.base_url}/forge/token\n"
         f"AWS endpoint         {stack.cloud.endpoint} (region eu-central-1, access key and secret: test)\n"
-        f"Configuration        {config}\n"
+        f"Configuration        {config}\n" + _sink_lines(INSTANCE.read() or {}) +
         f"Names of all parts   {INSTANCE.state_file}\n\n"
         "make logs follows the functions, make sweep runs the sweeper now, make status looks, make down ends it."
     )
     return 0
+
+
+def _sink_lines(state: dict) -> str:
+    """What whoever receives the records has to know: this secret is one of the local cloud alone."""
+    names = {"SinkSecret": "Sink's secret", "SinkBucket": "Bucket"}
+    given = state.get("parameters", {})
+    return "".join(f"{words:21}{given[name]}\n" for name, words in names.items() if name in given)
 
 
 def down() -> int:

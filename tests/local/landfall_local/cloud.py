@@ -51,6 +51,12 @@ class Cloud:
 
         processes.wait_until(ready, _START_SECONDS, "MiniStack did not get ready")
 
+    def make_bucket(self, name: str) -> None:
+        """Makes a bucket, unless there is one of the name."""
+        storage = self.client("s3")
+        if name not in (bucket["Name"] for bucket in storage.list_buckets()["Buckets"]):
+            storage.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+
     def _environment(self, scratch: Path) -> dict[str, str]:
         # The functions inherit MiniStack's environment, so it starts from nearly nothing: no proxy, no AWS profile and no
         # RUST_LOG of the user's shell reaches them.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import secrets
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,8 @@ DEFAULT_CONFIG = REPOSITORY / "tests" / "local" / "landfall.toml"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 
 REGION = "eu-central-1"
+# The bucket of the s3 sink, or of staged records, where SINK_BUCKET names no other.
+LOCAL_BUCKET = "landfall-local"
 HOST = "127.0.0.1"
 
 
@@ -59,3 +64,22 @@ def config_text() -> str:
     if path == DEFAULT_CONFIG:
         text = text.replace(f"http://{HOST}:{TWIN_PORT.default}/", f"http://{HOST}:{TWIN_PORT.number()}/")
     return text
+
+
+def sink_parameters(text: str) -> dict[str, str]:
+    """The template's parameters that a landfall.toml needs for its sink: SINK_SECRET and SINK_BUCKET, or what will do here.
+
+    A file that can't be read needs nothing: the functions say better what is wrong with it.
+    """
+    try:
+        declared = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return {}
+    section = lambda name: found if isinstance(found := declared.get(name), dict) else {}  # noqa: E731
+    kind, staged = section("sink").get("kind"), section("forge").get("acknowledge") == "staged"
+    needed = {}
+    if kind == "http":
+        needed["SinkSecret"] = os.environ.get("SINK_SECRET") or "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    if kind == "s3" or staged:
+        needed["SinkBucket"] = os.environ.get("SINK_BUCKET") or LOCAL_BUCKET
+    return needed

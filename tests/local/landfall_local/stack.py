@@ -95,9 +95,8 @@ class Stack:
         self._read_outputs()
 
     def _upload(self, programs: dict[str, bytes], config: bytes) -> str:
+        self.cloud.make_bucket(CODE_BUCKET)
         storage = self.cloud.client("s3")
-        if CODE_BUCKET not in (bucket["Name"] for bucket in storage.list_buckets()["Buckets"]):
-            storage.create_bucket(Bucket=CODE_BUCKET, CreateBucketConfiguration={"LocationConstraint": storage.meta.region_name})
         zips = {name: package(program, config) for name, program in programs.items()}
         digest = hashlib.sha256(b"".join(zips.values())).hexdigest()[:16]
         for name, content in zips.items():

@@ -1,12 +1,13 @@
 """The declaration for local use, against the template as it is deployed here: the functions can't check these at start-up."""
 
+import base64
 import re
 import tomllib
 
 import pytest
 
 from landfall_local import demo
-from landfall_local.settings import DEFAULT_CONFIG, REPOSITORY, Problem, config_text
+from landfall_local.settings import DEFAULT_CONFIG, LOCAL_BUCKET, REPOSITORY, Problem, config_text, sink_parameters
 from landfall_local.stack import LOCAL_PARAMETERS
 from landfall_local.twin import AppIdentity
 
@@ -62,3 +63,18 @@ def test_a_declaration_of_no_app_is_a_problem_that_is_told(tmp_path):
     file.write_text("version = 1")
     with pytest.raises(Problem, match=r"neither app\.key nor forge\.app"):
         demo.app_identity(file)
+
+
+def test_a_sink_gets_the_secret_and_the_bucket_that_it_needs_and_those_that_are_given_count(monkeypatch):
+    for name in ("SINK_SECRET", "SINK_BUCKET"):
+        monkeypatch.delenv(name, raising=False)
+    http, s3, staged = '[sink]\nkind = "http"\n', '[sink]\nkind = "s3"\n', '[forge]\nacknowledge = "staged"\n'
+    assert sink_parameters('[sink]\nkind = "dynamodb"\n') == sink_parameters("") == sink_parameters("no toml") == {}
+    assert sink_parameters(s3) == {"SinkBucket": LOCAL_BUCKET}
+    made = sink_parameters(staged + http)
+    assert made["SinkBucket"] == LOCAL_BUCKET
+    assert len(base64.b64decode(made["SinkSecret"].removeprefix("whsec_"))) == 32
+    assert made["SinkSecret"] != sink_parameters(http)["SinkSecret"]
+    monkeypatch.setenv("SINK_SECRET", "whsec_Z2l2ZW4=")
+    monkeypatch.setenv("SINK_BUCKET", "given")
+    assert sink_parameters(staged + http) == {"SinkSecret": "whsec_Z2l2ZW4=", "SinkBucket": "given"}
