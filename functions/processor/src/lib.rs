@@ -104,7 +104,7 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
         let imports =
             Imports::new(&declared.imports).map_err(|error| Unfit::Label(error.to_string()))?;
         // Also where transfers are staged no more: those that were may still be on their way.
-        let stage = bucket.clone().map(|bucket| S3Sink::new(bucket, STAGE));
+        let stage = bucket.clone().map(|bucket| S3Sink::stage(bucket, STAGE));
         let sink = Outside::configured(&lifecycle, bucket, sink)?;
         Ok(Self {
             lifecycle,

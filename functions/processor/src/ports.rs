@@ -434,6 +434,7 @@ pub(crate) struct FileLedger<'claim> {
     label: &'claim str,
     /// The label under which segments are kept. What a staged transfer has landed is in its bucket, and whoever looks for what is in the target must not find it.
     segments_of: Cow<'claim, str>,
+    is_staged: bool,
     /// Until when the lease holds, as it was written last; in milliseconds.
     leased_until: AtomicI64,
 }
@@ -452,6 +453,7 @@ impl<'claim> FileLedger<'claim> {
             tenant: &claimed.file.tenant,
             transfer: &claimed.file.transfer,
             label,
+            is_staged: claimed.transfer.is_staged(),
             segments_of: if claimed.transfer.is_staged() {
                 // No exporter begins a label so.
                 format!("\0staged\0{label}").into()
@@ -589,6 +591,10 @@ impl Ledger for FileLedger<'_> {
     }
 
     async fn attempts(&self) -> Result<Vec<String>, LedgerUnavailable> {
+        if self.is_staged {
+            // What an earlier attempt has stored is nothing of this one's, and may never have come into the target.
+            return Ok(vec![self.transfer.as_str().to_owned()]);
+        }
         let store = self.lifecycle.store();
         let known = store
             .attempts(self.tenant, self.lease.chain())

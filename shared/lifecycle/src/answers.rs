@@ -3,7 +3,7 @@ use std::time::Duration;
 use landfall_platform::connect::client::{CallError, Refusal};
 use landfall_platform::event::Event;
 use landfall_platform::forge::client::MESSAGES_MAX;
-use landfall_tracking::{File, Stored, SystemToken};
+use landfall_tracking::{File, FileState, Stored, SystemToken};
 use landfall_transfer::clocks::platform::FORGE_MESSAGE_WINDOW;
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::timeline::What;
@@ -83,7 +83,12 @@ impl Lifecycle {
     fn export_broke_off(&self, transfer: &Transfer, files: &[File]) -> Option<String> {
         let messages = transfer.messages.as_ref()?;
         let exporter = &transfer.exporter;
-        let silent_from = exporter.last_heard_at + self.configuration.clocks.forge_answer_by;
+        // By what the server app did, not by when somebody came to work on it.
+        let uploaded = files.iter().map(|file| file.received_at).max();
+        let silent_since = exporter.triggered_at.max(uploaded)?;
+        let silent_from = silent_since + self.configuration.clocks.forge_answer_by;
+        // Its message isn't counted yet.
+        let just_came = |file: &File| file.state == FileState::Announced;
         let may_be_answered = |file: &File| {
             file.open_message()
                 .is_some_and(|message| message.answer.is_some())
@@ -93,6 +98,7 @@ impl Lifecycle {
             || exporter.completed_at.is_some()
             || self.now() < silent_from
             || files.iter().any(may_be_answered)
+            || files.iter().any(just_came)
         {
             return None;
         }

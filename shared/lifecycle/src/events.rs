@@ -305,14 +305,18 @@ impl Lifecycle {
     }
 
     /// The attempts of a chain, the first seen first.
-    async fn attempts(&self, tenant: &TenantId, chain: &TransferId) -> Result<Vec<Attempt>, Error> {
+    pub(crate) async fn attempts(
+        &self,
+        tenant: &TenantId,
+        chain: &TransferId,
+    ) -> Result<Vec<Attempt>, Error> {
         let chain = ChainId::new(chain.as_str());
         Ok(self.store.attempts(tenant, &chain).await?)
     }
 
     /// Of the attempts of a chain only the newest may write: stops those before this one. The chain's first attempt is older
     /// than every other, whenever it was seen; for it the newest attempt comes back.
-    async fn supersede(
+    pub(crate) async fn supersede(
         &self,
         transfer: &Transfer,
         attempts: &[Attempt],

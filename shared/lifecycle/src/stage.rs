@@ -3,9 +3,10 @@
 //! It is a transfer of its own, of which the platform knows nothing: its files are those that the first phase has stored whole, and it has all that other
 //! transfers have, from leases to the receipt.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use landfall_tracking::{File, FileState, NewFile, Recorded, Stored};
+use landfall_tracking::{Attempt, File, FileState, NewFile, Recorded, Stored};
 use landfall_transfer::timeline::What;
 use landfall_transfer::{FileOutcome, Input, Phase, Status, TenantId, Transfer, TransferId};
 
@@ -18,7 +19,11 @@ const SECOND_PHASE: &str = "LF-SECOND-PHASE";
 impl Lifecycle {
     /// Makes the second phase of a staged transfer. Whatever a crash leaves out is done when it is made again.
     pub(crate) async fn begin_second_phase(&self, staged: &Transfer) -> Result<Done, Error> {
-        if self.may_be_delivering(staged).await? {
+        let chain = TransferId::new(staged.chain().as_str());
+        let attempts = self.attempts(&staged.tenant, &chain).await?;
+        // Later phases of earlier attempts begin by themselves, perhaps after this attempt was made.
+        self.supersede(staged, &attempts).await?;
+        if self.may_be_delivering(staged, &attempts).await? {
             tracing::info!(transfer.id = %staged.id, tenant.id = %staged.tenant, "An earlier attempt was stopped, and its worker may still be delivering; the second phase waits until it can't.");
             return Ok(Done::Stop);
         }
@@ -27,10 +32,16 @@ impl Lifecycle {
     }
 
     /// Whether a stopped attempt of the chain may still have a delivery to the target under way. Nobody can call that back, and what it brings would take the place of newer records.
-    async fn may_be_delivering(&self, staged: &Transfer) -> Result<bool, Error> {
-        let tenant = &staged.tenant;
-        for attempt in self.store.attempts(tenant, &staged.chain()).await? {
-            let other = self.store.transfer(tenant, &attempt.transfer).await?;
+    async fn may_be_delivering(
+        &self,
+        staged: &Transfer,
+        attempts: &[Attempt],
+    ) -> Result<bool, Error> {
+        for attempt in attempts {
+            let other = self
+                .store
+                .transfer(&staged.tenant, &attempt.transfer)
+                .await?;
             let delivers = other.is_some_and(|Stored { transfer, .. }| {
                 !transfer.is_staged() && matches!(transfer.phase, Phase::Stopping { .. })
             });
@@ -41,29 +52,36 @@ impl Lifecycle {
         Ok(false)
     }
 
-    /// Begins another phase behind those that a staged transfer has had, which applies what they left out. None while one is under way, if there was none, or once
-    /// it isn't known any more which files were stored: then there is nothing to repeat.
+    /// Begins another phase behind those that a settled staged transfer has had, or the first where none was owed, which applies what is not in the target. None while one is under way or
+    /// about to be, once a re-run has taken over, if nothing was stored whole, or once it isn't known any more which files were.
     pub async fn repeat_second_phase(
         &self,
         tenant: &TenantId,
         id: &TransferId,
     ) -> Result<Option<TransferId>, Error> {
-        let Some(last) = self.last_phase(tenant, id).await? else {
+        let Some(Stored {
+            transfer: staged, ..
+        }) = self.store.transfer(tenant, &id.first_phase()).await?
+        else {
             return Ok(None);
         };
-        let staged = self.store.transfer(tenant, &id.first_phase()).await?;
-        let (Some(staged), true) = (staged, last.transfer.is_settled()) else {
-            return Ok(None);
-        };
-        let files = self.store.files(tenant, &staged.transfer.id).await?;
-        let stored_whole = files.iter().filter(|file| is_stored_whole(file)).count() as u64;
-        if stored_whole == 0 || stored_whole < staged.transfer.files_stored_whole() {
-            tracing::warn!(transfer.id = %id, "The rows of the files that a staged transfer has stored have expired; its second phase can't be repeated.");
+        let last = self.last_phase(tenant, id).await?;
+        let is_over = last.as_ref().is_none_or(|last| last.transfer.is_settled());
+        let is_owed = staged.due_at(&self.configuration.clocks).is_some();
+        if !staged.is_staged() || !staged.is_settled() || is_owed || !is_over {
             return Ok(None);
         }
-        let number = last.transfer.id.phase_number() + 1;
-        let begun = self.begin_phase(&staged.transfer, number).await?;
-        Ok(Some(begun.transfer.id))
+        let files = self.store.files(tenant, &staged.id).await?;
+        let imported = files.iter().filter(|file| is_imported(file)).count() as u64;
+        let work = &staged.work;
+        let expired = imported < work.files_ended.saturating_sub(work.files_failed);
+        if expired || !files.iter().any(is_stored_whole) {
+            tracing::warn!(transfer.id = %id, "Nothing was stored whole, or the rows that say what was have expired; there is no second phase to repeat.");
+            return Ok(None);
+        }
+        let number = last.map_or(2, |last| last.transfer.id.phase_number() + 1);
+        let begun = self.begin_phase(&staged, number).await?;
+        Ok(begun.transfer.is_open().then_some(begun.transfer.id))
     }
 
     /// The newest of the phases behind a staged transfer.
@@ -95,10 +113,16 @@ impl Lifecycle {
         let id = staged.id.phase(number);
         let chain = TransferId::new(staged.chain().as_str());
         let stored = Box::pin(self.observe(tenant, &id, Some(chain), None, false)).await?;
-        if !stored.transfer.is_open() {
-            // A re-run has taken over, which stages and imports everything itself; or it was made before, and is over.
-            return Ok(stored);
+        // Once more for one that was made before: whoever made it may have died before it was superseded.
+        let attempts = self
+            .attempts(tenant, &TransferId::new(stored.transfer.chain().as_str()))
+            .await?;
+        if let Some(by) = self.supersede(&stored.transfer, &attempts).await? {
+            self.apply(tenant, &id, &Input::Superseded { by }).await?;
         }
+        let stored = Box::pin(self.store.transfer(tenant, &id))
+            .await?
+            .unwrap_or(stored);
         // A look at what it has comes first, and announces its files.
         if let Err(error) = Box::pin(self.drive(tenant, &id)).await {
             tracing::warn!(transfer.id = %id, error = %error, "What a second phase is owed could not be done; the sweeper does it.");
@@ -110,7 +134,10 @@ impl Lifecycle {
     pub(crate) async fn announce_staged(&self, transfer: &Transfer) -> Result<(), Error> {
         let (tenant, id) = (&transfer.tenant, &transfer.id);
         let files = self.store.files(tenant, &id.first_phase()).await?;
-        for file in files.into_iter().filter(is_stored_whole) {
+        let announced = self.store.files(tenant, id).await?;
+        let announced: HashSet<String> = announced.into_iter().map(|file| file.s3_key).collect();
+        let is_new = |file: &File| is_stored_whole(file) && !announced.contains(&file.s3_key);
+        for file in files.into_iter().filter(is_new) {
             let new = NewFile {
                 tenant: tenant.clone(),
                 transfer: id.clone(),
@@ -158,7 +185,9 @@ impl Lifecycle {
 
 /// Of a file that could not be read to its end what was stored stays where it is. The manifest is none of the export's data.
 fn is_stored_whole(file: &File) -> bool {
-    file.state == FileState::Ended
-        && file.outcome == Some(FileOutcome::Imported)
-        && file.manifest.is_none()
+    is_imported(file) && file.manifest.is_none()
+}
+
+fn is_imported(file: &File) -> bool {
+    file.state == FileState::Ended && file.outcome == Some(FileOutcome::Imported)
 }

@@ -40,14 +40,18 @@ def receiver():
 @pytest.fixture
 def staged(make_app, world, receiver) -> ForgeApp:
     """The app on Forge with a stage before its receiver, on a platform whose window is some seconds."""
+    return deployed(make_app, world, receiver)
+
+
+def deployed(make_app, world, receiver, imports: str = IMPORTS, **clocks: str) -> ForgeApp:
     world.cloud.make_bucket(BUCKET)
     declaration = Declaration(
         forge=True,
         acknowledge="staged",
         sink=f'kind = "http"\nurl = "{receiver.url}"\ntimeout = "3s"',
-        imports=IMPORTS,
+        imports=imports,
         limits={"batch_records": 25},
-        clocks={"forge_answer_by": "12s", "slice": "2s", "lease": "6s"},
+        clocks={"forge_answer_by": "12s", "slice": "2s", "lease": "6s"} | clocks,
     )
     app = make_app(declaration, {"SinkSecret": SECRET, "SinkBucket": BUCKET})
     app.twin.switch(forge_window_ms=int(WINDOW_S * 1000))
@@ -178,3 +182,30 @@ def test_a_cancelled_migration_has_no_second_phase(staged, receiver):
         app.sweep()
     assert app.tracked(f"{identifier}+2") is None
     assert not receiver.applied
+
+
+def test_a_held_record_that_an_earlier_attempt_had_stored_is_stored_again_and_arrives(make_app, world, receiver):
+    app = deployed(make_app, world, receiver, IMPORTS.rstrip() + '\non_miss = "hold"\n', hold_again_after="4s")
+    known = lambda **wish: app.twin.call("PUT", "/control/mappings", {"namespace": "identity:user"} | wish)  # noqa: E731
+    late, never = {"jira.userkey/late": "late-1"}, {"jira.userkey/never": "never-1"}
+    known(values=late)
+    known(holes=sorted(never))
+    authors = {3: "late", 4: "never"}
+    content = "".join(json.dumps({"id": str(n), "author": authors.get(n), "project": None}) + "\n" for n in range(10))
+    few = {"label": "few.ndjson", "content_base64": base64.b64encode(content.encode()).decode()}
+    # Stored by the first attempt, and not in the target: the receiver doesn't take it.
+    receiver.judge = lambda record: ("rejected", "not yet") if record["id"] == "3" else ("applied", None)
+    first = app.migrate(few)["transfer_id"]
+    assert app.failed(first)[0].counts["held"] == 1
+    assert second_phase(app, first).counts["rejected"] == 1
+    receiver.judge = lambda record: ("applied", None)
+    # The re-run holds both records first; their mappings come before they are asked again.
+    known(holes=sorted(late))
+    rerun = app.twin.rerun(first)["transfer_id"]
+    held = lambda: [row for row in app.tracking.files(app.tenant, rerun) if "again_at" in row]  # noqa: E731
+    app.wait(held, 30, lambda: app.story(rerun))
+    known(values=late | never)
+    assert app.settled(rerun)["state"] == "SUCCESS", app.story(rerun)
+    later = second_phase(app, rerun)
+    assert (later.counts["applied"], later.counts["unchanged"]) == (2, 8), later.counts
+    assert len(receiver.applied) == 10

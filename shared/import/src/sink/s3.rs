@@ -150,6 +150,8 @@ pub struct S3Sink<B> {
     bucket: B,
     /// What every name begins with.
     prefix: String,
+    /// Whether a file is all by itself: nothing of earlier attempts belongs to it.
+    is_stage: bool,
 }
 
 impl<B: Bucket> S3Sink<B> {
@@ -158,6 +160,15 @@ impl<B: Bucket> S3Sink<B> {
         Self {
             bucket,
             prefix: prefix.to_owned(),
+            is_stage: false,
+        }
+    }
+
+    /// The same as a stage, from which records are read back: a file's index names its own objects, and no others are looked at.
+    pub fn stage(bucket: B, prefix: &str) -> Self {
+        Self {
+            is_stage: true,
+            ..Self::new(bucket, prefix)
         }
     }
 
@@ -379,7 +390,8 @@ impl<B: Bucket> Sink for S3Sink<B> {
     async fn finish(&self, finished: &Finished<'_>) -> Result<(), SinkError> {
         let file = &finished.file;
         let (own, folder) = (self.folder(file), self.label_folder(file));
-        let stored = self.bucket.list(&folder).await?;
+        let looked_at = if self.is_stage { &own } else { &folder };
+        let stored = self.bucket.list(looked_at).await?;
         let (mine, others): (Vec<StoredObject>, Vec<StoredObject>) = stored
             .into_iter()
             .partition(|object| object.name.starts_with(&own));

@@ -584,6 +584,20 @@ fn an_export_that_falls_silent_with_files_to_come_is_failed_with_its_last_messag
 }
 
 #[test]
+fn a_single_file_of_several_is_no_migration_however_late_a_worker_came_to_it() {
+    let mut run = Run::new(Death::default());
+    let acts = [
+        (0, uploaded("cards-1-of-3.ndjson")),
+        (5, Act::Import("cards-1-of-3.ndjson", 0)),
+    ];
+    run.go(&acts, 15);
+    let answers: Vec<_> = run.answers().into_values().collect();
+    assert_eq!(answers[..], [(MessageOutcome::Failed, 12)]);
+    let (status, cause, _) = run.ended();
+    assert_eq!((status.as_str(), cause), ("FAILED", Cause::ExporterSilent));
+}
+
+#[test]
 fn whoever_dies_while_an_export_falls_silent_its_last_message_says_failed() {
     let undisturbed = {
         let mut run = Run::new(Death::default());

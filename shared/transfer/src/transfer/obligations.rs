@@ -7,6 +7,10 @@ use crate::completeness::Evidence;
 use crate::seeded_bugs::{SeededBug, is_planted};
 use crate::settlement::Moment;
 use crate::timestamp::Timestamp;
+use crate::verdict::Cause;
+
+/// The platform's word for a transfer that it has ended because an admin cancelled it (PROTOCOL.md 2.2).
+const CANCELLED: &str = "CANCELLED";
 
 impl Transfer {
     /// What is owed now.
@@ -130,14 +134,19 @@ impl Transfer {
         }
     }
 
-    /// Whether what was staged has to be brought into the target now that the platform is done with the transfer, whatever it says. Not what an admin cancelled; and
-    /// a re-run stages everything itself.
+    /// Whether what was staged has to be brought into the target now that the platform is done with the transfer, whatever it says. Not what an admin cancelled, which
+    /// may be known from the platform's word alone; and a re-run stages everything itself.
     fn owes_second_phase(&self, settled: &Settled) -> bool {
+        let was_cancelled = match &settled.verdict {
+            Some(verdict) => verdict.cause == Cause::Cancelled,
+            None => self.cancelled_at.is_some(),
+        };
         self.staging
             == Some(Staging::First {
                 second_begun: false,
             })
-            && self.cancelled_at.is_none()
+            && !was_cancelled
+            && settled.status.as_deref() != Some(CANCELLED)
             && !matches!(settled.by, SettledBy::Rerun(_))
             && self.files_stored_whole() > 0
     }

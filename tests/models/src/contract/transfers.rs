@@ -300,7 +300,7 @@ pub(super) async fn a_transfer_of_a_newer_release_is_not_read_and_not_touched(su
     let Some(Value::Text(state)) = newer.get("state") else {
         panic!("{newer:?}")
     };
-    let state = state.replacen("\"v\":1", "\"v\":2", 1);
+    let state = state.replacen("\"v\":1", "\"v\":3", 1);
     newer.insert("state".into(), text(&state));
     let key = Key::new("TRANSFER#tenant#transfer-1", "STATE");
     let put = Write::put(key, newer.clone());

@@ -124,10 +124,29 @@ fn what_was_cancelled_superseded_or_never_stored_has_no_second_phase() {
     unreadable.apply(Input::PlatformSettled { status: None }, at(1), &clocks());
     unreadable.apply(fenced(totals), at(1), &clocks());
 
-    for transfer in [cancelled, superseded, unreadable] {
+    let mut told_late = with_a_file(0);
+    let status = Some("CANCELLED".to_owned());
+    told_late.apply(Input::PlatformSettled { status }, at(1), &clocks());
+    told_late.apply(fenced(totals), at(1), &clocks());
+
+    for transfer in [cancelled, superseded, unreadable, told_late] {
         assert!(transfer.is_settled(), "{:?}", transfer.phase);
         assert_eq!(transfer.due_at(&clocks()), None, "{:?}", transfer.phase);
     }
+}
+
+#[test]
+fn a_cancellation_that_comes_after_the_verdict_leaves_the_second_phase_to_it() {
+    let mut transfer = with_a_file(0);
+    transfer.apply(complete(), at(1), &clocks());
+    transfer.apply(Input::CancelRequested, at(1), &clocks());
+    let taken = Input::AnswersTaken {
+        outcome: MessageOutcome::Success,
+        messages: 1,
+        begun_at: at(1),
+    };
+    transfer.apply(taken, at(2), &clocks());
+    assert_eq!(transfer.next_step(at(2), &clocks()), Step::BeginSecondPhase);
 }
 
 #[test]
