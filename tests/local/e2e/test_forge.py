@@ -158,9 +158,9 @@ def test_without_a_token_the_import_waits_says_so_and_goes_on_with_the_next_call
 def test_an_import_outlives_its_token_as_long_as_the_schedule_brings_newer_ones(make_app):
     app = make_app(SHORT_TOKENS)
     app.twin.switch(forge_system_token_life_s=30, forge_refresh_interval_ms=8000, store_bytes_per_second=20_000)
-    identifier = app.migrate({"label": "cards-{n}-of-{of}.ndjson", "copies": 8, "records": 800})["transfer_id"]
+    identifier = app.migrate({"label": "cards-{n}-of-{of}.ndjson", "copies": 8, "records": 1200})["transfer_id"]
     began = time.monotonic()
-    assert app.succeeded(identifier, within=150).counts["applied"] == 6400
+    assert app.succeeded(identifier, within=150).counts["applied"] == 9600
     assert time.monotonic() - began > 30, "no token had to be replaced"
     assert answers(app, identifier) == [("SUCCESS", 1)] * 8
 
