@@ -48,6 +48,27 @@ impl S3 {
         }
     }
 
+    /// An object, or the range of it; none if there is no such object or range.
+    async fn fetch(&self, name: &str, range: Option<String>) -> Result<Option<Bytes>, BucketError> {
+        let outcome = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(name)
+            .set_range(range)
+            .send()
+            .await;
+        match outcome {
+            Ok(object) => {
+                let content = object.body.collect().await;
+                let content = content.map_err(|_| unavailable("an object broke off"))?;
+                Ok(Some(content.into_bytes()))
+            }
+            Err(error) if matches!(error.code(), Some("NoSuchKey" | "InvalidRange")) => Ok(None),
+            Err(error) => Err(sort(&error)),
+        }
+    }
+
     /// The first `parts` parts of an upload, which S3 wants to be told by their tags.
     async fn parts(
         &self,
@@ -112,42 +133,11 @@ impl Bucket for S3 {
 
     async fn read(&self, name: &str, from: u64, bytes: u64) -> Result<Option<Bytes>, BucketError> {
         let last = from.saturating_add(bytes).saturating_sub(1);
-        let outcome = self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(name)
-            .range(format!("bytes={from}-{last}"))
-            .send()
-            .await;
-        match outcome {
-            Ok(object) => {
-                let content = object.body.collect().await;
-                let content = content.map_err(|_| unavailable("an object broke off"))?;
-                Ok(Some(content.into_bytes()))
-            }
-            Err(error) if matches!(error.code(), Some("NoSuchKey" | "InvalidRange")) => Ok(None),
-            Err(error) => Err(sort(&error)),
-        }
+        self.fetch(name, Some(format!("bytes={from}-{last}"))).await
     }
 
     async fn get(&self, name: &str) -> Result<Option<Bytes>, BucketError> {
-        let outcome = self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(name)
-            .send()
-            .await;
-        match outcome {
-            Ok(object) => {
-                let content = object.body.collect().await;
-                let content = content.map_err(|_| unavailable("an object broke off"))?;
-                Ok(Some(content.into_bytes()))
-            }
-            Err(error) if error.code() == Some("NoSuchKey") => Ok(None),
-            Err(error) => Err(sort(&error)),
-        }
+        self.fetch(name, None).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, BucketError> {
