@@ -185,13 +185,15 @@ def test_a_cancelled_migration_has_no_second_phase(staged, receiver):
 
 
 def test_a_held_record_that_an_earlier_attempt_had_stored_is_stored_again_and_arrives(make_app, world, receiver):
-    app = deployed(make_app, world, receiver, IMPORTS.rstrip() + '\non_miss = "hold"\n', hold_again_after="4s")
-    known = lambda **wish: app.twin.call("PUT", "/control/mappings", {"namespace": "identity:user"} | wish)  # noqa: E731
-    late, never = {"jira.userkey/late": "late-1"}, {"jira.userkey/never": "never-1"}
+    # Not of users: of these an earlier attempt's mappings are remembered.
+    project = 'namespace = "jira/classic:project"'
+    app = deployed(make_app, world, receiver, IMPORTS.replace(project, project + '\non_miss = "hold"'), hold_again_after="4s")
+    known = lambda **wish: app.twin.call("PUT", "/control/mappings", {"namespace": "jira/classic:project"} | wish)  # noqa: E731
+    late, never = {"777701": "late-1"}, {"777702": "never-1"}
     known(values=late)
     known(holes=sorted(never))
-    authors = {3: "late", 4: "never"}
-    content = "".join(json.dumps({"id": str(n), "author": authors.get(n), "project": None}) + "\n" for n in range(10))
+    projects = {3: "777701", 4: "777702"}
+    content = "".join(json.dumps({"id": str(n), "author": None, "project": projects.get(n)}) + "\n" for n in range(10))
     few = {"label": "few.ndjson", "content_base64": base64.b64encode(content.encode()).decode()}
     # Stored by the first attempt, and not in the target: the receiver doesn't take it.
     receiver.judge = lambda record: ("rejected", "not yet") if record["id"] == "3" else ("applied", None)
