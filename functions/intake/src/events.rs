@@ -70,7 +70,7 @@ impl Intake {
                 .await;
             }
         };
-        // The AWS SDK's futures are tens of kilobytes each; on the heap they don't add up in this one.
+        // On the heap the futures of the calls don't add up in this one.
         let (writes, (), ()) = tokio::join!(
             Box::pin(self.store_event(call, &sender.tenant, &event)),
             Box::pin(note_foreign),

@@ -7,7 +7,7 @@ use landfall_platform::connect::token::Moment;
 use landfall_platform::forge::keys::KeySetServer;
 use landfall_platform::hosts::Hosts;
 use landfall_runtime::{Clients, Clock, Configuration, ForeignClientKeys, Patience};
-use landfall_tracking::{Queue, Store};
+use landfall_tracking::{Error, Queue, Store};
 use landfall_transfer::{IntakeClocks, Timestamp};
 use url::Url;
 
@@ -111,19 +111,27 @@ impl Intake {
         self
     }
 
-    /// Opens the table's connection while nobody waits, but not for long: the platform's 5 s may already run. What can't be opened now
-    /// is opened with the first event.
+    /// Opens the connections to the table and to the queues while nobody waits, but not for long: the platform's 5 s may already run. What can't be
+    /// opened now is opened with the first event.
     pub async fn warm_up(&self) {
-        let warm = self
-            .clock
-            .timeout(self.clocks.write_within, self.store.warm_up())
-            .await;
-        let problem = match warm {
+        tokio::join!(
+            self.warmed("table", self.store.warm_up()),
+            // Both queues are one host's, so either opens the connection.
+            self.warmed("queues", self.imports.warm_up()),
+        );
+    }
+
+    async fn warmed(&self, what: &str, warm_up: impl Future<Output = Result<(), Error>>) {
+        let patience = self.clocks.write_within;
+        let problem = match self.clock.timeout(patience, warm_up).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => format!("failed to {error}"),
             Err(_) => "no answer in time".to_owned(),
         };
-        tracing::warn!(error = problem, "could not warm the table's connection up");
+        tracing::warn!(
+            error = problem,
+            "could not warm the connection of the {what} up"
+        );
     }
 
     /// Answers a call, always within `clocks.answer_within`.

@@ -6,7 +6,7 @@ use aws_lambda_events::lambda_function_urls::{
     LambdaFunctionUrlRequest, LambdaFunctionUrlResponse,
 };
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use landfall_aws::connect;
+use landfall_aws::{Access, clients};
 use landfall_intake::{Intake, Request, patience};
 use landfall_runtime::{Clock, Configuration, telemetry};
 
@@ -20,7 +20,10 @@ async fn main() -> anyhow::Result<()> {
         .inspect_err(|error| tracing::error!(error = %error, "failed to {error}"))?;
     let clock = Clock::system();
     let patience = patience(configuration.intake);
-    let clients = connect(&configuration, patience, clock.clone()).await;
+    let aws = configuration.environment.aws.clone();
+    let access = Access::new(aws, patience, clock.clone())
+        .inspect_err(|error| tracing::error!(error = %error, "failed to {error}"))?;
+    let clients = clients(&configuration, &access, clock.clone());
     let intake = Arc::new(Intake::new(&configuration, clients, clock));
     intake.warm_up().await;
     let answer = service_fn(move |event: LambdaEvent<LambdaFunctionUrlRequest>| {

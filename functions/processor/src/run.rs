@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use lambda_runtime::{LambdaEvent, service_fn};
-use landfall_aws::{S3, connect};
+use landfall_aws::{Access, S3, clients};
 use landfall_import::ports::Sink;
 use landfall_lifecycle::{Lifecycle, Platform};
 use landfall_runtime::{Clock, Configuration, Patience, telemetry};
@@ -15,7 +15,7 @@ use crate::Processor;
 /// go with `sink.kind = "custom"`; with every other kind there must be none.
 pub async fn run<K: Sink + Send + 'static>(sink: Option<K>) -> anyhow::Result<()> {
     telemetry::start();
-    let processor = prepare(sink).await.inspect_err(
+    let processor = prepare(sink).inspect_err(
         |error| tracing::error!(error = %format!("{error:#}"), "The processor can't start."),
     )?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<_>| {
@@ -35,15 +35,15 @@ pub async fn run<K: Sink + Send + 'static>(sink: Option<K>) -> anyhow::Result<()
     .context("serve the Lambda runtime")
 }
 
-async fn prepare<K: Sink>(sink: Option<K>) -> anyhow::Result<Arc<Processor<K>>> {
+fn prepare<K: Sink>(sink: Option<K>) -> anyhow::Result<Arc<Processor<K>>> {
     let configuration = Arc::new(Configuration::load()?);
     let clock = Clock::system();
-    let clients = connect(&configuration, Patience::BACKGROUND, clock.clone()).await;
-    let bucket = match &configuration.environment.sink_bucket {
-        // Whatever the sink: records may be staged there, or lie there still.
-        Some(bucket) => Some(S3::connect(bucket, configuration.import.sink.timeout()).await),
-        _ => None,
-    };
+    let aws = configuration.environment.aws.clone();
+    let access = Access::new(aws, Patience::BACKGROUND, clock.clone())?;
+    let clients = clients(&configuration, &access, clock.clone());
+    // Whatever the sink: records may be staged there, or lie there still.
+    let bucket = configuration.environment.sink_bucket.as_ref();
+    let bucket = bucket.map(|name| S3::new(&access, name, configuration.import.sink.timeout()));
     let platform = Platform::new(&configuration, clock.clone())?;
     let lifecycle = Lifecycle::new(
         Actor::Processor,

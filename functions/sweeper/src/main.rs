@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use lambda_runtime::{LambdaEvent, service_fn};
-use landfall_aws::connect;
+use landfall_aws::{Access, clients};
 use landfall_lifecycle::{Lifecycle, Platform};
 use landfall_runtime::{Clock, Configuration, Patience, telemetry};
 use landfall_sweeper::{Request, Sweeper};
@@ -17,7 +17,7 @@ const _: () = assert!(!landfall_transfer::seeded_bugs::POSSIBLE);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     telemetry::start();
-    let sweeper = prepare().await.inspect_err(
+    let sweeper = prepare().inspect_err(
         |error| tracing::error!(error = %format!("{error:#}"), "The sweeper can't start."),
     )?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Request>| {
@@ -36,10 +36,12 @@ async fn main() -> anyhow::Result<()> {
     .context("serve the Lambda runtime")
 }
 
-async fn prepare() -> anyhow::Result<Arc<Sweeper>> {
+fn prepare() -> anyhow::Result<Arc<Sweeper>> {
     let configuration = Arc::new(Configuration::load()?);
     let clock = Clock::system();
-    let clients = connect(&configuration, Patience::BACKGROUND, clock.clone()).await;
+    let aws = configuration.environment.aws.clone();
+    let access = Access::new(aws, Patience::BACKGROUND, clock.clone())?;
+    let clients = clients(&configuration, &access, clock.clone());
     let platform = Platform::new(&configuration, clock.clone())?;
     let lifecycle = Lifecycle::new(
         Actor::Sweeper,

@@ -1,32 +1,30 @@
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, ConditionCheck, KeysAndAttributes, Put, ReturnValue,
-    ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
-};
+use aws_lc_rs::rand;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use landfall_tracking::{
-    Change, DueEntries, DueEntry, Error, Item, Key, Page, Returning, Table, Value, Which, Write,
+    Change, DueEntries, DueEntry, Error, Item, Key, Page, Returning, Table, Which, Write,
     WriteError,
 };
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
-use crate::error::{sort, sort_transaction, unbuildable};
+use crate::access::{Access, CallError};
+use crate::error::{sort, sort_transaction};
+use crate::json::JsonService;
 
+mod attributes;
 mod expressions;
 
-use expressions::Expressions;
-
-type Attributes = HashMap<String, AttributeValue>;
+use attributes::{Attribute, Attributes, Row};
+use expressions::{Expressions, Names, Values};
 
 /// The two tables in DynamoDB.
 #[derive(Clone, Debug)]
 pub struct DynamoDb {
-    client: Client,
+    service: JsonService,
     tracking: String,
     records: String,
 }
@@ -34,11 +32,132 @@ pub struct DynamoDb {
 /// Name of the sparse index.
 const DUE_INDEX: &str = "due";
 
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct GetItem<'a> {
+    table_name: &'a str,
+    key: Attributes<'a>,
+    consistent_read: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GetItemAnswer {
+    item: Option<Row>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct BatchGetItem<'a> {
+    request_items: HashMap<&'a str, Wanted<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Wanted<'a> {
+    keys: Vec<Attributes<'a>>,
+    consistent_read: bool,
+    projection_expression: String,
+    expression_attribute_names: HashMap<String, &'a str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BatchGetItemAnswer {
+    #[serde(default)]
+    responses: HashMap<String, Vec<Row>>,
+    #[serde(default)]
+    unprocessed_keys: HashMap<String, UnprocessedKeys>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UnprocessedKeys {
+    #[serde(default)]
+    keys: Vec<Row>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Query<'a> {
+    table_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index_name: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consistent_read: Option<bool>,
+    key_condition_expression: &'static str,
+    expression_attribute_values: HashMap<&'static str, Attribute<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclusive_start_key: Option<Attributes<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct QueryAnswer {
+    #[serde(default)]
+    items: Vec<Row>,
+    last_evaluated_key: Option<Row>,
+}
+
+/// A write: of its own, or one of a transaction.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WriteItem<'a> {
+    table_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Attributes<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item: Option<Attributes<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update_expression: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    condition_expression: Option<String>,
+    #[serde(skip_serializing_if = "Names::is_empty")]
+    expression_attribute_names: Names<'a>,
+    #[serde(skip_serializing_if = "Values::is_empty")]
+    expression_attribute_values: Values<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    return_values_on_condition_check_failure: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    return_values: Option<&'static str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UpdateItemAnswer {
+    #[serde(default)]
+    attributes: Row,
+}
+
+/// What a condition that did not hold found.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConditionFailed {
+    #[serde(default)]
+    item: Row,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct TransactWriteItems<'a> {
+    transact_items: Vec<TransactWriteItem<'a>>,
+    client_request_token: String,
+}
+
+#[derive(Serialize)]
+enum TransactWriteItem<'a> {
+    Put(WriteItem<'a>),
+    Update(WriteItem<'a>),
+    ConditionCheck(WriteItem<'a>),
+}
+
 impl DynamoDb {
-    /// Works on the tables of these names. The client brings time-outs and retries.
-    pub fn new(client: Client, tracking: impl Into<String>, records: impl Into<String>) -> Self {
+    /// Works on the tables of these names.
+    pub fn new(access: Access, tracking: impl Into<String>, records: impl Into<String>) -> Self {
         Self {
-            client,
+            service: JsonService::dynamodb(access),
             tracking: tracking.into(),
             records: records.into(),
         }
@@ -52,16 +171,13 @@ impl DynamoDb {
     }
 
     async fn get(&self, key: &Key, consistent: bool) -> Result<Option<Item>, Error> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.tracking)
-            .set_key(Some(key_attributes(key)))
-            .consistent_read(consistent)
-            .send()
-            .await
-            .map_err(|error| sort(&error))?;
-        answer.item.map(item).transpose()
+        let input = GetItem {
+            table_name: &self.tracking,
+            key: Attributes::key(key),
+            consistent_read: consistent,
+        };
+        let answer: GetItemAnswer = self.service.call("GetItem", &input).await.map_err(sort)?;
+        answer.item.map(Row::item).transpose()
     }
 
     async fn get_many(
@@ -71,39 +187,35 @@ impl DynamoDb {
         attributes: &'static [&'static str],
     ) -> Result<(Vec<(Key, Item)>, Vec<Key>), Error> {
         let table = self.name(which);
-        let request = KeysAndAttributes::builder()
-            .set_keys(Some(keys.iter().map(key_attributes).collect()))
-            .consistent_read(true)
+        let wanted = Wanted {
+            keys: keys.iter().map(Attributes::key).collect(),
+            consistent_read: true,
             // By placeholder, as everywhere: `state` and `count` are among the reserved words.
-            .projection_expression(format!("pk, sk, #{}", attributes.join(", #")))
-            .set_expression_attribute_names(Some(
-                attributes
-                    .iter()
-                    .map(|name| (format!("#{name}"), (*name).to_owned()))
-                    .collect(),
-            ))
-            .build()
-            .map_err(unbuildable)?;
-        let answer = self
-            .client
-            .batch_get_item()
-            .request_items(table, request)
-            .send()
+            projection_expression: format!("pk, sk, #{}", attributes.join(", #")),
+            expression_attribute_names: attributes
+                .iter()
+                .map(|name| (format!("#{name}"), *name))
+                .collect(),
+        };
+        let input = BatchGetItem {
+            request_items: HashMap::from([(table, wanted)]),
+        };
+        let mut answer: BatchGetItemAnswer = self
+            .service
+            .call("BatchGetItem", &input)
             .await
-            .map_err(|error| sort(&error))?;
-        let found = answer.responses.unwrap_or_default().remove(table);
-        let unprocessed = answer.unprocessed_keys.unwrap_or_default().remove(table);
+            .map_err(sort)?;
+        let found = answer.responses.remove(table).unwrap_or_default();
+        let left = answer.unprocessed_keys.remove(table);
         Ok((
             found
-                .unwrap_or_default()
                 .into_iter()
-                .map(row)
+                .map(Row::with_key)
                 .collect::<Result<_, _>>()?,
-            unprocessed
-                .map(|rest| rest.keys)
+            left.map(|left| left.keys)
                 .unwrap_or_default()
                 .into_iter()
-                .map(|mut attributes| take_key(&mut attributes))
+                .map(|mut row| row.take_key())
                 .collect::<Result<_, _>>()?,
         ))
     }
@@ -114,29 +226,28 @@ impl DynamoDb {
         prefix: &str,
         after: Option<Key>,
     ) -> Result<Page, Error> {
-        let page = self
-            .client
-            .query()
-            .table_name(&self.tracking)
-            .consistent_read(true)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":pk", AttributeValue::S(partition.to_owned()))
-            .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
-            .set_exclusive_start_key(after.as_ref().map(key_attributes))
-            .send()
-            .await
-            .map_err(|error| sort(&error))?;
+        let input = Query {
+            table_name: &self.tracking,
+            consistent_read: Some(true),
+            key_condition_expression: "pk = :pk AND begins_with(sk, :prefix)",
+            expression_attribute_values: HashMap::from([
+                (":pk", Attribute::Text(partition)),
+                (":prefix", Attribute::Text(prefix)),
+            ]),
+            exclusive_start_key: after.as_ref().map(Attributes::key),
+            ..Query::default()
+        };
+        let page: QueryAnswer = self.service.call("Query", &input).await.map_err(sort)?;
         Ok(Page {
             rows: page
                 .items
-                .unwrap_or_default()
                 .into_iter()
-                .map(row)
+                .map(Row::with_key)
                 .collect::<Result<_, _>>()?,
             next: page
                 .last_evaluated_key
                 .filter(|key| !key.is_empty())
-                .map(|mut key| take_key(&mut key))
+                .map(|mut key| key.take_key())
                 .transpose()?,
         })
     }
@@ -148,160 +259,122 @@ impl DynamoDb {
         limit: usize,
         after: Option<DueEntry>,
     ) -> Result<DueEntries, Error> {
-        let start = after.map(|entry| {
-            let mut start = key_attributes(&entry.key);
-            start.insert("due_shard".to_owned(), AttributeValue::S(shard.to_owned()));
-            start.insert("due_at".to_owned(), AttributeValue::N(entry.at.to_string()));
-            start
+        let start = after.as_ref().map(|entry| Attributes {
+            key: Some(&entry.key),
+            due: Some((shard, entry.at)),
+            item: None,
         });
-        let page = self
-            .client
-            .query()
-            .table_name(&self.tracking)
-            .index_name(DUE_INDEX)
-            .key_condition_expression("due_shard = :shard AND due_at <= :until")
-            .expression_attribute_values(":shard", AttributeValue::S(shard.to_owned()))
-            .expression_attribute_values(":until", AttributeValue::N(until.to_string()))
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .set_exclusive_start_key(start)
-            .send()
-            .await
-            .map_err(|error| sort(&error))?;
+        let input = Query {
+            table_name: &self.tracking,
+            index_name: Some(DUE_INDEX),
+            key_condition_expression: "due_shard = :shard AND due_at <= :until",
+            expression_attribute_values: HashMap::from([
+                (":shard", Attribute::Text(shard)),
+                (":until", Attribute::Number(until)),
+            ]),
+            limit: Some(i32::try_from(limit).unwrap_or(i32::MAX)),
+            exclusive_start_key: start,
+            ..Query::default()
+        };
+        let page: QueryAnswer = self.service.call("Query", &input).await.map_err(sort)?;
         Ok(DueEntries {
             entries: page
                 .items
-                .unwrap_or_default()
                 .into_iter()
-                .map(due_entry)
+                .map(Row::due_entry)
                 .collect::<Result<_, _>>()?,
             next: page
                 .last_evaluated_key
                 .filter(|key| !key.is_empty())
-                .map(due_entry)
+                .map(Row::due_entry)
                 .transpose()?,
         })
     }
 
     async fn write(&self, write: Write, returning: Returning) -> Result<Item, WriteError> {
-        let table = self.name(write.which);
-        let old = match returning {
-            Returning::Nothing => ReturnValuesOnConditionCheckFailure::None,
-            Returning::Row => ReturnValuesOnConditionCheckFailure::AllOld,
+        let mut input = self.write_item(&write);
+        input.return_values_on_condition_check_failure = match returning {
+            Returning::Nothing => None,
+            Returning::Row => Some("ALL_OLD"),
         };
-        let mut expressions = Expressions::of(&write.only_if);
-        match write.change {
-            Change::Put(row) => {
-                let mut attributes = item_attributes(row);
-                attributes.extend(key_attributes(&write.key));
-                self.client
-                    .put_item()
-                    .table_name(table)
-                    .set_item(Some(attributes))
-                    .set_condition_expression(expressions.condition())
-                    .set_expression_attribute_names(expressions.names())
-                    .set_expression_attribute_values(expressions.values())
-                    .return_values_on_condition_check_failure(old)
-                    .send()
-                    .await
-                    .map_err(|error| match error.as_service_error() {
-                        Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                            condition_failed(failed.item.clone())
-                        }
-                        _ => WriteError::Failed(sort(&error)),
-                    })?;
-                Ok(Item::new())
+        let outcome = match write.change {
+            Change::Put(_) => {
+                let put = self.service.call::<IgnoredAny>("PutItem", &input).await;
+                put.map(|_| Row::default())
             }
-            Change::Update(assignments) => {
-                let update = expressions.update(&assignments);
-                let answer = self
-                    .client
-                    .update_item()
-                    .table_name(table)
-                    .set_key(Some(key_attributes(&write.key)))
-                    .update_expression(update)
-                    .set_condition_expression(expressions.condition())
-                    .set_expression_attribute_names(expressions.names())
-                    .set_expression_attribute_values(expressions.values())
-                    .return_values_on_condition_check_failure(old)
-                    .return_values(match returning {
-                        Returning::Nothing => ReturnValue::None,
-                        Returning::Row => ReturnValue::AllNew,
-                    })
-                    .send()
-                    .await
-                    .map_err(|error| match error.as_service_error() {
-                        Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                            condition_failed(failed.item.clone())
-                        }
-                        _ => WriteError::Failed(sort(&error)),
-                    })?;
-                item(answer.attributes.unwrap_or_default()).map_err(WriteError::Failed)
+            Change::Update(_) => {
+                input.return_values = match returning {
+                    Returning::Nothing => None,
+                    Returning::Row => Some("ALL_NEW"),
+                };
+                let update = self.service.call("UpdateItem", &input).await;
+                update.map(|answer: UpdateItemAnswer| answer.attributes)
             }
-            Change::Check => Err(WriteError::Failed(unbuildable(
-                "a check is no write of its own",
-            ))),
+            Change::Check => Err(CallError::Unbuildable(
+                "a check is no write of its own".to_owned(),
+            )),
+        };
+        match outcome {
+            Ok(row) => row.item().map_err(WriteError::Failed),
+            Err(CallError::Answered(Some(code), body))
+                if code == "ConditionalCheckFailedException" =>
+            {
+                Err(condition_failed(&body))
+            }
+            Err(error) => Err(WriteError::Failed(sort(error))),
         }
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), Error> {
-        let writes = writes
-            .into_iter()
-            .map(|write| self.in_transaction(write))
-            .collect::<Result<_, _>>()?;
-        self.client
-            .transact_write_items()
-            .set_transact_items(Some(writes))
-            .send()
-            .await
-            .map_err(|error| sort_transaction(&error))?;
-        Ok(())
+        let transact_items = writes
+            .iter()
+            .map(|write| {
+                let item = self.write_item(write);
+                match write.change {
+                    Change::Put(_) => TransactWriteItem::Put(item),
+                    Change::Update(_) => TransactWriteItem::Update(item),
+                    Change::Check => TransactWriteItem::ConditionCheck(item),
+                }
+            })
+            .collect();
+        let input = TransactWriteItems {
+            transact_items,
+            client_request_token: token()?,
+        };
+        let done = self
+            .service
+            .call::<IgnoredAny>("TransactWriteItems", &input);
+        done.await.map(drop).map_err(sort_transaction)
     }
 
-    fn in_transaction(&self, write: Write) -> Result<TransactWriteItem, Error> {
-        let table = self.name(write.which);
+    fn write_item<'a>(&'a self, write: &'a Write) -> WriteItem<'a> {
         let mut expressions = Expressions::of(&write.only_if);
-        let item = TransactWriteItem::builder();
-        Ok(match write.change {
+        let (mut item, mut key, mut update) = (None, None, None);
+        match &write.change {
             Change::Put(row) => {
-                let mut attributes = item_attributes(row);
-                attributes.extend(key_attributes(&write.key));
-                item.put(
-                    Put::builder()
-                        .table_name(table)
-                        .set_item(Some(attributes))
-                        .set_condition_expression(expressions.condition())
-                        .set_expression_attribute_names(expressions.names())
-                        .set_expression_attribute_values(expressions.values())
-                        .build()
-                        .map_err(unbuildable)?,
-                )
+                item = Some(Attributes {
+                    key: Some(&write.key),
+                    due: None,
+                    item: Some(row),
+                });
             }
             Change::Update(assignments) => {
-                let update = expressions.update(&assignments);
-                item.update(
-                    Update::builder()
-                        .table_name(table)
-                        .set_key(Some(key_attributes(&write.key)))
-                        .update_expression(update)
-                        .set_condition_expression(expressions.condition())
-                        .set_expression_attribute_names(expressions.names())
-                        .set_expression_attribute_values(expressions.values())
-                        .build()
-                        .map_err(unbuildable)?,
-                )
+                update = Some(expressions.update(assignments));
+                key = Some(Attributes::key(&write.key));
             }
-            Change::Check => item.condition_check(
-                ConditionCheck::builder()
-                    .table_name(table)
-                    .set_key(Some(key_attributes(&write.key)))
-                    .set_condition_expression(expressions.condition())
-                    .set_expression_attribute_names(expressions.names())
-                    .set_expression_attribute_values(expressions.values())
-                    .build()
-                    .map_err(unbuildable)?,
-            ),
+            Change::Check => key = Some(Attributes::key(&write.key)),
         }
-        .build())
+        WriteItem {
+            table_name: self.name(write.which),
+            key,
+            item,
+            update_expression: update,
+            condition_expression: expressions.condition(),
+            expression_attribute_names: expressions.names,
+            expression_attribute_values: expressions.values,
+            return_values_on_condition_check_failure: None,
+            return_values: None,
+        }
     }
 }
 
@@ -351,88 +424,21 @@ impl Table for DynamoDb {
     }
 }
 
-fn condition_failed(old: Option<Attributes>) -> WriteError {
-    match old.filter(|old| !old.is_empty()).map(item).transpose() {
-        Ok(old) => WriteError::ConditionFailed(old),
+fn condition_failed(answer: &Bytes) -> WriteError {
+    let found = serde_json::from_slice::<ConditionFailed>(answer).unwrap_or_default();
+    if found.item.is_empty() {
+        return WriteError::ConditionFailed(None);
+    }
+    match found.item.item() {
+        Ok(item) => WriteError::ConditionFailed(Some(item)),
         Err(error) => WriteError::Failed(error),
     }
 }
 
-fn key_attributes(key: &Key) -> Attributes {
-    Attributes::from([
-        ("pk".to_owned(), AttributeValue::S(key.partition.clone())),
-        ("sk".to_owned(), AttributeValue::S(key.sort.clone())),
-    ])
-}
-
-fn item_attributes(item: Item) -> Attributes {
-    item.into_iter()
-        .map(|(name, value)| (name.into_owned(), attribute(value)))
-        .collect()
-}
-
-fn attribute(value: Value) -> AttributeValue {
-    match value {
-        Value::Text(text) => AttributeValue::S(text),
-        Value::Number(number) => AttributeValue::N(number.to_string()),
-        Value::Flag(flag) => AttributeValue::Bool(flag),
-        Value::Bytes(bytes) => AttributeValue::B(Blob::new(bytes)),
-    }
-}
-
-fn value(attribute: AttributeValue) -> Option<Value> {
-    Some(match attribute {
-        AttributeValue::S(text) => Value::Text(text),
-        AttributeValue::N(digits) => Value::Number(digits.parse().ok()?),
-        AttributeValue::Bool(flag) => Value::Flag(flag),
-        AttributeValue::B(bytes) => Value::Bytes(bytes.into_inner()),
-        _ => return None,
-    })
-}
-
-/// A row's attributes without its key and those of the index.
-fn item(mut attributes: Attributes) -> Result<Item, Error> {
-    attributes.remove("pk");
-    attributes.remove("sk");
-    attributes
-        .into_iter()
-        .map(|(name, attribute)| match value(attribute) {
-            Some(value) => Ok((name.into(), value)),
-            None => Err(Error::Unreadable {
-                what: "a row".to_owned(),
-                problem: format!("attribute {name} has a type that this release never writes"),
-            }),
-        })
-        .collect()
-}
-
-fn row(mut attributes: Attributes) -> Result<(Key, Item), Error> {
-    Ok((take_key(&mut attributes)?, item(attributes)?))
-}
-
-fn take_key(attributes: &mut Attributes) -> Result<Key, Error> {
-    let mut part = |name: &str| match attributes.remove(name) {
-        Some(AttributeValue::S(text)) => Ok(text),
-        _ => Err(Error::Unreadable {
-            what: "a row".to_owned(),
-            problem: format!("attribute {name} is missing or of another type"),
-        }),
-    };
-    Ok(Key {
-        partition: part("pk")?,
-        sort: part("sk")?,
-    })
-}
-
-fn due_entry(mut attributes: Attributes) -> Result<DueEntry, Error> {
-    let Some(Value::Number(at)) = attributes.remove("due_at").and_then(value) else {
-        return Err(Error::Unreadable {
-            what: "a row of the due index".to_owned(),
-            problem: "attribute due_at is missing or of another type".to_owned(),
-        });
-    };
-    Ok(DueEntry {
-        at,
-        key: take_key(&mut attributes)?,
-    })
+/// Names a transaction, so that DynamoDB carries it out once however often the call is made (for ten minutes).
+fn token() -> Result<String, Error> {
+    let mut random = [0; 16];
+    rand::fill(&mut random)
+        .map_err(|_| Error::Unavailable("no randomness to name a transaction with".to_owned()))?;
+    Ok(hex::encode(random))
 }

@@ -1,49 +1,80 @@
-use aws_sdk_kms::Client;
-use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::DataKeySpec;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use landfall_tracking::{DataKey, DataKeys, Error};
 use secrecy::SecretSlice;
+use serde::{Deserialize, Serialize};
+
+use crate::access::{Access, CallError};
+use crate::json::JsonService;
 
 /// One symmetric KMS key.
 #[derive(Clone, Debug)]
 pub struct Kms {
-    client: Client,
+    service: JsonService,
     key: String,
 }
 
 /// What each data key is sealed for: it opens for nothing else, and the trail of KMS's calls shows it.
-const CONTEXT: (&str, &str) = ("landfall", "vault");
+#[derive(Serialize)]
+struct Context {
+    landfall: &'static str,
+}
+
+const CONTEXT: Context = Context { landfall: "vault" };
 
 /// Most bytes that KMS takes for a sealed data key.
 const SEALED_MAX: usize = 6_144;
 
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Generate<'a> {
+    key_id: &'a str,
+    key_spec: &'static str,
+    encryption_context: Context,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Decrypt<'a> {
+    key_id: &'a str,
+    ciphertext_blob: String,
+    encryption_context: Context,
+}
+
+/// What either answers, as base64.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Keys {
+    plaintext: Option<String>,
+    ciphertext_blob: Option<String>,
+}
+
 impl Kms {
-    /// Works with the key of this ARN. The client brings time-outs and retries.
-    pub fn new(client: Client, key: impl Into<String>) -> Self {
+    /// Works with the key of this ARN.
+    pub fn new(access: Access, key: impl Into<String>) -> Self {
         Self {
-            client,
+            service: JsonService::kms(access),
             key: key.into(),
         }
     }
 
     async fn generate(&self) -> Result<DataKey, Error> {
-        let (name, value) = CONTEXT;
-        let answer = self
-            .client
-            .generate_data_key()
-            .key_id(&self.key)
-            .key_spec(DataKeySpec::Aes256)
-            .encryption_context(name, value)
-            .send()
+        let input = Generate {
+            key_id: &self.key,
+            key_spec: "AES_256",
+            encryption_context: CONTEXT,
+        };
+        let answer: Keys = self
+            .service
+            .call("GenerateDataKey", &input)
             .await
-            .map_err(|error| sort(&error))?;
-        match (answer.plaintext, answer.ciphertext_blob) {
+            .map_err(sort)?;
+        match (bytes(answer.plaintext), bytes(answer.ciphertext_blob)) {
             (Some(plain), Some(sealed)) => Ok(DataKey {
-                plain: SecretSlice::from(plain.into_inner()),
-                sealed: sealed.into_inner(),
+                plain: SecretSlice::from(plain),
+                sealed,
             }),
             _ => Err(Error::Unavailable("KMS gave no data key".to_owned())),
         }
@@ -54,26 +85,31 @@ impl Kms {
         if !(1..=SEALED_MAX).contains(&sealed.len()) {
             return Ok(None);
         }
-        let (name, value) = CONTEXT;
-        let answer = self
-            .client
-            .decrypt()
-            .key_id(&self.key)
-            .ciphertext_blob(Blob::new(sealed))
-            .encryption_context(name, value)
-            .send()
-            .await;
-        match answer {
-            Ok(answer) => match answer.plaintext {
-                Some(plain) => Ok(Some(SecretSlice::from(plain.into_inner()))),
+        let input = Decrypt {
+            key_id: &self.key,
+            ciphertext_blob: STANDARD.encode(sealed),
+            encryption_context: CONTEXT,
+        };
+        match self.service.call::<Keys>("Decrypt", &input).await {
+            Ok(answer) => match bytes(answer.plaintext) {
+                Some(plain) => Ok(Some(SecretSlice::from(plain))),
                 None => Err(Error::Unavailable("KMS gave no data key".to_owned())),
             },
-            Err(error) => match error.code() {
-                Some("InvalidCiphertextException" | "IncorrectKeyException") => Ok(None),
-                _ => Err(sort(&error)),
-            },
+            Err(CallError::Answered(Some(code), _))
+                if matches!(
+                    code.as_str(),
+                    "InvalidCiphertextException" | "IncorrectKeyException"
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(sort(error)),
         }
     }
+}
+
+fn bytes(base64: Option<String>) -> Option<Vec<u8>> {
+    STANDARD.decode(base64?).ok()
 }
 
 impl DataKeys for Kms {
@@ -91,11 +127,11 @@ impl DataKeys for Kms {
 
 /// Both calls change nothing, so one whose outcome nobody knows has simply to be made again. What only a person can mend is told apart; everything
 /// else passes, also what this release doesn't know.
-fn sort<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Error {
-    let Some(code) = error.code() else {
+fn sort(error: CallError) -> Error {
+    let CallError::Answered(Some(code), _) = error else {
         return Error::Unavailable("no answer of KMS".to_owned());
     };
-    let wrong = match code {
+    let wrong = match code.as_str() {
         "AccessDeniedException" => "the function's role or the key's policy does not allow it",
         "DisabledException" => "the KMS key is disabled",
         "KMSInvalidStateException" => "the KMS key is disabled or waits to be deleted",

@@ -1,13 +1,16 @@
 #![doc = include_str!("../README.md")]
 
-mod connect;
+mod access;
+mod clients;
 mod dynamodb;
 mod error;
+mod json;
 mod kms;
 mod s3;
 mod sqs;
 
-pub use connect::connect;
+pub use access::{Access, AccessError};
+pub use clients::clients;
 pub use dynamodb::DynamoDb;
 pub use kms::Kms;
 pub use s3::S3;

@@ -1,105 +1,164 @@
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RANGE};
+use http::{HeaderName, HeaderValue, Method};
 use landfall_import::sink::s3::{Bucket, BucketError, StoredObject};
 use landfall_runtime::Patience;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::access::{Access, Answer, CallError, Service, request};
+
+/// What stands for itself in a query string (AWS Signature Version 4).
+const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// What stands for itself in an object's name: the same, and the slash.
+const IN_PATH: &AsciiSet = &IN_QUERY.remove(b'/');
 
 /// One S3 bucket.
 #[derive(Clone, Debug)]
 pub struct S3 {
-    client: Client,
-    bucket: String,
+    access: Access,
+    /// Up to the slash before an object's name.
+    address: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Objects {
+    #[serde(default)]
+    contents: Vec<Object>,
+    next_continuation_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Object {
+    key: String,
+    size: u64,
+    last_modified: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Parts {
+    #[serde(rename = "Part", default)]
+    listed: Vec<Part>,
+    #[serde(default)]
+    is_truncated: bool,
+    next_part_number_marker: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Part {
+    part_number: u64,
+    #[serde(rename = "ETag")]
+    tag: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Begun {
+    upload_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Problem {
+    code: String,
 }
 
 impl S3 {
-    /// Connects to the bucket with the credentials and the endpoint of the process's environment. A call with all its attempts takes at
-    /// most `timeout`.
-    pub async fn connect(bucket: &str, timeout: Duration) -> Self {
-        let patience = Patience::BACKGROUND;
-        // Half of it for one attempt: by default a piece of 8 MB still comes through 7 Mbit/s.
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(patience.connect)
-            .operation_attempt_timeout(timeout / 2)
-            .operation_timeout(timeout)
-            .build();
-        let shared = aws_config::defaults(BehaviorVersion::latest())
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(patience.attempts))
-            .load()
-            .await;
-        // Behind another endpoint than AWS's own a bucket has no host name of its own.
-        let other_endpoint = shared.endpoint_url().is_some();
-        let settings = Builder::from(&shared)
-            .force_path_style(other_endpoint)
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .build();
+    /// The bucket of this name. A call with all its attempts takes at most `timeout`.
+    pub fn new(access: &Access, bucket: &str, timeout: Duration) -> Self {
+        let patience = Patience {
+            // Half of it for one attempt: by default a piece of 8 MB still comes through 7 Mbit/s.
+            attempt: timeout / 2,
+            operation: timeout,
+            ..Patience::BACKGROUND
+        };
+        let (endpoint, is_own) = access.endpoint(Service::S3);
+        // Behind another endpoint than AWS's own a bucket has no host name of its own, and where its name has dots, AWS's certificate doesn't fit.
+        let address = match endpoint.strip_prefix("https://") {
+            Some(host) if is_own && !bucket.contains('.') => format!("https://{bucket}.{host}/"),
+            _ => format!("{endpoint}/{bucket}/"),
+        };
         Self {
-            client: Client::from_conf(settings),
-            bucket: bucket.to_owned(),
+            access: access.with(patience),
+            address,
         }
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        name: &str,
+        query: &[(&str, &str)],
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Bytes,
+    ) -> Result<Bytes, BucketError> {
+        let mut uri = self.address.clone();
+        uri.extend(utf8_percent_encode(name, IN_PATH));
+        for (number, (key, value)) in query.iter().enumerate() {
+            uri.push(if number == 0 { '?' } else { '&' });
+            uri.push_str(key);
+            uri.push('=');
+            uri.extend(utf8_percent_encode(value, IN_QUERY));
+        }
+        let request = request(method, &uri, headers, body).map_err(sort)?;
+        let answer = self.access.call(Service::S3, &request, code).await;
+        Ok(answer.map_err(sort)?.body)
     }
 
     /// An object, or the range of it; none if there is no such object or range.
     async fn fetch(&self, name: &str, range: Option<String>) -> Result<Option<Bytes>, BucketError> {
-        let outcome = self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(name)
-            .set_range(range)
-            .send()
-            .await;
-        match outcome {
-            Ok(object) => {
-                let content = object.body.collect().await;
-                let content = content.map_err(|_| unavailable("an object broke off"))?;
-                Ok(Some(content.into_bytes()))
+        let headers = match range {
+            Some(range) => vec![(RANGE, header(&range)?)],
+            None => Vec::new(),
+        };
+        match self
+            .call(Method::GET, name, &[], headers, Bytes::new())
+            .await
+        {
+            Ok(content) => Ok(Some(content)),
+            Err(BucketError::Unavailable { reason })
+                if reason == answered("NoSuchKey") || reason == answered("InvalidRange") =>
+            {
+                Ok(None)
             }
-            Err(error) if matches!(error.code(), Some("NoSuchKey" | "InvalidRange")) => Ok(None),
-            Err(error) => Err(sort(&error)),
+            Err(error) => Err(error),
         }
     }
 
-    /// The first `parts` parts of an upload, which S3 wants to be told by their tags.
-    async fn parts(
-        &self,
-        name: &str,
-        upload: &str,
-        parts: u64,
-    ) -> Result<Vec<CompletedPart>, BucketError> {
-        let mut pages = self
-            .client
-            .list_parts()
-            .bucket(&self.bucket)
-            .key(name)
-            .upload_id(upload)
-            .into_paginator()
-            .send();
+    /// The first `parts` parts of an upload with their tags, which S3 wants to be told.
+    async fn parts(&self, name: &str, upload: &str, parts: u64) -> Result<Vec<Part>, BucketError> {
         let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            for part in page
-                .map_err(|error| sort(&error))?
-                .parts
-                .unwrap_or_default()
-            {
-                let number = part.part_number.unwrap_or_default();
-                if u64::try_from(number).is_ok_and(|number| (1..=parts).contains(&number)) {
-                    found.push(
-                        CompletedPart::builder()
-                            .part_number(number)
-                            .set_e_tag(part.e_tag)
-                            .build(),
-                    );
-                }
+        let mut after = 0;
+        loop {
+            let marker = after.to_string();
+            let query = [
+                ("part-number-marker", marker.as_str()),
+                ("uploadId", upload),
+            ];
+            let page = self
+                .call(Method::GET, name, &query, Vec::new(), Bytes::new())
+                .await?;
+            let page: Parts = read(&page)?;
+            let wanted = page.listed.into_iter();
+            found.extend(wanted.filter(|part| (1..=parts).contains(&part.part_number)));
+            match page.next_part_number_marker {
+                Some(next) if page.is_truncated && next > after => after = next,
+                _ => break,
             }
         }
         if found.len() as u64 == parts {
@@ -119,15 +178,8 @@ impl Bucket for S3 {
         content: Bytes,
         content_type: &'static str,
     ) -> Result<(), BucketError> {
-        self.client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(name)
-            .content_type(content_type)
-            .body(ByteStream::from(content))
-            .send()
-            .await
-            .map_err(|error| sort(&error))?;
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        self.call(Method::PUT, name, &[], headers, content).await?;
         Ok(())
     }
 
@@ -141,45 +193,43 @@ impl Bucket for S3 {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, BucketError> {
-        let mut pages = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(prefix)
-            .into_paginator()
-            .send();
         let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let objects = page.map_err(|error| sort(&error))?.contents;
-            found.extend(
-                objects
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter_map(|object| {
-                        Some(StoredObject {
-                            name: object.key?,
-                            bytes: u64::try_from(object.size?).ok()?,
-                            written_at_ms: object.last_modified?.to_millis().ok()?,
-                        })
-                    }),
-            );
+        let mut token: Option<String> = None;
+        loop {
+            // In the order of their names, as a signature wants them. Names come encoded, because XML can't hold all of them.
+            let mut query = Vec::from([
+                ("encoding-type", "url"),
+                ("list-type", "2"),
+                ("prefix", prefix),
+            ]);
+            if let Some(token) = &token {
+                query.insert(0, ("continuation-token", token));
+            }
+            let page = self
+                .call(Method::GET, "", &query, Vec::new(), Bytes::new())
+                .await?;
+            let page: Objects = read(&page)?;
+            found.extend(page.contents.iter().filter_map(stored));
+            token = page.next_continuation_token;
+            if token.is_none() {
+                return Ok(found);
+            }
         }
-        Ok(found)
     }
 
     async fn begin_upload(&self, name: &str) -> Result<String, BucketError> {
+        let content_type = HeaderValue::from_static("application/octet-stream");
+        let headers = vec![(CONTENT_TYPE, content_type)];
         let begun = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.bucket)
-            .key(name)
-            .content_type("application/octet-stream")
-            .send()
-            .await
-            .map_err(|error| sort(&error))?;
-        begun
-            .upload_id
-            .ok_or_else(|| unavailable("an upload has no id"))
+            .call(
+                Method::POST,
+                name,
+                &[("uploads", "")],
+                headers,
+                Bytes::new(),
+            )
+            .await?;
+        Ok(read::<Begun>(&begun)?.upload_id)
     }
 
     async fn put_part(
@@ -189,17 +239,10 @@ impl Bucket for S3 {
         number: u64,
         content: Bytes,
     ) -> Result<(), BucketError> {
-        let number = i32::try_from(number).map_err(|_| unavailable("a part has no number"))?;
-        self.client
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(name)
-            .upload_id(upload)
-            .part_number(number)
-            .body(ByteStream::from(content))
-            .send()
-            .await
-            .map_err(|error| sort(&error))?;
+        let number = number.to_string();
+        let query = [("partNumber", number.as_str()), ("uploadId", upload)];
+        self.call(Method::PUT, name, &query, Vec::new(), content)
+            .await?;
         Ok(())
     }
 
@@ -209,21 +252,57 @@ impl Bucket for S3 {
         upload: &str,
         parts: u64,
     ) -> Result<(), BucketError> {
-        let parts = self.parts(name, upload, parts).await?;
-        let parts = CompletedMultipartUpload::builder()
-            .set_parts(Some(parts))
-            .build();
-        self.client
-            .complete_multipart_upload()
-            .bucket(&self.bucket)
-            .key(name)
-            .upload_id(upload)
-            .multipart_upload(parts)
-            .send()
-            .await
-            .map_err(|error| sort(&error))?;
-        Ok(())
+        let mut list = String::from("<CompleteMultipartUpload>");
+        for Part { part_number, tag } in self.parts(name, upload, parts).await? {
+            let tag = quick_xml::escape::escape(&tag);
+            let part = write!(
+                list,
+                "<Part><PartNumber>{part_number}</PartNumber><ETag>{tag}</ETag></Part>"
+            );
+            part.map_err(|_| unavailable("a part can't be named"))?;
+        }
+        list.push_str("</CompleteMultipartUpload>");
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/xml"))];
+        let answer = self
+            .call(
+                Method::POST,
+                name,
+                &[("uploadId", upload)],
+                headers,
+                list.into(),
+            )
+            .await?;
+        // S3 begins to answer 200 before it knows how this ends.
+        match read::<Problem>(&answer) {
+            Ok(problem) => Err(by_code(&problem.code)),
+            Err(_) => Ok(()),
+        }
     }
+}
+
+fn stored(object: &Object) -> Option<StoredObject> {
+    let written = OffsetDateTime::parse(&object.last_modified, &Rfc3339).ok()?;
+    // A space may come as a plus, as in a form.
+    let name = object.key.replace('+', " ");
+    Some(StoredObject {
+        name: percent_decode_str(&name).decode_utf8().ok()?.into_owned(),
+        bytes: object.size,
+        written_at_ms: i64::try_from(written.unix_timestamp_nanos() / 1_000_000).ok()?,
+    })
+}
+
+fn header(value: &str) -> Result<HeaderValue, BucketError> {
+    HeaderValue::from_str(value).map_err(|_| unavailable("a request can't be built"))
+}
+
+fn read<A: DeserializeOwned>(answer: &Bytes) -> Result<A, BucketError> {
+    quick_xml::de::from_reader(answer.as_ref())
+        .map_err(|_| unavailable("an answer of the bucket can't be read"))
+}
+
+fn code(answer: &Answer) -> Option<String> {
+    let problem: Problem = quick_xml::de::from_reader(answer.body.as_ref()).ok()?;
+    Some(problem.code)
 }
 
 fn unavailable(reason: &str) -> BucketError {
@@ -233,10 +312,21 @@ fn unavailable(reason: &str) -> BucketError {
 }
 
 /// Every call may be made again, so only an upload that is over is told apart.
-fn sort<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> BucketError {
-    match error.code() {
-        Some("NoSuchUpload") => BucketError::UploadGone,
-        Some(code) => unavailable(&format!("the bucket answered {code}")),
-        None => unavailable("no answer of the bucket"),
+fn sort(error: CallError) -> BucketError {
+    match error {
+        CallError::Answered(Some(code), _) => by_code(&code),
+        CallError::Unbuildable(_) => unavailable("a request can't be built"),
+        _ => unavailable("no answer of the bucket"),
     }
+}
+
+fn by_code(code: &str) -> BucketError {
+    match code {
+        "NoSuchUpload" => BucketError::UploadGone,
+        code => unavailable(&answered(code)),
+    }
+}
+
+fn answered(code: &str) -> String {
+    format!("the bucket answered {code}")
 }

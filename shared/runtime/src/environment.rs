@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-/// What the template sets on each function. Everything else is in `landfall.toml`.
+/// What Lambda and the template set for each function. Everything else is in `landfall.toml`.
 #[derive(Clone, Debug)]
 pub struct Environment {
     /// `LANDFALL_CONFIG`: path of `landfall.toml`; beside the binary when unset.
@@ -29,6 +29,31 @@ pub struct Environment {
     pub sink_secret: Option<SecretString>,
     /// `LANDFALL_SINK_BUCKET`: where records land when the sink is S3.
     pub sink_bucket: Option<String>,
+    /// What Lambda sets.
+    pub aws: Aws,
+}
+
+/// How AWS's services are reached: what Lambda sets for every function, and endpoints of a local cloud.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    /// `AWS_REGION`.
+    pub region: String,
+    /// `AWS_ACCESS_KEY_ID` of the function's role.
+    pub access_key_id: String,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret_access_key: SecretString,
+    /// `AWS_SESSION_TOKEN`; a role's credentials have one.
+    pub session_token: Option<SecretString>,
+    /// `AWS_ENDPOINT_URL`: all services, in place of AWS's own addresses.
+    pub endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_DYNAMODB`: this one only.
+    pub dynamodb_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_KMS`.
+    pub kms_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_S3`.
+    pub s3_endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_SQS`.
+    pub sqs_endpoint: Option<String>,
 }
 
 impl Environment {
@@ -48,7 +73,7 @@ impl Environment {
         let mut required = |name: &str| {
             optional(name).unwrap_or_else(|| {
                 problems.push(format!(
-                    "{name}: is not set in the environment; the template sets it"
+                    "{name}: is not set in the environment; Lambda or the template sets it"
                 ));
                 String::new()
             })
@@ -72,6 +97,17 @@ impl Environment {
             kms_key: optional("LANDFALL_KMS_KEY"),
             sink_secret: optional("LANDFALL_SINK_SECRET").map(SecretString::from),
             sink_bucket: optional("LANDFALL_SINK_BUCKET"),
+            aws: Aws {
+                region: required("AWS_REGION"),
+                access_key_id: required("AWS_ACCESS_KEY_ID"),
+                secret_access_key: SecretString::from(required("AWS_SECRET_ACCESS_KEY")),
+                session_token: optional("AWS_SESSION_TOKEN").map(SecretString::from),
+                endpoint: optional("AWS_ENDPOINT_URL"),
+                dynamodb_endpoint: optional("AWS_ENDPOINT_URL_DYNAMODB"),
+                kms_endpoint: optional("AWS_ENDPOINT_URL_KMS"),
+                s3_endpoint: optional("AWS_ENDPOINT_URL_S3"),
+                sqs_endpoint: optional("AWS_ENDPOINT_URL_SQS"),
+            },
         };
         if problems.is_empty() {
             Ok(environment)

@@ -16,5 +16,5 @@ pub use clients::{Clients, Patience};
 pub use configuration::{
     App, Completeness, Configuration, Connect, ForeignClientKeys, Forge, Invalid,
 };
-pub use environment::Environment;
+pub use environment::{Aws, Environment};
 pub use landfall_clock::Clock;

@@ -2,7 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
 use landfall_transfer::clocks::aws::MESSAGE_DELAY_MAX;
 use landfall_transfer::{TenantId, Timestamp, TransferId};
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,11 @@ pub trait Messages: fmt::Debug + Send + Sync {
 
     /// Deletes a message that was received.
     fn delete<'a>(&'a self, receipt: &'a str) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Opens a connection while nobody waits for it. What has none need not do anything.
+    fn warm_up(&self) -> BoxFuture<'_, Result<(), Error>> {
+        ready(Ok(())).boxed()
+    }
 }
 
 /// One queue.
@@ -121,6 +127,11 @@ impl Queue {
     /// Works on these messages.
     pub fn new(messages: Arc<dyn Messages>) -> Self {
         Self(messages)
+    }
+
+    /// Opens a connection while nobody waits for it, so that the first message doesn't pay for the TLS handshake.
+    pub async fn warm_up(&self) -> Result<(), Error> {
+        self.0.warm_up().await
     }
 
     /// Sends a message, to be seen after `delay` (at most 15 minutes; longer is cut, the table's due index covers the rest).

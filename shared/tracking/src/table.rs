@@ -1,7 +1,7 @@
 //! The port to the table: as much of DynamoDB as Landfall uses, as data.
 //!
 //! Conditions and changes are values, so that an in-memory model can carry them out exactly as the service does, and a test
-//! can look at what a write would have demanded. The adapter to the AWS SDK is `landfall-aws`.
+//! can look at what a write would have demanded. The adapter to AWS is `landfall-aws`.
 
 use std::fmt;
 

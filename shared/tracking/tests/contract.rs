@@ -1,4 +1,4 @@
-//! What the store promises, on the table model. `shared/aws` shows the same on a DynamoDB through the SDK.
+//! What the store promises, on the table model. `shared/aws` shows the same on a DynamoDB in the process.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! AWS inside a test's own process: DynamoDB (dynoxide) with Landfall's tables, and queues that a test looks into.
 //!
-//! Both are reached over loopback through the real AWS SDK, so that requests, answers and errors are the SDK's own.
+//! Both are reached over loopback by what the functions reach AWS with; tables are made, and rows looked at, through the AWS SDK.
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what went wrong by panicking"
@@ -21,10 +21,12 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use dynoxide::Database;
-use landfall_aws::{DynamoDb, Sqs};
+use landfall_aws::{Access, DynamoDb, Sqs};
 use landfall_clock::Clock;
 use landfall_models::vault;
+use landfall_runtime::{Aws, Patience};
 use landfall_tracking::{Queue, Store};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -43,7 +45,7 @@ pub async fn serve(router: Router) -> String {
 }
 
 /// Credentials that nobody checks.
-pub fn credentials() -> Credentials {
+fn credentials() -> Credentials {
     Credentials::new("test", "test", None, None, "test")
 }
 
@@ -119,26 +121,59 @@ pub async fn create_tables(client: &aws_sdk_dynamodb::Client) {
     }
 }
 
-/// A DynamoDB with Landfall's tables, and a client of it.
-pub async fn tables() -> aws_sdk_dynamodb::Client {
-    let client = dynamodb_client(&dynamodb().await);
-    create_tables(&client).await;
-    client
+/// How the functions reach what is at `url`: without patience of their own, so that a test sees what happens and not what comes of repeating it.
+pub fn access(url: &str) -> Access {
+    access_with(url, PATIENCE)
 }
 
-/// The table behind a client, as the functions see it.
-pub fn table(client: aws_sdk_dynamodb::Client) -> Arc<DynamoDb> {
-    Arc::new(DynamoDb::new(client, TABLE, RECORDS_TABLE))
+/// The same with this much patience.
+pub fn access_with(url: &str, patience: Patience) -> Access {
+    let aws = Aws {
+        region: "eu-central-1".to_owned(),
+        access_key_id: "test".to_owned(),
+        secret_access_key: SecretString::from("test"),
+        session_token: None,
+        endpoint: Some(url.to_owned()),
+        dynamodb_endpoint: None,
+        kms_endpoint: None,
+        s3_endpoint: None,
+        sqs_endpoint: None,
+    };
+    Access::new(aws, patience, Clock::system()).unwrap()
 }
 
-/// The store behind a client.
-pub fn store_on(client: aws_sdk_dynamodb::Client) -> Store {
-    Store::new(table(client), vault(), Clock::system())
+/// As the functions that work in the background have it, but for the number of attempts.
+const PATIENCE: Patience = Patience {
+    attempts: 1,
+    ..Patience::BACKGROUND
+};
+
+/// A DynamoDB with Landfall's tables; returns its URL.
+pub async fn tables() -> String {
+    let url = dynamodb().await;
+    create_tables(&dynamodb_client(&url)).await;
+    url
+}
+
+/// The table at `url`, as the functions see it.
+pub fn table(url: &str) -> Arc<DynamoDb> {
+    Arc::new(DynamoDb::new(access(url), TABLE, RECORDS_TABLE))
+}
+
+/// The store at `url`.
+pub fn store_on(url: &str) -> Store {
+    store_reached(access(url))
+}
+
+/// The store that is reached like this.
+pub fn store_reached(access: Access) -> Store {
+    let table = DynamoDb::new(access, TABLE, RECORDS_TABLE);
+    Store::new(Arc::new(table), vault(), Clock::system())
 }
 
 /// A store on tables of the test's own.
 pub async fn store() -> Store {
-    store_on(tables().await)
+    store_on(&tables().await)
 }
 
 /// A message as a queue took it.
@@ -159,7 +194,6 @@ pub struct Sent {
 pub struct Queues {
     waiting: Arc<Mutex<VecDeque<Sent>>>,
     url: String,
-    client: aws_sdk_sqs::Client,
 }
 
 impl Queues {
@@ -172,25 +206,13 @@ impl Queues {
                 .with_state(Arc::clone(&waiting)),
         )
         .await;
-        let client = aws_sdk_sqs::Client::from_conf(
-            aws_sdk_sqs::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("eu-central-1"))
-                .credentials_provider(credentials())
-                .endpoint_url(&url)
-                .build(),
-        );
-        Self {
-            waiting,
-            url,
-            client,
-        }
+        Self { waiting, url }
     }
 
     /// The queue of that name; it needs no creating.
     pub fn queue(&self, name: &str) -> Queue {
         let url = format!("{}/000000000000/{name}", self.url);
-        Queue::new(Arc::new(Sqs::new(self.client.clone(), url)))
+        Queue::new(Arc::new(Sqs::new(access(&self.url), url)))
     }
 
     /// Takes the messages of a queue.

@@ -4,9 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
 use axum::Router;
 use axum::body::Bytes;
@@ -15,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use landfall_aws::Sqs;
 use landfall_embedded::{
-    TABLE, create_tables, credentials, dynamodb, dynamodb_client, serve, store_on,
+    TABLE, access_with, dynamodb_client, serve, store_on, store_reached, tables,
 };
 use landfall_intake::{Intake, patience};
 use landfall_runtime::{Clients, Clock, Configuration, Environment};
@@ -113,6 +110,7 @@ pub(crate) struct Cloud {
     pub(crate) keys: KeyServer,
     sent: Arc<Mutex<Vec<Sent>>>,
     direct: aws_sdk_dynamodb::Client,
+    direct_url: String,
     table_url: String,
     queues_url: String,
 }
@@ -168,15 +166,14 @@ async fn queues(State(queues): State<Queues>, headers: HeaderMap, body: Bytes) -
 
 impl Cloud {
     pub(crate) async fn start() -> Self {
-        let url = dynamodb().await;
+        let url = tables().await;
         let direct = dynamodb_client(&url);
-        create_tables(&direct).await;
         let (table_switch, queues_switch) = (Arc::<Switch>::default(), Arc::<Switch>::default());
         let sent = Arc::<Mutex<Vec<Sent>>>::default();
         let table_state = Table {
             switch: Arc::clone(&table_switch),
             http: reqwest::Client::new(),
-            url,
+            url: url.clone(),
         };
         let queues_state = Queues {
             switch: Arc::clone(&queues_switch),
@@ -189,6 +186,7 @@ impl Cloud {
             keys: KeyServer::start().await,
             sent,
             direct,
+            direct_url: url,
             table_url: serve(Router::new().fallback(table).with_state(table_state)).await,
             queues_url: serve(Router::new().fallback(queues).with_state(queues_state)).await,
         }
@@ -242,36 +240,14 @@ impl Cloud {
         .unwrap();
         let configuration = Configuration::parse(&text, environment).unwrap();
         let patience = patience(configuration.intake);
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(patience.connect)
-            .operation_attempt_timeout(patience.attempt)
-            .operation_timeout(patience.operation)
-            .build();
-        let retries = RetryConfig::standard().with_max_attempts(patience.attempts);
-        let dynamodb = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-central-1"))
-            .credentials_provider(credentials())
-            .timeout_config(timeouts.clone())
-            .retry_config(retries.clone())
-            .endpoint_url(&self.table_url)
-            .build();
-        let sqs = aws_sdk_sqs::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-central-1"))
-            .credentials_provider(credentials())
-            .timeout_config(timeouts)
-            .retry_config(retries)
-            .endpoint_url(&self.queues_url)
-            .build();
-        let sqs = aws_sdk_sqs::Client::from_conf(sqs);
+        let queues = access_with(&self.queues_url, patience);
         let queue = |name: &str| {
             let url = format!("{}/000000000000/{name}", self.queues_url);
-            Queue::new(Arc::new(Sqs::new(sqs.clone(), url)))
+            Queue::new(Arc::new(Sqs::new(queues.clone(), url)))
         };
-        let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb);
+        let table = access_with(&self.table_url, patience);
         let clients = Clients {
-            store: store_on(dynamodb),
+            store: store_reached(table),
             events: queue("events"),
             imports: queue("imports"),
             dead_letters: Vec::new(),
@@ -285,7 +261,7 @@ impl Cloud {
 
     /// The table, whatever the switches say.
     pub(crate) fn store(&self) -> Store {
-        store_on(self.direct.clone())
+        store_on(&self.direct_url)
     }
 
     /// Messages since the last look.

@@ -1,4 +1,4 @@
-//! What intake promises, shown on an embedded table and a queue of the same wire, through the real AWS SDK.
+//! What intake promises, shown on an embedded table and a queue of the same wire, through the functions' own clients.
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what went wrong by panicking"

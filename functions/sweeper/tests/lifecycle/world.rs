@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lambda_events::event::sqs::SqsEvent;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use landfall_embedded::{Queues, RECORDS_TABLE, Sent, table, tables};
+use landfall_embedded::{Queues, RECORDS_TABLE, Sent, dynamodb_client, table, tables};
 use landfall_import::ports::Sink;
 use landfall_lifecycle::Lifecycle;
 use landfall_models::DataKeysModel;
@@ -80,13 +80,14 @@ impl<K: Sink> World<K> {
         .unwrap();
         let text = format!("{text}{more}").replace("{platform}", &platform.url);
         let configuration = Arc::new(Configuration::parse(&text, environment).unwrap());
-        let client = tables().await;
+        let url = tables().await;
+        let client = dynamodb_client(&url);
         let queues = Queues::start().await;
         let clock = Clock::manual(START);
         let kms = DataKeysModel::new("kms");
         let secret_key = Arc::clone(&configuration.secret_key);
         let vault = Vault::enveloping(secret_key, Arc::new(kms.clone()), clock.clone());
-        let store = Store::new(table(client.clone()), Arc::new(vault), Clock::system());
+        let store = Store::new(table(&url), Arc::new(vault), Clock::system());
         let installed = Installed {
             tenant: tenant(),
             base_url: format!("{}/site", platform.url),

@@ -1,28 +1,30 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use landfall_tracking::{Assignment, Condition, Value};
+use landfall_tracking::{Assignment, Condition};
 
-use super::attribute;
+use super::attributes::Attribute;
+
+pub(super) type Names<'a> = BTreeMap<String, &'a str>;
+pub(super) type Values<'a> = BTreeMap<String, Attribute<'a>>;
 
 /// Conditions and changes in DynamoDB's words. Every name and value goes in by placeholder: `state` and `count` are among its
 /// reserved words.
 #[derive(Debug, Default)]
-pub(super) struct Expressions {
+pub(super) struct Expressions<'a> {
     condition: Vec<String>,
-    names: HashMap<String, String>,
-    values: HashMap<String, AttributeValue>,
+    pub(super) names: Names<'a>,
+    pub(super) values: Values<'a>,
 }
 
-impl Expressions {
-    pub(super) fn of(conditions: &[Condition]) -> Self {
+impl<'a> Expressions<'a> {
+    pub(super) fn of(conditions: &'a [Condition]) -> Self {
         let mut all = Self::default();
         for condition in conditions {
             let words = match condition {
                 Condition::Absent => "attribute_not_exists(pk)".to_owned(),
                 Condition::Present => "attribute_exists(pk)".to_owned(),
                 Condition::Equals(name, value) => {
-                    format!("{} = {}", all.name(name), all.value(value))
+                    format!("{} = {}", all.name(name), all.value(Attribute::of(value)))
                 }
             };
             all.condition.push(words);
@@ -31,18 +33,22 @@ impl Expressions {
     }
 
     /// The update's expression.
-    pub(super) fn update(&mut self, assignments: &[Assignment]) -> String {
+    pub(super) fn update(&mut self, assignments: &'a [Assignment]) -> String {
         let (mut set, mut add, mut remove) = (Vec::new(), Vec::new(), Vec::new());
         for assignment in assignments {
             match assignment {
                 Assignment::Set(name, value) => {
-                    set.push(format!("{} = {}", self.name(name), self.value(value)));
+                    set.push(format!(
+                        "{} = {}",
+                        self.name(name),
+                        self.value(Attribute::of(value))
+                    ));
                 }
                 Assignment::Add(name, by) => {
                     add.push(format!(
                         "{} {}",
                         self.name(name),
-                        self.value(&Value::Number(*by))
+                        self.value(Attribute::Number(*by))
                     ));
                 }
                 Assignment::Remove(name) => remove.push(self.name(name)),
@@ -60,24 +66,15 @@ impl Expressions {
         (!self.condition.is_empty()).then(|| self.condition.join(" AND "))
     }
 
-    pub(super) fn names(&mut self) -> Option<HashMap<String, String>> {
-        Some(std::mem::take(&mut self.names)).filter(|names| !names.is_empty())
-    }
-
-    pub(super) fn values(&mut self) -> Option<HashMap<String, AttributeValue>> {
-        Some(std::mem::take(&mut self.values)).filter(|values| !values.is_empty())
-    }
-
-    fn name(&mut self, name: &str) -> String {
+    fn name(&mut self, name: &'a str) -> String {
         let placeholder = format!("#{name}");
-        self.names.insert(placeholder.clone(), name.to_owned());
+        self.names.insert(placeholder.clone(), name);
         placeholder
     }
 
-    fn value(&mut self, value: &Value) -> String {
+    fn value(&mut self, value: Attribute<'a>) -> String {
         let placeholder = format!(":{}", self.values.len());
-        self.values
-            .insert(placeholder.clone(), attribute(value.clone()));
+        self.values.insert(placeholder.clone(), value);
         placeholder
     }
 }

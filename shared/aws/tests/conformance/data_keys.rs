@@ -3,10 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_sdk_kms::Client;
-use aws_sdk_kms::config::retry::RetryConfig;
-use aws_sdk_kms::config::timeout::TimeoutConfig;
-use aws_sdk_kms::config::{BehaviorVersion, Region};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -17,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use landfall_aws::Kms;
 use landfall_clock::Clock;
 use landfall_models::secret_key;
+use landfall_runtime::Patience;
 use landfall_tracking::{DataKeys, Error, Vault};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
@@ -62,18 +59,12 @@ async fn handle(State(server): State<Server>, headers: HeaderMap, body: Bytes) -
 }
 
 fn kms(endpoint: &str) -> Kms {
-    let timeouts = TimeoutConfig::builder()
-        .operation_timeout(Duration::from_millis(500))
-        .build();
-    let settings = aws_sdk_kms::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("eu-central-1"))
-        .credentials_provider(landfall_embedded::credentials())
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::disabled())
-        .endpoint_url(endpoint)
-        .build();
-    Kms::new(Client::from_conf(settings), KEY)
+    let patience = Patience {
+        operation: Duration::from_millis(500),
+        attempts: 1,
+        ..Patience::BACKGROUND
+    };
+    Kms::new(landfall_embedded::access_with(endpoint, patience), KEY)
 }
 
 fn output(output: &Value) -> Response {

@@ -1,4 +1,4 @@
-//! The adapters and the reference models keep the same promises: DynamoDB is dynoxide, reached through the SDK.
+//! The adapters and the reference models keep the same promises: DynamoDB is dynoxide, reached as the functions reach AWS.
 #![allow(
     clippy::unwrap_used,
     reason = "a test says what went wrong by panicking"

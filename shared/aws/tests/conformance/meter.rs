@@ -25,8 +25,9 @@ fn key(sort: &str) -> Key {
 
 impl Pair {
     async fn new() -> Self {
-        let client = landfall_embedded::tables().await;
-        let table = landfall_embedded::table(client.clone());
+        let url = landfall_embedded::tables().await;
+        let client = landfall_embedded::dynamodb_client(&url);
+        let table = landfall_embedded::table(&url);
         Self {
             model: TableModel::new(Clock::system()),
             dynamodb: DynamoDb::clone(&table),

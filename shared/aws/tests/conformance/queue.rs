@@ -4,12 +4,10 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Once};
 
-use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::{BehaviorVersion, Region};
-use aws_sdk_sqs::types::QueueAttributeName;
 use landfall_aws::Sqs;
 use landfall_clock::Clock;
 use landfall_models::conformance::queue::{self, MAX_RECEIVES, Subject};
+use serde_json::{Value, json};
 
 landfall_models::queue_conformance!(on_sqs);
 
@@ -37,19 +35,19 @@ async fn on_sqs(check: &str) {
         say(&format!("not tried on MiniStack: {check}: it {deviation}"));
         return;
     }
-    let client = client(&endpoint);
-    let (dead_url, dead_arn) = create(&client, None).await;
+    let access = landfall_embedded::access(&endpoint);
+    let (dead_url, dead_arn) = create(&endpoint, None).await;
     let redrive =
         format!(r#"{{"deadLetterTargetArn":"{dead_arn}","maxReceiveCount":"{MAX_RECEIVES}"}}"#);
-    let (url, _) = create(&client, Some(redrive)).await;
+    let (url, _) = create(&endpoint, Some(redrive)).await;
     let subject = Subject {
-        messages: Arc::new(Sqs::new(client.clone(), &url)),
-        dead_letters: Arc::new(Sqs::new(client.clone(), &dead_url)),
+        messages: Arc::new(Sqs::new(access.clone(), &url)),
+        dead_letters: Arc::new(Sqs::new(access, &dead_url)),
         pass: Box::new(|duration| Box::pin(Clock::system().sleep(duration))),
     };
     queue::run(check, &subject).await;
     for url in [url, dead_url] {
-        client.delete_queue().queue_url(url).send().await.unwrap();
+        call(&endpoint, "DeleteQueue", &json!({ "QueueUrl": url })).await;
     }
 }
 
@@ -75,36 +73,41 @@ fn say(what: &str) {
         .unwrap();
 }
 
-fn client(endpoint: &str) -> Client {
-    Client::from_conf(
-        aws_sdk_sqs::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-central-1"))
-            .credentials_provider(landfall_embedded::credentials())
-            .endpoint_url(endpoint)
-            .build(),
-    )
-}
-
-/// Makes a queue of this process's own; returns its URL and its ARN.
-async fn create(client: &Client, redrive: Option<String>) -> (String, String) {
-    static MADE: AtomicU32 = AtomicU32::new(0);
-    let number = MADE.fetch_add(1, Ordering::Relaxed);
-    let request = client
-        .create_queue()
-        .queue_name(format!("conformance-{}-{number}", std::process::id()));
-    let request = match redrive {
-        Some(policy) => request.attributes(QueueAttributeName::RedrivePolicy, policy),
-        None => request,
-    };
-    let url = request.send().await.unwrap().queue_url.unwrap();
-    let attributes = client
-        .get_queue_attributes()
-        .queue_url(&url)
-        .attribute_names(QueueAttributeName::QueueArn)
+/// Makes a call that Landfall itself never makes.
+async fn call(endpoint: &str, operation: &str, input: &Value) -> Value {
+    let answer = reqwest::Client::new()
+        .post(endpoint)
+        .header("content-type", "application/x-amz-json-1.0")
+        .header("x-amz-target", format!("AmazonSQS.{operation}"))
+        // Only so that the emulator knows the service and the region; it checks nothing.
+        .header("authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/eu-central-1/sqs/aws4_request, SignedHeaders=host, Signature=none")
+        .body(input.to_string())
         .send()
         .await
         .unwrap();
-    let arn = attributes.attributes.unwrap()[&QueueAttributeName::QueueArn].clone();
+    assert!(
+        answer.status().is_success(),
+        "{operation}: {}",
+        answer.status()
+    );
+    let body = answer.bytes().await.unwrap();
+    serde_json::from_slice(&body).unwrap_or_default()
+}
+
+/// Makes a queue of this process's own; returns its URL and its ARN.
+async fn create(endpoint: &str, redrive: Option<String>) -> (String, String) {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let name = format!("conformance-{}-{number}", std::process::id());
+    let attributes = match redrive {
+        Some(policy) => json!({ "RedrivePolicy": policy }),
+        None => json!({}),
+    };
+    let input = json!({ "QueueName": name, "Attributes": attributes });
+    let made = call(endpoint, "CreateQueue", &input).await;
+    let url = made["QueueUrl"].as_str().unwrap().to_owned();
+    let input = json!({ "QueueUrl": url, "AttributeNames": ["QueueArn"] });
+    let found = call(endpoint, "GetQueueAttributes", &input).await;
+    let arn = found["Attributes"]["QueueArn"].as_str().unwrap().to_owned();
     (url, arn)
 }

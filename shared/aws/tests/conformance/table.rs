@@ -8,7 +8,7 @@ use landfall_models::conformance::{differential, table};
 landfall_models::table_conformance!(on_dynamodb);
 
 async fn dynamodb() -> Arc<DynamoDb> {
-    landfall_embedded::table(landfall_embedded::tables().await)
+    landfall_embedded::table(&landfall_embedded::tables().await)
 }
 
 async fn on_dynamodb(check: &str) {
