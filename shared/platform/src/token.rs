@@ -6,6 +6,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 
 use crate::hosts::Refused;
+use unverified::Unverified;
 
 pub mod unverified;
 
@@ -103,12 +104,16 @@ pub struct Moment {
     pub leeway: Duration,
 }
 
-/// Refuses every algorithm but the one, before anything else of the token counts.
-pub(crate) fn pin(token: &str, algorithm: Algorithm, name: &'static str) -> Result<(), Refusal> {
-    let found = unverified::read(token)?.algorithm;
+/// Refuses every algorithm but the one, before anything else of the token counts. What else it says of itself is returned, so that nobody reads it twice.
+pub(crate) fn pin(
+    token: &str,
+    algorithm: Algorithm,
+    name: &'static str,
+) -> Result<Unverified, Refusal> {
+    let claimed = unverified::read(token)?;
     debug_assert_eq!(format!("{algorithm:?}"), name);
-    if found == name {
-        Ok(())
+    if claimed.algorithm == name {
+        Ok(claimed)
     } else {
         Err(Refusal::Algorithm { expected: name })
     }
