@@ -9,7 +9,7 @@ MUTANTS_VERSION := 27.1.0
 FUZZ_VERSION := 0.13.2
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run demo up down status logs sweep explain receipt twin token check test simulate big-file fuzz mutants package
+.PHONY: help prepare run demo up down status logs sweep explain receipt twin token check test simulate big-file fuzz mutants package bench
 
 help: ## This list
 	@echo "make <target> [VARIABLE=value]"
@@ -78,8 +78,11 @@ fuzz: .local/tools/bin/cargo-fuzz ## Search for bytes that break a parser: SECON
 mutants: .local/tools/bin/cargo-mutants ## Whether the tests notice changed code: the core and the store's conditions; takes hours
 	PATH="$(CURDIR)/.local/tools/bin:$$PATH" cargo mutants --package landfall-transfer --package landfall-tracking --output .local
 
-package: prepare ## The three zips for AWS below .local/package; ARCHITECTURE=arm64 (default) or x86_64
-	@$(LOCAL) package --architecture $(or $(ARCHITECTURE),arm64)
+package: prepare ## The three zips for AWS below .local/package, for each instruction set that this machine can build for; ARCHITECTURE=arm64 or x86_64 for one
+	@$(LOCAL) package $(if $(ARCHITECTURE),--architecture $(ARCHITECTURE))
+
+bench: prepare ## What the functions and their hot paths cost here, beside Node, Python and their floors; ONLY=functions or hot-paths; some 15 minutes
+	@$(LOCAL) bench $(foreach part,$(ONLY),--only $(part))
 
 prepare:
 	@$(PYTHON) tests/local/prepare.py

@@ -13,7 +13,8 @@ use landfall_runtime::{Clock, Configuration, telemetry};
 // No function is ever made of code that a mistake could be planted in.
 const _: () = assert!(!landfall_transfer::seeded_bugs::POSSIBLE);
 
-#[tokio::main]
+// One event at a time, which waits for AWS: a second thread would only be woken for it.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     telemetry::start();
     let configuration = Configuration::load()

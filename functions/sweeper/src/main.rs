@@ -14,7 +14,8 @@ use landfall_transfer::timeline::Actor;
 // No function is ever made of code that a mistake could be planted in.
 const _: () = assert!(!landfall_transfer::seeded_bugs::POSSIBLE);
 
-#[tokio::main]
+// What a sweep does is wait for AWS and the platform, at once, on one thread.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     telemetry::start();
     let sweeper = prepare().inspect_err(

@@ -11,7 +11,7 @@ import time
 import urllib.parse
 from dataclasses import asdict
 
-from . import build, demo, explain, logs, processes, receipt, release, verify
+from . import bench, build, demo, explain, logs, processes, receipt, release, verify
 from .cloud import Cloud, Instance
 from .settings import CLOUD_PORT, STATE, STORE_PORT, TWIN_PORT, Problem, config_path, config_text, sink_parameters
 from .stack import Stack
@@ -38,7 +38,8 @@ def main() -> int:
     receipted.add_argument("transfer")
     receipted.add_argument("--site")
     commands.add_parser("test").add_argument("--select")
-    commands.add_parser("package").add_argument("--architecture", choices=sorted(release.TRIPLES), default="arm64")
+    commands.add_parser("package").add_argument("--architecture", choices=sorted(release.TRIPLES))
+    commands.add_parser("bench").add_argument("--only", action="append", choices=("functions", "hot-paths"), default=[])
     arguments = parser.parse_args()
     # Whoever ends us ends what we started as well: SIGTERM and a closed terminal take the same way out as Ctrl-C.
     # A background job begins with SIGINT ignored, and takes it nevertheless; nohup's ignored SIGHUP is meant as it is.
@@ -91,6 +92,9 @@ def _run(arguments: argparse.Namespace) -> int:
             return verify.run(arguments.select)
         case "package":
             release.make(arguments.architecture)
+            return 0
+        case "bench":
+            bench.run(arguments.only)
             return 0
     raise AssertionError(arguments.command)
 

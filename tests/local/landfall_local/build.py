@@ -9,6 +9,7 @@ from .settings import REPOSITORY, Problem
 PROGRAMS = ("landfall-intake", "landfall-processor", "landfall-sweeper")
 TWIN = "landfall-twin"
 SIMULATION = "landfall-simulation"
+FOOTPRINT = "landfall-footprint"
 CORE = "landfall-transfer"
 
 

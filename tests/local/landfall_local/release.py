@@ -17,8 +17,26 @@ CROSS_PACKAGES = {"x86_64": "gcc-x86-64-linux-gnu", "arm64": "gcc-aarch64-linux-
 NEWEST_GLIBC = (2, 34)
 
 
-def make(target_architecture: str) -> None:
-    """Builds, checks and zips the three functions."""
+def make(target_architecture: str | None) -> None:
+    """Builds, checks and zips the three functions: for one architecture, or for each that this machine can build for."""
+    if target_architecture:
+        _make(target_architecture)
+    else:
+        made = 0
+        for name in sorted(TRIPLES):
+            try:
+                _require(name)
+            except Problem as problem:
+                print(f"No zips for {name}: {problem}\n", flush=True)
+                continue
+            _make(name)
+            made += 1
+        if not made:
+            raise Problem("no zips were made; what is missing is said above")
+    print("infra/README.md says how they get to AWS.")
+
+
+def _make(target_architecture: str) -> None:
     if not os.environ.get("CONFIG"):
         raise Problem("CONFIG is not set: name the landfall.toml that goes into the zips, make package CONFIG=my/landfall.toml")
     config = config_path()
@@ -27,9 +45,8 @@ def make(target_architecture: str) -> None:
     command = ["cargo", "build", "--locked", "--release", "--target", triple]
     for name in FUNCTIONS:
         command += ["--package", f"landfall-{name}"]
-    _require_target(triple)
+    _require(target_architecture)
     if target_architecture != architecture():
-        _require_cross_compiler(target_architecture)
         compiler = CROSS_COMPILERS[target_architecture]
         environment[f"CARGO_TARGET_{triple.upper().replace('-', '_')}_LINKER"] = compiler
         environment[f"CC_{triple.replace('-', '_')}"] = compiler
@@ -49,13 +66,19 @@ def make(target_architecture: str) -> None:
         content = package(program, config.read_bytes())
         (folder / f"{name}.zip").write_bytes(content)
         print(f"{folder.relative_to(REPOSITORY) / name}.zip  {len(content) / 1e6:.1f} MB, needs glibc {newest[0]}.{newest[1]}")
-    print("infra/README.md says how they get to AWS.")
 
 
 def newest_glibc(program: bytes) -> tuple[int, int]:
     """The newest glibc that the program's symbols ask for."""
     versions = {tuple(map(int, found)) for found in re.findall(rb"GLIBC_(\d+)\.(\d+)", program)}
     return max(versions, default=(0, 0))
+
+
+def _require(target_architecture: str) -> None:
+    """What a build for this architecture needs."""
+    _require_target(TRIPLES[target_architecture])
+    if target_architecture != architecture():
+        _require_cross_compiler(target_architecture)
 
 
 def _require_target(triple: str) -> None:
