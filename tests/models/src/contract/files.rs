@@ -191,6 +191,34 @@ pub(super) async fn an_upload_that_is_announced_twice_is_one_file_as_it_was_firs
     assert_eq!(subject.file_row("k").await, before);
 }
 
+pub(super) async fn an_upload_whose_row_is_there_is_taken_in_without_a_write(subject: &Subject) {
+    subject.prepare().await;
+    let before = subject.file_row("k").await;
+    let watched = subject.meddled(|_| async { panic!("a row that is there was put") }.boxed());
+    let announced = watched.announce_again(&upload("k"), Duration::ZERO).await;
+    assert_eq!(announced.unwrap(), Recorded::Duplicate);
+    assert_eq!(subject.file_row("k").await, before);
+}
+
+pub(super) async fn an_upload_of_which_only_the_message_survived_makes_its_row_once(
+    subject: &Subject,
+) {
+    let made = subject.store.announce_again(&upload("k"), GRACE).await;
+    assert_eq!(made.unwrap(), Recorded::New);
+    let made = subject.file_row("k").await;
+    subject.announce("other").await;
+    let mut other = subject.file_row("other").await;
+    for name in ["s3_key", "due_shard"] {
+        other.insert(name.into(), made[name].clone());
+    }
+    assert_eq!(made, other, "as if it had been announced");
+    // Intake's put may come between the look and the put.
+    let slower = subject.meddled(|subject| async move { subject.announce("late").await }.boxed());
+    let announced = slower.announce_again(&upload("late"), Duration::ZERO).await;
+    assert_eq!(announced.unwrap(), Recorded::Duplicate);
+    assert_eq!(subject.due_files(later(119)).await, [""; 0]);
+}
+
 pub(super) async fn an_upload_that_is_announced_again_after_it_was_taken_up_changes_nothing(
     subject: &Subject,
 ) {
