@@ -1,0 +1,100 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        reason = "a test says what went wrong by panicking"
+    )
+)]
+
+mod answers;
+mod cloud;
+mod event;
+mod function;
+mod machine;
+mod measure;
+mod process;
+mod report;
+mod runtime_api;
+mod sandbox;
+mod statistics;
+mod tenant;
+mod tls;
+mod traffic;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use landfall_clock::Clock;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::machine::Machine;
+use crate::measure::{Effort, Subjects};
+use crate::report::Report;
+use crate::sandbox::Stage;
+
+/// What a shell answers for a program that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
+
+/// Measures what the functions cost: how fast they start and answer, CPU, memory, calls and bytes.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure, and print a table.
+    Measure(Measure),
+}
+
+#[derive(Debug, Args)]
+struct Measure {
+    #[command(flatten)]
+    subjects: Subjects,
+    #[command(flatten)]
+    effort: Effort,
+    /// Where all figures go, as JSON.
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let mut end = signal(SignalKind::terminate())?;
+    // What is dropped here ends its processes.
+    tokio::select! {
+        done = run(arguments.command) => done,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        _ = end.recv() => Ok(ExitCode::FAILURE),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Measure(measure) => measure.run().await,
+    }
+}
+
+impl Measure {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let clock = Clock::system();
+        let machine = Machine::here(clock.now());
+        let functions = self.subjects.functions(&clock).await?;
+        let stage = Stage::set(clock)?;
+        let measured = measure::measure(&stage, &functions, self.effort).await?;
+        let report = Report::new(machine, self.effort, stage.tls.root_count, &measured);
+        std::io::stdout().write_all(report.text().as_bytes())?;
+        if let Some(path) = self.json {
+            std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

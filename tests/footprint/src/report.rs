@@ -1,0 +1,334 @@
+//! What came of a run: a table to read and JSON to keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::machine::Machine;
+use crate::measure::{Effort, Measured, Start, Warm};
+use crate::statistics::{Summary, exact, mebibytes, milliseconds};
+use crate::traffic::Traffic;
+
+/// All figures of a run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    machine: Machine,
+    rounds: u64,
+    starts_per_round: u64,
+    warm_up: u64,
+    invocations_per_round: u64,
+    /// Certificates that a client loads.
+    roots: usize,
+    pub(crate) functions: Vec<Figures>,
+}
+
+/// The figures of one function.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) name: String,
+    /// What an invocation does.
+    event: &'static str,
+    /// By name; what they mean is in [`FIGURES`].
+    #[serde(rename = "figures")]
+    pub(crate) by_name: BTreeMap<&'static str, Summary>,
+    /// The calls of the first invocation, by operation.
+    first_calls: BTreeMap<String, PerInvocation>,
+    /// The calls of a warm invocation, by operation.
+    pub(crate) calls: BTreeMap<String, PerInvocation>,
+}
+
+/// Calls of an operation by one invocation; bytes are of HTTP, heads included, without TLS.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct PerInvocation {
+    pub(crate) calls: f64,
+    pub(crate) request_bytes: f64,
+    pub(crate) response_bytes: f64,
+}
+
+/// Where a figure comes from.
+enum Source {
+    /// Each start has one.
+    Start(fn(&Start) -> f64),
+    /// Each round's warm invocations have one.
+    Warm(fn(&Warm) -> f64),
+    /// The median first invocation over the median warm one.
+    FirstToWarm,
+}
+
+/// A figure: its name in JSON, what a reader calls it, and how many digits of it mean something.
+struct Figure(&'static str, &'static str, usize, Source);
+
+const FIGURES: [Figure; 20] = [
+    Figure(
+        "spawn_to_poll_ms",
+        "spawn to first poll, ms",
+        1,
+        Source::Start(|start| milliseconds(start.to_poll)),
+    ),
+    Figure(
+        "spawn_to_poll_own_ms",
+        "  without AWS's turns, ms",
+        1,
+        Source::Start(|start| milliseconds(start.to_poll.saturating_sub(start.traffic.served))),
+    ),
+    Figure(
+        "spawn_to_poll_apart_ms",
+        "  without the connection, ms",
+        1,
+        Source::Start(|start| milliseconds(start.to_poll.saturating_sub(start.traffic.span()))),
+    ),
+    Figure(
+        "cpu_to_poll_ms",
+        "  CPU of it, ms",
+        1,
+        Source::Start(|start| milliseconds(start.cpu)),
+    ),
+    Figure(
+        "rss_at_poll_mib",
+        "  RSS then, MiB",
+        1,
+        Source::Start(|start| mebibytes(start.memory.resident)),
+    ),
+    Figure(
+        "log_bytes_at_poll",
+        "  logged until then, bytes",
+        0,
+        Source::Start(|start| exact(start.logged)),
+    ),
+    Figure(
+        "connections_at_poll",
+        "  connections until then",
+        0,
+        Source::Start(|start| exact(start.traffic.connections)),
+    ),
+    Figure(
+        "first_ms",
+        "first invocation, ms",
+        2,
+        Source::Start(|start| milliseconds(start.first)),
+    ),
+    Figure(
+        "first_cpu_ms",
+        "  CPU of it, ms",
+        2,
+        Source::Start(|start| milliseconds(start.first_cpu)),
+    ),
+    Figure(
+        "warm_p50_ms",
+        "warm invocation, p50, ms",
+        3,
+        Source::Warm(|warm| took(warm, |summary| summary.median)),
+    ),
+    Figure(
+        "warm_p99_ms",
+        "  p99, ms",
+        3,
+        Source::Warm(|warm| took(warm, |summary| summary.p99)),
+    ),
+    Figure("first_to_warm", "  first / warm", 1, Source::FirstToWarm),
+    Figure(
+        "cpu_per_1000_ms",
+        "CPU per 1,000 warm, ms",
+        0,
+        Source::Warm(|warm| per(warm, milliseconds(warm.cpu) * 1_000.0)),
+    ),
+    Figure(
+        "rss_mib",
+        "RSS after them, MiB",
+        1,
+        Source::Warm(|warm| mebibytes(warm.memory.resident)),
+    ),
+    Figure(
+        "rss_anonymous_mib",
+        "  not of files, MiB",
+        1,
+        Source::Warm(|warm| mebibytes(warm.memory.anonymous)),
+    ),
+    Figure(
+        "peak_mib",
+        "  at its peak, MiB",
+        1,
+        Source::Warm(|warm| mebibytes(warm.memory.peak)),
+    ),
+    Figure(
+        "connections",
+        "connections in all",
+        0,
+        Source::Warm(|warm| exact(warm.connections)),
+    ),
+    Figure(
+        "calls",
+        "calls to AWS per warm",
+        2,
+        Source::Warm(|warm| per(warm, exact(warm.traffic.count()))),
+    ),
+    Figure(
+        "answer_bytes",
+        "answer, bytes",
+        0,
+        Source::Warm(|warm| per(warm, exact(warm.answered))),
+    ),
+    Figure(
+        "log_bytes",
+        "logged per warm, bytes",
+        0,
+        Source::Warm(|warm| per(warm, exact(warm.logged))),
+    ),
+];
+
+impl Report {
+    pub(crate) fn new(
+        machine: Machine,
+        effort: Effort,
+        roots: usize,
+        measured: &[Measured],
+    ) -> Self {
+        Self {
+            machine,
+            rounds: effort.rounds,
+            starts_per_round: effort.starts,
+            warm_up: effort.warm_up,
+            invocations_per_round: effort.invocations,
+            roots,
+            functions: measured.iter().map(Figures::of).collect(),
+        }
+    }
+
+    /// The table, for a terminal.
+    pub(crate) fn text(&self) -> String {
+        let columns = self.functions.iter();
+        let mut text = format!("{:<34}", "");
+        for function in columns {
+            let _ = write!(text, " {:<24}", function.name);
+        }
+        text.push('\n');
+        for Figure(name, label, digits, _) in FIGURES {
+            self.row(&mut text, label, |function| {
+                let summary = function.by_name.get(name)?;
+                Some(cell(summary, digits))
+            });
+        }
+        let operations: BTreeSet<_> = self
+            .functions
+            .iter()
+            .flat_map(|function| function.calls.keys())
+            .collect();
+        for operation in operations {
+            self.row(&mut text, operation, |function| {
+                let calls = function.calls.get(operation)?;
+                Some(format!(
+                    "{} x {:.0} B, {:.0} B",
+                    calls.calls,
+                    calls.request_bytes / calls.calls,
+                    calls.response_bytes / calls.calls
+                ))
+            });
+        }
+        let _ = writeln!(
+            text,
+            "\nMedians and [quartiles] of {} starts and of {} rounds of {} warm invocations after {}. Calls: number x request, response.\n\
+             AWS's turns are how long the process waited for its answers. The connection, from the first one's opening until the last answer, holds what \
+             the process itself computes meanwhile, too, such as reading {} roots.\n{}",
+            self.rounds * self.starts_per_round,
+            self.rounds,
+            self.invocations_per_round,
+            self.warm_up + 1,
+            self.roots,
+            self.machine.line()
+        );
+        text
+    }
+
+    fn row(&self, text: &mut String, label: &str, cell: impl Fn(&Figures) -> Option<String>) {
+        let _ = write!(text, "{label:<34}");
+        for function in &self.functions {
+            let _ = write!(text, " {:<24}", cell(function).unwrap_or_default());
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+}
+
+/// The median, and the quartiles where they differ.
+fn cell(summary: &Summary, digits: usize) -> String {
+    let median = format!("{:.digits$}", summary.median);
+    let low = format!("{:.digits$}", summary.p25);
+    let high = format!("{:.digits$}", summary.p75);
+    if low == high {
+        median
+    } else {
+        format!("{median} [{low}-{high}]")
+    }
+}
+
+impl Figures {
+    fn of(measured: &Measured) -> Self {
+        let starts = &measured.starts;
+        let rounds = &measured.rounds;
+        let summary = |source: &Source| match source {
+            Source::Start(figure) => Summary::of(starts.iter().map(figure)),
+            Source::Warm(figure) => Summary::of(rounds.iter().map(figure)),
+            Source::FirstToWarm => {
+                let first = Summary::of(starts.iter().map(|start| milliseconds(start.first)))?;
+                let warm = Summary::of(
+                    rounds
+                        .iter()
+                        .map(|warm| took(warm, |summary| summary.median)),
+                )?;
+                Summary::of([first.median / warm.median])
+            }
+        };
+        Self {
+            name: measured.name.clone(),
+            event: measured.work.said(),
+            by_name: FIGURES
+                .iter()
+                .filter_map(|Figure(name, _, _, source)| Some((*name, summary(source)?)))
+                .collect(),
+            first_calls: per_invocation(
+                starts.iter().map(|start| &start.first_traffic),
+                starts.len(),
+            ),
+            calls: per_invocation(
+                rounds.iter().map(|warm| &warm.traffic),
+                rounds.iter().map(|warm| warm.took.len()).sum(),
+            ),
+        }
+    }
+}
+
+/// Something about how long a round's invocations took, in milliseconds.
+fn took(warm: &Warm, what: fn(Summary) -> f64) -> f64 {
+    let took = warm.took.iter().copied().map(milliseconds);
+    Summary::of(took).map_or(0.0, what)
+}
+
+fn per(warm: &Warm, sum: f64) -> f64 {
+    sum / exact(warm.took.len())
+}
+
+fn per_invocation<'traffic>(
+    traffic: impl Iterator<Item = &'traffic Traffic>,
+    invocations: usize,
+) -> BTreeMap<String, PerInvocation> {
+    let mut sums = BTreeMap::<_, [u64; 3]>::new();
+    for (operation, calls) in traffic.flat_map(|traffic| &traffic.calls) {
+        let sum = sums.entry(operation.clone()).or_default();
+        sum[0] += calls.count;
+        sum[1] += calls.request_bytes;
+        sum[2] += calls.response_bytes;
+    }
+    let invocations = exact(invocations);
+    sums.into_iter()
+        .map(|(operation, sum)| {
+            let [calls, request_bytes, response_bytes] = sum.map(|sum| exact(sum) / invocations);
+            let per = PerInvocation {
+                calls,
+                request_bytes,
+                response_bytes,
+            };
+            (operation, per)
+        })
+        .collect()
+}
