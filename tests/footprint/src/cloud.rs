@@ -101,7 +101,7 @@ async fn respond(
     let body = to_bytes(Body::new(body), REQUEST_MAX).await?;
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let operation = operation(header("x-amz-target").unwrap_or_default());
-    conversation.requested(&operation);
+    conversation.requested(&operation, &body);
     let (status, said) = answer(&operation, &body, tenant).await;
     if status != 200 {
         conversation.refused(&operation, &said);

@@ -8,6 +8,8 @@
 )]
 
 mod answers;
+mod budgets;
+mod check;
 mod cloud;
 mod event;
 mod function;
@@ -30,6 +32,7 @@ use clap::{Args, Parser, Subcommand};
 use landfall_clock::Clock;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::check::Check;
 use crate::machine::Machine;
 use crate::measure::{Effort, Subjects};
 use crate::report::Report;
@@ -49,6 +52,8 @@ struct Arguments {
 enum Command {
     /// Measure, and print a table.
     Measure(Measure),
+    /// Hold sizes, memory, calls and bytes against their budgets; ends with 1 where one does not hold.
+    Check(Check),
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +62,9 @@ struct Measure {
     subjects: Subjects,
     #[command(flatten)]
     effort: Effort,
+    /// The roots that the functions trust, as PEM, beside the run's own authority; those of the system unless they are given.
+    #[arg(long, value_name = "PATH")]
+    roots: Option<PathBuf>,
     /// Where all figures go, as JSON.
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
@@ -80,6 +88,15 @@ async fn main() -> anyhow::Result<ExitCode> {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Measure(measure) => measure.run().await,
+        Command::Check(check) => {
+            let (table, holds) = check.table(Clock::system()).await?;
+            std::io::stdout().write_all(table.as_bytes())?;
+            Ok(if holds {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
     }
 }
 
@@ -88,9 +105,9 @@ impl Measure {
         let clock = Clock::system();
         let machine = Machine::here(clock.now());
         let functions = self.subjects.functions(&clock).await?;
-        let stage = Stage::set(clock)?;
+        let stage = Stage::set(clock, self.roots.as_deref())?;
         let measured = measure::measure(&stage, &functions, self.effort).await?;
-        let report = Report::new(machine, self.effort, stage.tls.root_count, &measured);
+        let report = Report::new(machine, self.effort, &stage, &functions, &measured);
         std::io::stdout().write_all(report.text().as_bytes())?;
         if let Some(path) = self.json {
             std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;

@@ -50,6 +50,16 @@ pub(crate) struct Subjects {
 }
 
 impl Subjects {
+    /// Of those in a folder, only these.
+    pub(crate) fn only<const N: usize>(functions: PathBuf, only: [&str; N]) -> Self {
+        Self {
+            functions,
+            empty: None,
+            beside: Vec::new(),
+            only: only.map(str::to_owned).into(),
+        }
+    }
+
     /// The functions, in the order of their turns.
     pub(crate) async fn functions(self, clock: &Clock) -> anyhow::Result<Vec<Function>> {
         let local = Arc::new(Tenant::install(Sealed::BySecretKey, clock.clone()).await?);
@@ -112,9 +122,8 @@ pub(crate) struct Warm {
 }
 
 /// All that was measured of one function.
+#[derive(Default)]
 pub(crate) struct Measured {
-    pub(crate) name: String,
-    pub(crate) work: Work,
     pub(crate) starts: Vec<Start>,
     pub(crate) rounds: Vec<Warm>,
 }
@@ -125,7 +134,7 @@ pub(crate) async fn measure(
     functions: &[Function],
     effort: Effort,
 ) -> anyhow::Result<Vec<Measured>> {
-    let mut measured: Vec<_> = functions.iter().map(Measured::nothing).collect();
+    let mut measured: Vec<_> = functions.iter().map(|_| Measured::default()).collect();
     let turns = effort.rounds * effort.starts * functions.len() as u64;
     let bar = ProgressBar::new(turns).with_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} starts, {eta} to go, {msg}",
@@ -149,17 +158,6 @@ pub(crate) async fn measure(
     }
     bar.finish_and_clear();
     Ok(measured)
-}
-
-impl Measured {
-    fn nothing(function: &Function) -> Self {
-        Self {
-            name: function.name.clone(),
-            work: function.work,
-            starts: Vec::new(),
-            rounds: Vec::new(),
-        }
-    }
 }
 
 struct Turn<'stage> {
@@ -212,6 +210,7 @@ impl Turn<'_> {
             self.invoke(sandbox, work).await?;
         }
         let before = (sandbox.cpu().await?, sandbox.traffic(), sandbox.logged()?);
+        let begun = self.stage.clock.monotonic();
         let mut took = Vec::new();
         let mut answered = 0;
         for _ in 0..self.effort.invocations {
@@ -222,7 +221,8 @@ impl Turn<'_> {
         let cpu = sandbox.cpu().await?.saturating_sub(before.0);
         let now = sandbox.traffic();
         let traffic = now.since(&before.1);
-        work.check_calls(self.effort.invocations, &traffic.counts())?;
+        let elapsed = self.stage.clock.monotonic().saturating_sub(begun);
+        work.check_calls(self.effort.invocations, elapsed, &traffic.counts())?;
         Ok(Warm {
             took,
             cpu,

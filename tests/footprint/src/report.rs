@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::function::{Binary, Function};
 use crate::machine::Machine;
 use crate::measure::{Effort, Measured, Start, Warm};
+use crate::sandbox::Stage;
 use crate::statistics::{Summary, exact, mebibytes, milliseconds};
 use crate::traffic::Traffic;
 
@@ -29,6 +31,8 @@ pub(crate) struct Figures {
     pub(crate) name: String,
     /// What an invocation does.
     event: &'static str,
+    /// What was run.
+    binary: Binary,
     /// By name; what they mean is in [`FIGURES`].
     #[serde(rename = "figures")]
     pub(crate) by_name: BTreeMap<&'static str, Summary>,
@@ -43,6 +47,8 @@ pub(crate) struct Figures {
 pub(crate) struct PerInvocation {
     pub(crate) calls: f64,
     pub(crate) request_bytes: f64,
+    /// As many of them as are bodies.
+    pub(crate) body_bytes: f64,
     pub(crate) response_bytes: f64,
 }
 
@@ -181,7 +187,8 @@ impl Report {
     pub(crate) fn new(
         machine: Machine,
         effort: Effort,
-        roots: usize,
+        stage: &Stage,
+        functions: &[Function],
         measured: &[Measured],
     ) -> Self {
         Self {
@@ -190,8 +197,8 @@ impl Report {
             starts_per_round: effort.starts,
             warm_up: effort.warm_up,
             invocations_per_round: effort.invocations,
-            roots,
-            functions: measured.iter().map(Figures::of).collect(),
+            roots: stage.tls.root_count,
+            functions: functions.iter().zip(measured).map(Figures::of).collect(),
         }
     }
 
@@ -263,7 +270,7 @@ fn cell(summary: &Summary, digits: usize) -> String {
 }
 
 impl Figures {
-    fn of(measured: &Measured) -> Self {
+    fn of((function, measured): (&Function, &Measured)) -> Self {
         let starts = &measured.starts;
         let rounds = &measured.rounds;
         let summary = |source: &Source| match source {
@@ -280,8 +287,9 @@ impl Figures {
             }
         };
         Self {
-            name: measured.name.clone(),
-            event: measured.work.said(),
+            name: function.name.clone(),
+            event: function.work.said(),
+            binary: function.binary(),
             by_name: FIGURES
                 .iter()
                 .filter_map(|Figure(name, _, _, source)| Some((*name, summary(source)?)))
@@ -312,20 +320,23 @@ fn per_invocation<'traffic>(
     traffic: impl Iterator<Item = &'traffic Traffic>,
     invocations: usize,
 ) -> BTreeMap<String, PerInvocation> {
-    let mut sums = BTreeMap::<_, [u64; 3]>::new();
+    let mut sums = BTreeMap::<_, [u64; 4]>::new();
     for (operation, calls) in traffic.flat_map(|traffic| &traffic.calls) {
         let sum = sums.entry(operation.clone()).or_default();
         sum[0] += calls.count;
         sum[1] += calls.request_bytes;
-        sum[2] += calls.response_bytes;
+        sum[2] += calls.body_bytes;
+        sum[3] += calls.response_bytes;
     }
     let invocations = exact(invocations);
     sums.into_iter()
         .map(|(operation, sum)| {
-            let [calls, request_bytes, response_bytes] = sum.map(|sum| exact(sum) / invocations);
+            let [calls, request_bytes, body_bytes, response_bytes] =
+                sum.map(|sum| exact(sum) / invocations);
             let per = PerInvocation {
                 calls,
                 request_bytes,
+                body_bytes,
                 response_bytes,
             };
             (operation, per)

@@ -50,14 +50,14 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Puts everything into a folder of its own, which goes when the stage does.
-    pub(crate) fn set(clock: Clock) -> anyhow::Result<Self> {
+    pub(crate) fn set(clock: Clock, roots: Option<&Path>) -> anyhow::Result<Self> {
         let name = format!("landfall-footprint-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder)?;
         let configuration = folder.join("landfall.toml");
         std::fs::write(&configuration, CONFIGURATION)?;
         Ok(Self {
-            tls: Tls::new(&folder)?,
+            tls: Tls::new(&folder, roots)?,
             folder,
             configuration,
             clock,

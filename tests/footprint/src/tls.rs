@@ -12,7 +12,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// Where a system keeps the roots that it trusts; a function on Lambda reads as many.
+/// Where the system keeps the roots that it trusts; Lambda's has about as many.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// What a server needs, and what its clients need to trust it.
@@ -20,15 +20,15 @@ pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
     /// The authority's certificate alone, for clients that bring roots of their own.
     pub(crate) authority: PathBuf,
-    /// The system's roots, and the authority among them.
+    /// The roots that were asked for, and the authority among them.
     pub(crate) roots: PathBuf,
     /// How many certificates the roots are.
     pub(crate) root_count: usize,
 }
 
 impl Tls {
-    /// Makes an authority, has it vouch for `localhost`, and writes what clients need into the folder.
-    pub(crate) fn new(folder: &Path) -> anyhow::Result<Self> {
+    /// Makes an authority, has it vouch for `localhost`, and writes what clients need into the folder: the authority beside these roots, or the system's.
+    pub(crate) fn new(folder: &Path, roots: Option<&Path>) -> anyhow::Result<Self> {
         let mut authority = CertificateParams::new(Vec::new())?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -40,7 +40,12 @@ impl Tls {
         let server = CertificateParams::new(names)?.signed_by(&key, &authority)?;
 
         let own = authority.pem();
-        let mut roots = std::fs::read(SYSTEM_ROOTS).unwrap_or_default();
+        let mut roots = match roots {
+            Some(roots) => {
+                std::fs::read(roots).with_context(|| format!("read {}", roots.display()))?
+            }
+            None => std::fs::read(SYSTEM_ROOTS).unwrap_or_default(),
+        };
         if !roots.ends_with(b"\n") {
             roots.push(b'\n');
         }

@@ -16,6 +16,8 @@ pub(crate) struct Calls {
     pub(crate) count: u64,
     /// Bytes of requests.
     pub(crate) request_bytes: u64,
+    /// As many of them as are bodies.
+    pub(crate) body_bytes: u64,
     /// Bytes of responses.
     pub(crate) response_bytes: u64,
 }
@@ -51,6 +53,7 @@ impl Traffic {
             if let Some(calls) = later.calls.get_mut(operation) {
                 calls.count -= before.count;
                 calls.request_bytes -= before.request_bytes;
+                calls.body_bytes -= before.body_bytes;
                 calls.response_bytes -= before.response_bytes;
             }
         }
@@ -109,11 +112,12 @@ impl Meter {
         traffic.first_accept.get_or_insert(now);
     }
 
-    fn called(&self, operation: &str, request_bytes: u64) {
+    fn called(&self, operation: &str, request_bytes: u64, body_bytes: u64) {
         let mut traffic = self.lock();
         let calls = traffic.calls.entry(operation.to_owned()).or_default();
         calls.count += 1;
         calls.request_bytes += request_bytes;
+        calls.body_bytes += body_bytes;
     }
 
     fn refused(&self, why: String) {
@@ -173,10 +177,13 @@ impl Conversation {
     }
 
     /// A request has been read to its end; what was read since the last one is this one.
-    pub(crate) fn requested(&self, operation: &str) {
+    pub(crate) fn requested(&self, operation: &str, body: &[u8]) {
         let mut state = self.lock();
-        self.meter
-            .called(operation, std::mem::take(&mut state.read));
+        self.meter.called(
+            operation,
+            std::mem::take(&mut state.read),
+            body.len() as u64,
+        );
         state.operation = Some(operation.to_owned());
     }
 
