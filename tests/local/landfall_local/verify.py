@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import lanes
-from .build import CORE, PROGRAMS, SIMULATION, TWIN
-from .settings import REPOSITORY, STATE
-from .stack import binary
+from .build import CORE, FOOTPRINT, PROGRAMS, SIMULATION, TWIN
+from .settings import DEFAULT_CONFIG, REPOSITORY, STATE, TARGET
+from .stack import FUNCTIONS, binary, package
 
 _RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed;")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -94,6 +94,7 @@ def _built(select: str | None) -> Count:
         total += _cargo("seeded bugs: the other layers", "--profile", "local", "--package", SIMULATION, *planted, "--test", "seeded_bugs")
         for title, arguments in _SIMULATIONS.items():
             total += _simulation(title, arguments)
+        total += _footprint()
     return total + _end_to_end(select)
 
 
@@ -110,6 +111,25 @@ def _end_to_end(select: str | None) -> Count:
     for number, (report, code) in enumerate(lanes.run(_END_TO_END, _REPORTS), start=1):
         total += _settled(_reported(report), code, f"lane {number} of {_END_TO_END}")
     return total
+
+
+def _footprint() -> Count:
+    """What goes to AWS, against its budgets: sizes, memory, calls and bytes. No times, so it means the same on a busy machine."""
+    title = "budgets of the release build (tests/budgets/budgets.toml)"
+    _say(title)
+    command = ["cargo", "build", "--locked", "--release"]
+    for name in (*PROGRAMS, FOOTPRINT):
+        command += ["--package", name]
+    if code := subprocess.run(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL).returncode:
+        return _settled(Count(), code, "the release build")
+    release, zips = TARGET / "release", STATE / "budgets"
+    zips.mkdir(parents=True, exist_ok=True)
+    for name in FUNCTIONS:
+        (zips / f"{name}.zip").write_bytes(package((release / f"landfall-{name}").read_bytes(), DEFAULT_CONFIG.read_bytes()))
+    code = subprocess.run(
+        [release / FOOTPRINT, "check", "--functions", release, "--zips", zips], cwd=REPOSITORY, stdin=subprocess.DEVNULL
+    ).returncode
+    return Count(1, 0) if code == 0 else _settled(Count(), code, title)
 
 
 def _simulation(title: str, arguments: tuple[str, ...]) -> Count:

@@ -278,7 +278,7 @@ pub(super) async fn a_file_that_is_taken_up_stays_due_when_it_was_if_its_lease_e
     subject: &Subject,
 ) {
     subject.open_transfer().await;
-    let early = Duration::from_secs(60);
+    let early = Duration::from_mins(1);
     let announced = subject.store.announce(&upload("k"), early).await;
     assert_eq!(announced.unwrap(), Recorded::New);
     let taken = subject.claimed("k", "a", later(5)).await;
@@ -314,7 +314,7 @@ pub(super) async fn a_file_that_is_taken_up_while_a_sweep_looks_at_it_is_not_mov
     subject: &Subject,
 ) {
     subject.open_transfer().await;
-    let early = Duration::from_secs(60);
+    let early = Duration::from_mins(1);
     let announced = subject.store.announce(&upload("k"), early).await;
     assert_eq!(announced.unwrap(), Recorded::New);
     let row = subject.due_rows(later(60)).await.remove(0);
