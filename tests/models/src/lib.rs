@@ -14,7 +14,7 @@ mod table;
 mod weather;
 
 pub use data_keys::{DataKeysModel, Trouble, secret_key, vault};
-pub use meter::Meter;
-pub use queue::{Delivery, QueueModel};
+pub use meter::{Effect, Line, Meter};
+pub use queue::{Delivery, QueueModel, Sent};
 pub use table::{TableModel, Watcher, Written};
 pub use weather::{Call, Calm, Fate, Weather};

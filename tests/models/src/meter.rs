@@ -1,4 +1,4 @@
-use landfall_tracking::{Item, Key, Value};
+use landfall_tracking::{Item, Key, Value, Which};
 
 /// What the calls so far would have cost, by the published rules (AWS DynamoDB, "read and write capacity").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,42 @@ pub struct Meter {
     pub index_write_units: u64,
 }
 
+/// What one row of one call would have cost; of a query, what all its rows together would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The call's number, from 1: the rows of a transaction share it.
+    pub call: u64,
+    /// The call: `get`, `query`, `write`, `transact` …
+    pub operation: &'static str,
+    /// The table.
+    pub which: Which,
+    /// The row; of a query its partition, and what its rows' sort keys begin with.
+    pub key: Key,
+    /// What became of the row.
+    pub effect: Effect,
+    /// Bytes that count: of a write the larger of the row before and after.
+    pub bytes: usize,
+    /// Read units, in halves.
+    pub half_read_units: u64,
+    /// Write units of the table.
+    pub write_units: u64,
+    /// Write units of the sparse index.
+    pub index_write_units: u64,
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// It was read, or looked for.
+    Read,
+    /// It was written.
+    Written,
+    /// A transaction demanded something of it. It costs what writing it would.
+    Checked,
+    /// A condition did not hold. It costs what writing it would.
+    Refused,
+}
+
 /// Bytes of one read unit.
 const READ_UNIT: usize = 4_096;
 
@@ -25,14 +61,71 @@ impl Meter {
         f64::from(u32::try_from(self.half_read_units).unwrap_or(u32::MAX)) / 2.0
     }
 
-    pub(crate) fn read(&mut self, bytes: usize, consistent: bool) {
-        let units = bytes.div_ceil(READ_UNIT).max(1) as u64;
-        self.half_read_units += units * if consistent { 2 } else { 1 };
+    /// What has come to it since an earlier reading.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            calls: self.calls - earlier.calls,
+            half_read_units: self.half_read_units - earlier.half_read_units,
+            write_units: self.write_units - earlier.write_units,
+            index_write_units: self.index_write_units - earlier.index_write_units,
+        }
     }
 
-    pub(crate) fn write(&mut self, bytes: usize, transaction: bool) {
+    pub(crate) const fn add(&mut self, line: &Line) {
+        self.half_read_units += line.half_read_units;
+        self.write_units += line.write_units;
+        self.index_write_units += line.index_write_units;
+    }
+}
+
+impl Line {
+    /// A read of so many bytes.
+    pub(crate) fn read(
+        call: &(u64, &'static str),
+        row: (Which, Key),
+        bytes: usize,
+        consistent: bool,
+    ) -> Self {
+        let units = bytes.div_ceil(READ_UNIT).max(1) as u64;
+        Self {
+            half_read_units: units * if consistent { 2 } else { 1 },
+            ..Self::of(call, row, Effect::Read, bytes)
+        }
+    }
+
+    /// A write of so many bytes, or what costs as much.
+    pub(crate) fn write(
+        call: &(u64, &'static str),
+        row: (Which, Key),
+        effect: Effect,
+        bytes: usize,
+        transaction: bool,
+    ) -> Self {
         let units = bytes.div_ceil(WRITE_UNIT).max(1) as u64;
-        self.write_units += units * if transaction { 2 } else { 1 };
+        Self {
+            write_units: units * if transaction { 2 } else { 1 },
+            ..Self::of(call, row, effect, bytes)
+        }
+    }
+
+    fn of(
+        call: &(u64, &'static str),
+        (which, key): (Which, Key),
+        effect: Effect,
+        bytes: usize,
+    ) -> Self {
+        Self {
+            call: call.0,
+            operation: call.1,
+            which,
+            key,
+            effect,
+            bytes,
+            half_read_units: 0,
+            write_units: 0,
+            index_write_units: 0,
+        }
     }
 }
 

@@ -49,7 +49,30 @@ struct Inner {
     messages: Vec<Message>,
     sent: u64,
     received: u64,
+    sends: Sent,
 }
+
+/// What was sent by calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Calls that sent a message.
+    pub calls: u64,
+    /// What they are billed as: each 64 KB is a request (AWS SQS pricing).
+    pub requests: u64,
+    /// Bytes of the bodies.
+    pub bytes: u64,
+}
+
+impl Sent {
+    const fn add(&mut self, bytes: usize) {
+        self.calls += 1;
+        self.requests += bytes.div_ceil(REQUEST_BYTES) as u64;
+        self.bytes += bytes as u64;
+    }
+}
+
+/// Bytes of a message that are billed as one request (AWS SQS pricing).
+const REQUEST_BYTES: usize = 64 * 1_024;
 
 #[derive(Clone, Debug)]
 struct Message {
@@ -149,6 +172,11 @@ impl QueueModel {
                 message.body = body;
             }
         }
+    }
+
+    /// What was sent by calls so far.
+    pub fn sent(&self) -> Sent {
+        self.lock().sends
     }
 
     /// Puts a body in without a call, to be seen at once.
@@ -278,6 +306,7 @@ impl Messages for QueueModel {
             if !fits || !is_group(&group) || delay > DELAY_MAX {
                 return Err(Error::Refused("InvalidParameterValue".to_owned()));
             }
+            self.lock().sends.add(body.len());
             self.add(body.clone(), group.clone(), whole_seconds(delay));
             Ok(())
         };

@@ -10,7 +10,7 @@ use landfall_tracking::{
     Table, Value, Which, Write, WriteError,
 };
 
-use crate::meter::{Meter, entry_size, size};
+use crate::meter::{Effect, Line, Meter, entry_size, size};
 use crate::weather::{Call, Calm, Fate, Weather};
 
 /// Largest row, in bytes (AWS DynamoDB limits).
@@ -78,6 +78,8 @@ struct Rows {
     records: BTreeMap<Key, Arc<Item>>,
     index: Index,
     meter: Meter,
+    /// Every line of the meter, once somebody wants them.
+    account: Option<Vec<Line>>,
     page_limit: Option<usize>,
     watcher: Option<Watcher>,
 }
@@ -137,6 +139,20 @@ impl TableModel {
     /// What the calls so far would have cost.
     pub fn meter(&self) -> Meter {
         self.lock().meter
+    }
+
+    /// From now on every row of every call is written down, for [`Self::take_account`].
+    pub fn keep_account(&self) {
+        self.lock().account = Some(Vec::new());
+    }
+
+    /// What was written down since the last time, in order.
+    pub fn take_account(&self) -> Vec<Line> {
+        let mut rows = self.lock();
+        rows.account
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// All rows of a table, by key.
@@ -276,6 +292,45 @@ impl Rows {
         Ok(Some(item))
     }
 
+    fn enter(&mut self, line: Line) {
+        self.meter.add(&line);
+        if let Some(account) = &mut self.account {
+            account.push(line);
+        }
+    }
+
+    /// Write units of the index that leaving a row so would cost.
+    fn index_units(&self, write: &Write, after: &Item) -> u64 {
+        if write.which != Which::Tracking {
+            return 0;
+        }
+        let before = self.tracking.get(&write.key);
+        let was_at = before.and_then(|row| place(row));
+        let is_at = place(after);
+        if was_at == is_at {
+            return 0;
+        }
+        // A moved entry is taken out and put in.
+        u64::from(was_at.is_some()) + u64::from(is_at.is_some())
+    }
+
+    /// Enters a write, before it is stored: what it costs, the index included.
+    fn enter_write(&mut self, operation: &'static str, write: &Write, after: Option<&Item>) {
+        let effect = match (&write.change, after) {
+            (Change::Check, _) => Effect::Checked,
+            (_, Some(_)) => Effect::Written,
+            (_, None) => Effect::Refused,
+        };
+        let bytes = self.bytes_written(write, after);
+        let row = (write.which, write.key.clone());
+        let call = (self.meter.calls, operation);
+        let line = Line {
+            index_write_units: after.map_or(0, |after| self.index_units(write, after)),
+            ..Line::write(&call, row, effect, bytes, operation == "transact")
+        };
+        self.enter(line);
+    }
+
     fn store(&mut self, which: Which, key: Key, item: Item, now: i64, lag: i64) -> Written {
         let before = self.table(which).get(&key).map(Arc::clone);
         let after = Arc::new(item);
@@ -284,9 +339,6 @@ impl Rows {
             let place = place(item);
             let was_at = before.as_deref().and_then(self::place);
             if was_at != place {
-                // A moved entry is taken out and put in.
-                let was = u64::from(was_at.is_some());
-                self.meter.index_write_units += was + u64::from(place.is_some());
                 self.index.note(&key, was_at.as_ref(), place.as_ref());
                 self.index.change(key.clone(), place, now, lag);
             }
@@ -504,7 +556,9 @@ impl Table for TableModel {
             check_key(key)?;
             let found = rows.tracking.get(key).map(|row| Item::clone(row));
             let bytes = found.as_ref().map_or(0, |row| size(key, row));
-            rows.meter.read(bytes, consistent);
+            let call = (rows.meter.calls, "get");
+            let row = (Which::Tracking, key.clone());
+            rows.enter(Line::read(&call, row, bytes, consistent));
             Ok(found)
         };
         self.pass(call("get", &key.sort, false), effect, |error| error)
@@ -534,7 +588,8 @@ impl Table for TableModel {
                     return Ok((found, keys[place..].to_vec()));
                 }
                 read += bytes;
-                rows.meter.read(bytes, true);
+                let call = (rows.meter.calls, "get_many");
+                rows.enter(Line::read(&call, (which, key.clone()), bytes, true));
                 if let Some(row) = row {
                     let some = attributes
                         .iter()
@@ -574,7 +629,9 @@ impl Table for TableModel {
                 bytes += more;
                 page.rows.push((key.clone(), Item::clone(row)));
             }
-            rows.meter.read(bytes, true);
+            let call = (rows.meter.calls, "query");
+            let row = (Which::Tracking, Key::new(partition, prefix));
+            rows.enter(Line::read(&call, row, bytes, true));
             Ok(page)
         };
         self.pass(call("query", prefix, false), effect, |error| error)
@@ -611,7 +668,9 @@ impl Table for TableModel {
                     break;
                 }
             }
-            rows.meter.read(bytes, false);
+            let call = (rows.meter.calls, "due");
+            let row = (Which::Tracking, Key::new(shard, ""));
+            rows.enter(Line::read(&call, row, bytes, false));
             Ok(found)
         };
         self.pass(call("due", shard, false), effect, |error| error)
@@ -631,8 +690,7 @@ impl Table for TableModel {
             let item = match rows.outcome(&write) {
                 Ok(item) => item.unwrap_or_default(),
                 Err(Error::Conflict) => {
-                    let bytes = rows.bytes_written(&write, None);
-                    rows.meter.write(bytes, false);
+                    rows.enter_write("write", &write, None);
                     let old = rows.table(write.which).get(&write.key);
                     return Err(WriteError::ConditionFailed(
                         old.filter(|_| returned).map(|row| Item::clone(row)),
@@ -640,8 +698,7 @@ impl Table for TableModel {
                 }
                 Err(error) => return Err(WriteError::Failed(error)),
             };
-            let bytes = rows.bytes_written(&write, Some(&item));
-            rows.meter.write(bytes, false);
+            rows.enter_write("write", &write, Some(&item));
             let (now, lag) = (self.clock.now().as_millis(), self.lag());
             let written = rows.store(write.which, write.key.clone(), item.clone(), now, lag);
             rows.tell(&[written]);
@@ -690,8 +747,7 @@ impl Table for TableModel {
             let (now, lag) = (self.clock.now().as_millis(), self.lag());
             let mut written = Vec::with_capacity(writes.len());
             for (write, item) in writes.iter().zip(results) {
-                let bytes = rows.bytes_written(write, item.as_ref());
-                rows.meter.write(bytes, true);
+                rows.enter_write("transact", write, item.as_ref());
                 if let Some(item) = item {
                     written.push(rows.store(write.which, write.key.clone(), item, now, lag));
                 }

@@ -78,13 +78,7 @@ fn sweep(settled: usize, open: usize) -> Meter {
     let swept = sweeper.sweep(deadline).now_or_never().unwrap();
     assert_eq!(swept.transfers, DUE as u64, "{swept:?}");
     assert_eq!((swept.failed, swept.cut_short), (0, false), "{swept:?}");
-    let after = cloud.table.meter();
-    Meter {
-        calls: after.calls - before.calls,
-        half_read_units: after.half_read_units - before.half_read_units,
-        write_units: after.write_units - before.write_units,
-        index_write_units: after.index_write_units - before.index_write_units,
-    }
+    cloud.table.meter().since(before)
 }
 
 fn create(cloud: &Cloud, calm: &Arc<dyn Weather>, clock: &Clock, id: &str, now: Timestamp) {

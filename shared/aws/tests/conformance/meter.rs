@@ -46,13 +46,7 @@ impl Pair {
     async fn metered<F: Future>(&self, call: impl FnOnce(TableModel) -> F) -> Meter {
         let before = self.model.meter();
         call(self.model.clone()).await;
-        let after = self.model.meter();
-        Meter {
-            calls: after.calls - before.calls,
-            half_read_units: after.half_read_units - before.half_read_units,
-            write_units: after.write_units - before.write_units,
-            index_write_units: after.index_write_units - before.index_write_units,
-        }
+        self.model.meter().since(before)
     }
 }
 
