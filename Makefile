@@ -9,7 +9,7 @@ MUTANTS_VERSION := 27.1.0
 FUZZ_VERSION := 0.13.2
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare run demo up down status logs sweep explain receipt twin token check test simulate big-file fuzz mutants package bench
+.PHONY: help prepare run demo up down status logs sweep explain receipt twin token check test simulate big-file cost fuzz mutants package bench
 
 help: ## This list
 	@echo "make <target> [VARIABLE=value]"
@@ -71,6 +71,9 @@ simulate: ## Landfall in virtual time, everything going wrong: SEEDS=1000 of the
 
 big-file: ## A file of SIZE=2G to an HTTP sink: URLs that expire, connections that are cut, a worker that is killed; prints what holds
 	@cargo run --locked --profile local -p landfall-big-file -- --size $(or $(SIZE),2G) $(if $(RATE),--rate $(RATE))
+
+cost: ## What a million events, a gigabyte and a transfer cost on AWS, line by line, from what the tests have counted; builds nothing
+	@PYTHONPATH=tests/local $(PYTHON) -m landfall_local.cost
 
 fuzz: .local/tools/bin/cargo-fuzz ## Search for bytes that break a parser: SECONDS=60, TARGET=name of one (default: all share the time)
 	@PATH="$(CURDIR)/.local/tools/bin:$$PATH" $(PYTHON) fuzz/run.py $(TARGET) --seconds $(or $(SECONDS),60) $(if $(KEEP),--keep)

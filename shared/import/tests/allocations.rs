@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, Iter};
+use landfall_budgets::budget;
 use landfall_import::ports::{
     Batch, CommitError, Delivery, KeptMappings, Ledger, LedgerUnavailable, MappingPage, Mappings,
     MappingsError, Opened, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
@@ -21,9 +22,6 @@ use landfall_import::{
 
 /// Batches of each file.
 const BATCHES: usize = 222;
-
-/// What ten thousand more records in as many batches may take: three for each of their fifty chunks of 64 KB.
-const GROWTH_MAX: u64 = 150;
 
 /// A file in a store that never stumbles.
 struct Stored(Vec<Bytes>);
@@ -168,10 +166,7 @@ fn ten_thousand_more_records_that_are_passed_through_take_no_more_memory_than_th
                 45 * BATCHES,
                 90 * BATCHES
             );
-            assert!(
-                many < few + GROWTH_MAX,
-                "{name}, natural key {natural_key:?}: {few} allocations became {many}"
-            );
+            budget("import.allocations_of_10_000_records").holds(many.saturating_sub(few));
         }
     }
 }

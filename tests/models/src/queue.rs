@@ -64,6 +64,16 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// What was sent since an earlier reading.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            calls: self.calls - earlier.calls,
+            requests: self.requests - earlier.requests,
+            bytes: self.bytes - earlier.bytes,
+        }
+    }
+
     const fn add(&mut self, bytes: usize) {
         self.calls += 1;
         self.requests += bytes.div_ceil(REQUEST_BYTES) as u64;

@@ -164,6 +164,11 @@ impl TableModel {
             .collect()
     }
 
+    /// What a row is stored and billed as, in bytes, its key included; none where there is no such row.
+    pub fn row_bytes(&self, which: Which, key: &Key) -> Option<usize> {
+        self.lock().table(which).get(key).map(|row| size(key, row))
+    }
+
     /// A row of the tracking table as it stands.
     pub fn row(&self, key: &Key) -> Option<Arc<Item>> {
         self.lock().tracking.get(key).cloned()

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Json;
 use axum::extract::State;
 use axum::routing::post;
+use landfall_budgets::{Measured as _, budget};
 use landfall_clock::Clock;
 use landfall_models::{Calm, Weather};
 use landfall_runtime::{Configuration, Environment};
@@ -211,10 +212,9 @@ async fn a_hundred_records_cost_a_write_unit_and_a_re_run_of_a_million_two_perce
         }
     );
     let commits = (records as u64).div_ceil(1_100);
-    assert!(
-        ledger - commits * 2 <= records as u64 / 100,
-        "{ledger} write units, {commits} checkpoints of at most two among them"
-    );
+    let checkpoints = (commits.in_units() * budget("rerun.checkpoint_units").at_most()).floor();
+    let hundreds = (records as u64 / 100).in_units();
+    budget("rerun.ledger_units_of_100_records").holds((ledger.in_units() - checkpoints) / hundreds);
 
     let nth = records / 100;
     let (counts, again) = world.attempt("another", export(records, Some(nth))).await;
@@ -228,10 +228,8 @@ async fn a_hundred_records_cost_a_write_unit_and_a_re_run_of_a_million_two_perce
         again.calls * 50 < first.calls || again.calls <= 2,
         "{again:?} {first:?}"
     );
-    assert!(
-        (again.write_units - empty.write_units) * 50 < ledger,
-        "{again:?} {first:?}"
-    );
+    let rewritten = (again.write_units - empty.write_units).in_units() / ledger.in_units();
+    budget("rerun.of_unchanged_in_percent").holds(rewritten * 100.0);
     let (counts, third) = world
         .attempt("and another", export(records, Some(nth)))
         .await;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use landfall_budgets::budget;
 use landfall_clock::Clock;
 use landfall_models::{Calm, Meter, Weather};
 use landfall_simulation::cloud::{Cloud, SWEEPER_TIMEOUT, configuration};
@@ -109,6 +110,10 @@ fn a_sweep_reads_as_much_in_a_full_store_as_in_an_empty_one() {
     let full = sweep(1_000_000, 100_000);
     assert!(small.half_read_units > 0);
     assert_eq!(full, small);
+    budget("sweep.100_due_transfers.calls").holds(full.calls);
+    budget("sweep.100_due_transfers.read_units").holds(full.read_units());
+    budget("sweep.100_due_transfers.write_units").holds(full.write_units);
+    budget("sweep.100_due_transfers.index_writes").holds(full.index_write_units);
     println!(
         "a sweep with 100 due transfers: {} calls, {} read units, whatever else is stored",
         full.calls,
