@@ -1,12 +1,12 @@
 //! What is measured: a program, what it is invoked with, and what it has to do then.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use landfall_transfer::Timestamp;
@@ -183,22 +183,14 @@ impl Function {
     }
 
     /// One of the workspace's own binaries.
-    pub(crate) fn own(
-        name: &str,
-        program: &Path,
-        work: Work,
-        tenant: &Arc<Tenant>,
-    ) -> anyhow::Result<Self> {
-        let program = program
-            .canonicalize()
-            .with_context(|| format!("find the binary {}", program.display()))?;
-        Ok(Self {
+    pub(crate) fn own(name: &str, program: PathBuf, work: Work, tenant: &Arc<Tenant>) -> Self {
+        Self {
             name: name.to_owned(),
             program,
             arguments: Vec::new(),
             work,
             tenant: Arc::clone(tenant),
-        })
+        }
     }
 }
 

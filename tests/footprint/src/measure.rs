@@ -68,22 +68,19 @@ impl Subjects {
             None => std::env::current_exe()?.with_file_name("landfall-empty"),
         };
         let kms = Arc::new(Tenant::install(Sealed::ByKms, clock.clone()).await?);
-        let binary = |function: &str| self.functions.join(format!("landfall-{function}"));
-        let intake = binary("intake");
+        let own = |name, function: &str, work, tenant| {
+            let program = self.functions.join(format!("landfall-{function}"));
+            Function::own(name, program, work, tenant)
+        };
         let mut functions = vec![
-            Function::own("empty", &empty, Work::Echoes, &local)?,
-            Function::own("intake", &intake, Work::TakesEvents, &local)?,
+            Function::own("empty", empty, Work::Echoes, &local),
+            own("intake", "intake", Work::TakesEvents, &local),
         ];
         functions.extend(self.beside.into_iter().map(|one| one.function(&local)));
         functions.extend([
-            Function::own("intake-kms", &intake, Work::TakesEvents, &kms)?,
-            Function::own(
-                "processor",
-                &binary("processor"),
-                Work::TakesMessages,
-                &local,
-            )?,
-            Function::own("sweeper", &binary("sweeper"), Work::Sweeps, &local)?,
+            own("intake-kms", "intake", Work::TakesEvents, &kms),
+            own("processor", "processor", Work::TakesMessages, &local),
+            own("sweeper", "sweeper", Work::Sweeps, &local),
         ]);
         functions.retain(|one| self.only.is_empty() || self.only.contains(&one.name));
         ensure!(!functions.is_empty(), "no function has a name of --only");

@@ -204,17 +204,12 @@ impl Report {
 
     /// The table, for a terminal.
     pub(crate) fn text(&self) -> String {
-        let columns = self.functions.iter();
-        let mut text = format!("{:<34}", "");
-        for function in columns {
-            let _ = write!(text, " {:<24}", function.name);
-        }
-        text.push('\n');
+        let names = self.functions.iter().map(|function| function.name.clone());
+        let mut rows = vec![std::iter::once(String::new()).chain(names).collect()];
         for Figure(name, label, digits, _) in FIGURES {
-            self.row(&mut text, label, |function| {
-                let summary = function.by_name.get(name)?;
-                Some(cell(summary, digits))
-            });
+            rows.push(self.row(label, |function| {
+                Some(cell(function.by_name.get(name)?, digits))
+            }));
         }
         let operations: BTreeSet<_> = self
             .functions
@@ -222,7 +217,7 @@ impl Report {
             .flat_map(|function| function.calls.keys())
             .collect();
         for operation in operations {
-            self.row(&mut text, operation, |function| {
+            rows.push(self.row(operation, |function| {
                 let calls = function.calls.get(operation)?;
                 Some(format!(
                     "{} x {:.0} B, {:.0} B",
@@ -230,31 +225,45 @@ impl Report {
                     calls.request_bytes / calls.calls,
                     calls.response_bytes / calls.calls
                 ))
-            });
+            }));
         }
-        let _ = writeln!(
-            text,
-            "\nMedians and [quartiles] of {} starts and of {} rounds of {} warm invocations after {}. Calls: number x request, response.\n\
-             AWS's turns are how long the process waited for its answers. The connection, from the first one's opening until the last answer, holds what \
-             the process itself computes meanwhile, too, such as reading {} roots.\n{}",
+        format!(
+            "{}\nMedians and [quartiles] of {} starts and of {} rounds of {} warm invocations after {}. Calls: number x request, response.\n\
+             AWS's turns are how long the process waited for its answers. The connection, from the first one's opening until the last answer, also holds \
+             what the process itself computes meanwhile.\n{}; {} roots\n",
+            columns(&rows),
             self.rounds * self.starts_per_round,
             self.rounds,
             self.invocations_per_round,
             self.warm_up + 1,
-            self.roots,
-            self.machine.line()
-        );
-        text
+            self.machine.line(),
+            self.roots
+        )
     }
 
-    fn row(&self, text: &mut String, label: &str, cell: impl Fn(&Figures) -> Option<String>) {
-        let _ = write!(text, "{label:<34}");
-        for function in &self.functions {
-            let _ = write!(text, " {:<24}", cell(function).unwrap_or_default());
+    fn row(&self, label: &str, cell: impl Fn(&Figures) -> Option<String>) -> Vec<String> {
+        let cells = self.functions.iter().map(cell);
+        std::iter::once(label.to_owned())
+            .chain(cells.map(Option::unwrap_or_default))
+            .collect()
+    }
+}
+
+/// Each column as wide as its widest cell.
+fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..count)
+        .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(text, "{cell:<width$}  ");
         }
-        text.truncate(text.trim_end().len());
+        text.truncate(text.trim_end_matches(' ').len());
         text.push('\n');
     }
+    text
 }
 
 /// The median, and the quartiles where they differ.
@@ -342,4 +351,23 @@ fn per_invocation<'traffic>(
             (operation, per)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_shows_quartiles_only_where_they_can_be_seen() {
+        let summary = Summary::of([1.0, 2.0, 3.0]).unwrap();
+        assert_eq!(cell(&summary, 1), "2.0 [1.5-2.5]");
+        let same = Summary::of([2.01, 2.02, 2.03]).unwrap();
+        assert_eq!(cell(&same, 1), "2.0");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cells() {
+        let rows = [["", "a"], ["bcd", "e"], ["f", ""]].map(|row| row.map(str::to_owned).into());
+        assert_eq!(columns(&rows), "     a\nbcd  e\nf\n");
+    }
 }

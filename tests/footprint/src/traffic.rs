@@ -277,3 +277,60 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_call_has_the_bytes_that_went_over_its_connection_for_it() {
+        let meter = Meter::new(Clock::system());
+        let conversation = Conversation::new(meter.clone());
+        let (mut client, server) = duplex(64);
+        let mut server = Counted::new(server, Layer::Http(conversation.clone()));
+        let mut between = Traffic::default();
+        for (operation, request, answer) in [("a", "head body", "one"), ("b", "head", "three")] {
+            between = meter.traffic();
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut bytes = vec![0; request.len()];
+            server.read_exact(&mut bytes).await.unwrap();
+            conversation.requested(operation, &bytes[4..]);
+            server.write_all(answer.as_bytes()).await.unwrap();
+        }
+        let traffic = meter.traffic();
+        let calls = |request_bytes, body_bytes, response_bytes| Calls {
+            count: 1,
+            request_bytes,
+            body_bytes,
+            response_bytes,
+        };
+        assert_eq!(traffic.calls["a"], calls(9, 5, 3));
+        assert_eq!(traffic.calls["b"], calls(4, 0, 5));
+        assert_eq!(traffic.count(), 2);
+        let later = traffic.since(&between);
+        assert_eq!(later.counts(), BTreeMap::from([("b", 1)]));
+    }
+
+    #[tokio::test]
+    async fn a_process_waits_for_what_is_in_our_hands_and_not_for_what_is_in_its_own() {
+        let clock = Clock::manual(landfall_transfer::Timestamp::from_millis(0));
+        let second = Duration::from_secs(1);
+        let meter = Meter::new(clock.clone());
+        meter.accepted();
+        clock.advance(10 * second);
+        meter.read(5);
+        clock.advance(second);
+        meter.written(5);
+        clock.advance(10 * second);
+        meter.read(5);
+        clock.advance(2 * second);
+        meter.written(5);
+        meter.answered(None, 5);
+        let traffic = meter.traffic();
+        assert_eq!(traffic.served.as_secs(), 3);
+        assert_eq!(traffic.span().as_secs(), 23);
+        assert_eq!((traffic.wire_sent, traffic.wire_received), (10, 10));
+    }
+}
