@@ -184,10 +184,12 @@ impl Turn<'_> {
 
     async fn start(&mut self, sandbox: &mut Sandbox, work: Work) -> anyhow::Result<Start> {
         let to_poll = sandbox.first_poll().await?;
-        let traffic = sandbox.traffic();
+        // By then the last bytes have been counted, too.
         let cpu = sandbox.cpu().await?;
+        let traffic = sandbox.traffic();
         let (memory, logged) = (sandbox.memory()?, sandbox.logged()?);
         let (first, _) = self.invoke(sandbox, work).await?;
+        let first_cpu = sandbox.cpu().await?.saturating_sub(cpu);
         let now = sandbox.traffic();
         ensure!(now.refused.is_empty(), "AWS refused {:?}", now.refused);
         Ok(Start {
@@ -196,7 +198,7 @@ impl Turn<'_> {
             memory,
             logged,
             first,
-            first_cpu: sandbox.cpu().await?.saturating_sub(cpu),
+            first_cpu,
             first_traffic: now.since(&traffic),
             traffic,
         })
