@@ -105,7 +105,7 @@ impl Lifecycle {
         };
         // The row is there unless only the message survived.
         self.store
-            .announce_again(&file, self.configuration.work.file_grace())
+            .announce(&file, self.configuration.work.message_grace)
             .await?;
         let announced = What::FileAnnounced {
             file: s3_key.to_owned(),

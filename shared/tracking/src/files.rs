@@ -112,8 +112,6 @@ pub struct File {
     pub fence: u64,
     /// Until when a worker holds it.
     pub leased_until: Option<Timestamp>,
-    /// When a sweep looks at it; none when nothing is owed to it any more.
-    pub due_at: Option<Timestamp>,
     /// Times it was taken up since something was last committed or given back in order.
     pub attempts: u64,
     /// Where to go on, as the import wrote it.
@@ -338,17 +336,6 @@ impl Store {
         self.put_once(key, item).await
     }
 
-    /// Stores a file once, where its row is probably there already. It is looked for first: a put that is refused costs as
-    /// much as one that isn't, and a read a tenth of it.
-    pub async fn announce_again(&self, file: &NewFile, grace: Duration) -> Result<Recorded, Error> {
-        let key = keys::file(&file.tenant, &file.transfer, &file.s3_key);
-        // Nobody takes a row away, so one that was read is still there; one that wasn't may be by now, and is put if it isn't.
-        if self.table.get(&key, true).await?.is_some() {
-            return Ok(Recorded::Duplicate);
-        }
-        self.announce(file, grace).await
-    }
-
     /// Reads a file's row.
     pub async fn file(
         &self,
@@ -444,12 +431,6 @@ impl Store {
             Some(checkpoint) => taken.only_if("checkpoint", text(checkpoint)),
             None => taken.only_if("attempts", number(file.attempts)),
         };
-        // Where the row is due before the lease ends it stays so: a sweep that finds the file held looks again when its lease
-        // ends, and most files have ended before. To move an entry of the index is to write it twice.
-        let due_at = file
-            .due_at
-            .filter(|due| *due > now)
-            .map_or(leased_until, |due| due.min(leased_until));
         let taken = taken
             .set("state", text(FileState::Open.as_str()))
             .set("fence", number(file.fence + 1))
@@ -457,7 +438,7 @@ impl Store {
             .set("leased_until", instant(leased_until))
             .add("attempts", 1)
             .set("due_shard", text(shard))
-            .set("due_at", instant(due_at));
+            .set("due_at", instant(leased_until));
         let mut writes = vec![taken];
         let how = match (file.state, file.leased_until) {
             (FileState::Announced, _) => Taken::First,
@@ -510,7 +491,6 @@ impl Store {
                 fence: file.fence + 1,
                 attempts: file.attempts + 1,
                 leased_until: Some(leased_until),
-                due_at: Some(due_at),
                 ..file.clone()
             },
             transfer,
@@ -853,7 +833,6 @@ pub(crate) fn read_file(item: &Item) -> Result<File, Error> {
         state: FileState::parse(reader.text("state")?)?,
         fence: reader.number("fence")?,
         leased_until: reader.optional_instant("leased_until"),
-        due_at: reader.optional_instant("due_at"),
         attempts: reader.number("attempts")?,
         checkpoint: reader.optional_text("checkpoint").map(str::to_owned),
         again_at: reader.optional_instant("again_at"),

@@ -191,34 +191,6 @@ pub(super) async fn an_upload_that_is_announced_twice_is_one_file_as_it_was_firs
     assert_eq!(subject.file_row("k").await, before);
 }
 
-pub(super) async fn an_upload_whose_row_is_there_is_taken_in_without_a_write(subject: &Subject) {
-    subject.prepare().await;
-    let before = subject.file_row("k").await;
-    let watched = subject.meddled(|_| async { panic!("a row that is there was put") }.boxed());
-    let announced = watched.announce_again(&upload("k"), Duration::ZERO).await;
-    assert_eq!(announced.unwrap(), Recorded::Duplicate);
-    assert_eq!(subject.file_row("k").await, before);
-}
-
-pub(super) async fn an_upload_of_which_only_the_message_survived_makes_its_row_once(
-    subject: &Subject,
-) {
-    let made = subject.store.announce_again(&upload("k"), GRACE).await;
-    assert_eq!(made.unwrap(), Recorded::New);
-    let made = subject.file_row("k").await;
-    subject.announce("other").await;
-    let mut other = subject.file_row("other").await;
-    for name in ["s3_key", "due_shard"] {
-        other.insert(name.into(), made[name].clone());
-    }
-    assert_eq!(made, other, "as if it had been announced");
-    // Intake's put may come between the look and the put.
-    let slower = subject.meddled(|subject| async move { subject.announce("late").await }.boxed());
-    let announced = slower.announce_again(&upload("late"), Duration::ZERO).await;
-    assert_eq!(announced.unwrap(), Recorded::Duplicate);
-    assert_eq!(subject.due_files(later(119)).await, [""; 0]);
-}
-
 pub(super) async fn an_upload_that_is_announced_again_after_it_was_taken_up_changes_nothing(
     subject: &Subject,
 ) {
@@ -272,63 +244,6 @@ pub(super) async fn a_file_that_is_taken_up_is_held_and_due_when_its_lease_runs_
     assert_eq!(taken.transfer, subject.transfer().await);
     assert_eq!(taken.transfer.work.files_known, 1);
     assert_eq!(*taken.lease.chain(), taken.transfer.chain());
-}
-
-pub(super) async fn a_file_that_is_taken_up_stays_due_when_it_was_if_its_lease_ends_later(
-    subject: &Subject,
-) {
-    subject.open_transfer().await;
-    let early = Duration::from_mins(1);
-    let announced = subject.store.announce(&upload("k"), early).await;
-    assert_eq!(announced.unwrap(), Recorded::New);
-    let taken = subject.claimed("k", "a", later(5)).await;
-    assert_eq!(taken.file.due_at, Some(later(60)));
-    assert_eq!(subject.file_row("k").await["due_at"], instant(later(60)));
-    // Whoever takes it over finds it due already, and spares the sweep another look.
-    let taken = subject.claimed("k", "b", later(95)).await;
-    assert_eq!(taken.file.due_at, Some(later(95) + LEASE));
-    let row = subject.file_row("k").await;
-    assert_eq!(row["due_at"], instant(later(95) + LEASE));
-}
-
-pub(super) async fn a_file_that_is_moved_on_while_it_is_taken_up_is_due_when_its_lease_ends_at_the_latest(
-    subject: &Subject,
-) {
-    subject.open_transfer().await;
-    let announced = subject.store.announce(&upload("k"), Duration::ZERO).await;
-    assert_eq!(announced.unwrap(), Recorded::New);
-    let slower = subject.meddled(|subject| {
-        async move {
-            let row = subject.due_rows(NOW).await.remove(0);
-            let file = subject.file("k").await;
-            let moved = subject.store.postpone_file(&row, &file, later(10_000));
-            assert!(moved.await.unwrap());
-        }
-        .boxed()
-    });
-    claimed(claim(&slower, "k", "a", NOW).await);
-    assert_eq!(subject.due_files(later(90)).await, ["k"]);
-}
-
-pub(super) async fn a_file_that_is_taken_up_while_a_sweep_looks_at_it_is_not_moved_behind_its_lease(
-    subject: &Subject,
-) {
-    subject.open_transfer().await;
-    let early = Duration::from_mins(1);
-    let announced = subject.store.announce(&upload("k"), early).await;
-    assert_eq!(announced.unwrap(), Recorded::New);
-    let row = subject.due_rows(later(60)).await.remove(0);
-    let read = subject.file("k").await;
-    // The worker's clock is behind the sweep's, so that it leaves the row due when it was.
-    subject.claimed("k", "a", later(59)).await;
-    let late = subject.store.postpone_file(&row, &read, later(10_000));
-    assert!(!late.await.unwrap());
-    assert_eq!(subject.file_row("k").await["due_at"], instant(later(60)));
-    // A sweep that sees the lease moves the row to its end.
-    let read = subject.file("k").await;
-    let moved = subject.store.postpone_file(&row, &read, later(149));
-    assert!(moved.await.unwrap());
-    assert_eq!(subject.file_row("k").await["due_at"], instant(later(149)));
 }
 
 pub(super) async fn a_file_is_taken_over_only_when_its_lease_has_run_out(subject: &Subject) {
