@@ -66,6 +66,8 @@ pub(crate) enum CallError {
     Answered(Option<String>, Bytes),
     /// No attempt ever left: there is no connection.
     NotSent,
+    /// The service failed (5xx), with this code if it gave one: it may have done its work.
+    Broken(Option<String>),
     /// An attempt left, and nobody knows what became of it.
     Unknown,
     /// The request can't be put together, which is a mistake of ours.
@@ -159,15 +161,16 @@ impl Access {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            unknown |= matches!(error, CallError::Unknown);
+            unknown |= matches!(error, CallError::Unknown | CallError::Broken(_));
             let pause = pause(attempt);
             let left = ends_at.saturating_sub(self.clock.monotonic());
             if !passing || attempt >= self.patience.attempts || pause >= left {
-                // What passes says nothing of an earlier attempt, which may have done its work.
-                return Err(if passing && unknown {
-                    CallError::Unknown
-                } else {
-                    error
+                return Err(match error {
+                    // What passes says nothing of an earlier attempt, which may have done its work.
+                    CallError::Answered(..) | CallError::NotSent if passing && unknown => {
+                        CallError::Unknown
+                    }
+                    error => error,
                 });
             }
             self.clock.sleep(pause).await;
@@ -208,12 +211,17 @@ impl Access {
             return Ok(answer);
         }
         let code = code(&answer);
-        let passing = answer.status.is_server_error()
-            || answer.status == StatusCode::TOO_MANY_REQUESTS
-            || code.as_deref().is_some_and(passes);
-        Err(Failed {
-            error: CallError::Answered(code, answer.body),
-            passing,
+        Err(if answer.status.is_server_error() {
+            Failed {
+                error: CallError::Broken(code),
+                passing: true,
+            }
+        } else {
+            Failed {
+                passing: answer.status == StatusCode::TOO_MANY_REQUESTS
+                    || code.as_deref().is_some_and(passes),
+                error: CallError::Answered(code, answer.body),
+            }
         })
     }
 

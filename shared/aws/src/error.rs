@@ -9,7 +9,7 @@ pub(crate) fn sort(error: CallError) -> Error {
         CallError::Answered(Some(code), _) => sort_code(code),
         CallError::Answered(None, _) => Error::Unavailable("an answer without a code".to_owned()),
         CallError::NotSent => Error::Unavailable("no connection".to_owned()),
-        CallError::Unknown => Error::Unknown,
+        CallError::Unknown | CallError::Broken(_) => Error::Unknown,
         CallError::Unbuildable(problem) => {
             Error::Refused(format!("the request could not be built: {problem}"))
         }

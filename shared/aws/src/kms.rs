@@ -128,7 +128,7 @@ impl DataKeys for Kms {
 /// Both calls change nothing, so one whose outcome nobody knows has simply to be made again. What only a person can mend is told apart; everything
 /// else passes, also what this release doesn't know.
 fn sort(error: CallError) -> Error {
-    let CallError::Answered(Some(code), _) = error else {
+    let (CallError::Answered(Some(code), _) | CallError::Broken(Some(code))) = error else {
         return Error::Unavailable("no answer of KMS".to_owned());
     };
     let wrong = match code.as_str() {

@@ -314,7 +314,7 @@ fn unavailable(reason: &str) -> BucketError {
 /// Every call may be made again, so only an upload that is over is told apart.
 fn sort(error: CallError) -> BucketError {
     match error {
-        CallError::Answered(Some(code), _) => by_code(&code),
+        CallError::Answered(Some(code), _) | CallError::Broken(Some(code)) => by_code(&code),
         CallError::Unbuildable(_) => unavailable("a request can't be built"),
         _ => unavailable("no answer of the bucket"),
     }

@@ -4,6 +4,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod attempts;
 mod contract;
 mod data_keys;
 mod meter;
