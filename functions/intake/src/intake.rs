@@ -20,6 +20,9 @@ use crate::tenants::Tenants;
 /// Share of `write_within` that one attempt of an AWS call gets, so that a lost packet leaves time for a second one.
 const ATTEMPTS: u32 = 2;
 
+/// A caller waits: what was throttled is tried again nearly at once.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// What intake grants an AWS call: two attempts within `clocks.write_within`, and a third where one failed at once.
 pub fn patience(clocks: IntakeClocks) -> Patience {
     let attempt = clocks.write_within / ATTEMPTS;
@@ -28,6 +31,7 @@ pub fn patience(clocks: IntakeClocks) -> Patience {
         attempt,
         operation: clocks.answer_within,
         attempts: ATTEMPTS + 1,
+        pause: PAUSE,
     }
 }
 

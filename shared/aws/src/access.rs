@@ -12,11 +12,8 @@ use landfall_clock::Clock;
 use landfall_runtime::{Aws, Patience};
 use secrecy::ExposeSecret as _;
 
-/// First pause between two attempts of a call; the next ones are twice as long each, and every one of them is drawn at random between nothing and that.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// With less time than this left no attempt is begun: its answer couldn't come any more, and all that would be known is less than before.
+const LEAST: Duration = Duration::from_millis(20);
 
 /// Longer than this no connection waits unused. DynamoDB closes its own side after about a minute; a sandbox that was frozen meanwhile sees so when it is thawed.
 const IDLE_MAX: Duration = Duration::from_secs(50);
@@ -52,8 +49,7 @@ impl Service {
     }
 }
 
-/// What a service answered.
-#[derive(Clone, Debug)]
+/// What a service answered; it may be a key.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
@@ -72,6 +68,20 @@ pub(crate) enum CallError {
     Unknown,
     /// The request can't be put together, which is a mistake of ours.
     Unbuildable(String),
+}
+
+impl CallError {
+    /// Whether another attempt of the same call might have ended otherwise, for all that its answer says.
+    fn is_of_the_moment(&self) -> bool {
+        match self {
+            Self::Answered(Some(code), _) => matches!(
+                code.as_str(),
+                "ExpiredToken" | "ExpiredTokenException" | "TransactionConflictException"
+            ),
+            Self::Answered(None, _) => true,
+            _ => false,
+        }
+    }
 }
 
 /// How an attempt ended that did not bring what was asked for.
@@ -133,11 +143,10 @@ impl Access {
             return (other.trim_end_matches('/').to_owned(), false);
         }
         let region = &self.environment.region;
-        // The one partition with another domain in which Lambda runs our kind of function.
-        let domain = if region.starts_with("cn-") {
-            "amazonaws.com.cn"
-        } else {
-            "amazonaws.com"
+        let domain = match region.split('-').next() {
+            Some("cn") => "amazonaws.com.cn",
+            Some("eusc") => "amazonaws.eu",
+            _ => "amazonaws.com",
         };
         (
             format!("https://{}.{region}.{domain}", service.name()),
@@ -162,14 +171,13 @@ impl Access {
                 Err(failed) => failed,
             };
             unknown |= matches!(error, CallError::Unknown | CallError::Broken(_));
-            let pause = pause(attempt);
+            let pause = self.pause(attempt);
             let left = ends_at.saturating_sub(self.clock.monotonic());
-            if !passing || attempt >= self.patience.attempts || pause >= left {
+            if !passing || attempt >= self.patience.attempts || pause + LEAST >= left {
+                let earlier = unknown && (passing || error.is_of_the_moment());
                 return Err(match error {
-                    // What passes says nothing of an earlier attempt, which may have done its work.
-                    CallError::Answered(..) | CallError::NotSent if passing && unknown => {
-                        CallError::Unknown
-                    }
+                    // It says nothing of an earlier attempt, which may have done its work.
+                    CallError::Answered(..) | CallError::NotSent if earlier => CallError::Unknown,
                     error => error,
                 });
             }
@@ -192,7 +200,7 @@ impl Access {
         let signed = self.signed(service, request.clone()).map_err(unbuildable)?;
         let mut signed = reqwest::Request::try_from(signed)
             .map_err(|error| unbuildable(error.without_url().to_string()))?;
-        *signed.timeout_mut() = Some(self.patience.attempt.min(left));
+        *signed.timeout_mut() = Some(self.patience.attempt.min(left.max(LEAST)));
         let sent = async {
             let response = self.http.execute(signed).await?;
             let status = response.status();
@@ -223,6 +231,21 @@ impl Access {
                 error: CallError::Answered(code, answer.body),
             }
         })
+    }
+
+    /// The pause after so many attempts: those that failed together don't come back together.
+    fn pause(&self, attempt: u32) -> Duration {
+        let longest = self
+            .patience
+            .pause
+            .saturating_mul(1 << (attempt - 1).min(10));
+        let mut random = [0; 1];
+        // Without randomness the pause is the longest there is.
+        let share = match aws_lc_rs::rand::fill(&mut random) {
+            Ok(()) => u32::from(random[0]),
+            Err(_) => u32::from(u8::MAX),
+        };
+        longest * share / u32::from(u8::MAX)
     }
 
     /// The request with its date and its signature (AWS Signature Version 4).
@@ -299,20 +322,6 @@ fn passes(code: &str) -> bool {
             | "TooManyRequestsException"
             | "TransactionInProgressException"
     )
-}
-
-/// The pause after so many attempts: those that failed together don't come back together.
-fn pause(attempt: u32) -> Duration {
-    let longest = PAUSE
-        .saturating_mul(1 << (attempt - 1).min(10))
-        .min(PAUSE_MAX);
-    let mut random = [0; 1];
-    // Without randomness the pause is the longest there is.
-    let share = match aws_lc_rs::rand::fill(&mut random) {
-        Ok(()) => u32::from(random[0]),
-        Err(_) => u32::from(u8::MAX),
-    };
-    longest * share / u32::from(u8::MAX)
 }
 
 /// A request of this method and these headers.

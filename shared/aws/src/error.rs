@@ -30,7 +30,9 @@ fn sort_code(code: String) -> Error {
         | "QueueDoesNotExist"
         | "InvalidMessageContents"
         | "InvalidParameterValue"
+        | "InvalidParameterValueException"
         | "MissingParameter"
+        | "MissingRequiredParameterException"
         | "ReceiptHandleIsInvalid" => Error::Refused(code),
         _ => Error::Unavailable(code),
     }

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use http::{HeaderName, HeaderValue, Method};
 use landfall_import::sink::s3::{Bucket, BucketError, StoredObject};
 use landfall_runtime::Patience;
@@ -35,6 +35,7 @@ pub struct S3 {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Objects {
+    encoding_type: Option<String>,
     #[serde(default)]
     contents: Vec<Object>,
     next_continuation_token: Option<String>,
@@ -72,6 +73,13 @@ struct Begun {
     upload_id: String,
 }
 
+/// What says that an upload has become an object.
+#[derive(Deserialize)]
+struct Completed {
+    #[serde(rename = "ETag")]
+    _tag: String,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Problem {
@@ -104,9 +112,13 @@ impl S3 {
         method: Method,
         name: &str,
         query: &[(&str, &str)],
-        headers: Vec<(HeaderName, HeaderValue)>,
+        mut headers: Vec<(HeaderName, HeaderValue)>,
         body: Bytes,
     ) -> Result<Bytes, BucketError> {
+        // An empty object has a length, too, which no HTTP client says by itself.
+        if method == Method::PUT {
+            headers.push((CONTENT_LENGTH, HeaderValue::from(body.len())));
+        }
         let mut uri = self.address.clone();
         uri.extend(utf8_percent_encode(name, IN_PATH));
         for (number, (key, value)) in query.iter().enumerate() {
@@ -209,11 +221,17 @@ impl Bucket for S3 {
                 .call(Method::GET, "", &query, Vec::new(), Bytes::new())
                 .await?;
             let page: Objects = read(&page)?;
-            found.extend(page.contents.iter().filter_map(stored));
-            token = page.next_continuation_token;
-            if token.is_none() {
+            let encoded = page.encoding_type.as_deref() == Some("url");
+            let objects = page.contents.iter();
+            found.extend(objects.filter_map(|object| stored(object, encoded)));
+            let next = page.next_continuation_token.filter(|next| !next.is_empty());
+            if next.is_none() {
                 return Ok(found);
             }
+            if next == token {
+                return Err(unavailable("the bucket's list doesn't go on"));
+            }
+            token = next;
         }
     }
 
@@ -273,19 +291,24 @@ impl Bucket for S3 {
             )
             .await?;
         // S3 begins to answer 200 before it knows how this ends.
-        match read::<Problem>(&answer) {
-            Ok(problem) => Err(by_code(&problem.code)),
-            Err(_) => Ok(()),
+        if read::<Completed>(&answer).is_ok() {
+            return Ok(());
         }
+        Err(by_code(&read::<Problem>(&answer)?.code))
     }
 }
 
-fn stored(object: &Object) -> Option<StoredObject> {
+fn stored(object: &Object, encoded: bool) -> Option<StoredObject> {
     let written = OffsetDateTime::parse(&object.last_modified, &Rfc3339).ok()?;
-    // A space may come as a plus, as in a form.
-    let name = object.key.replace('+', " ");
+    let name = if encoded {
+        // A space may come as a plus, as in a form.
+        let name = object.key.replace('+', " ");
+        percent_decode_str(&name).decode_utf8().ok()?.into_owned()
+    } else {
+        object.key.clone()
+    };
     Some(StoredObject {
-        name: percent_decode_str(&name).decode_utf8().ok()?.into_owned(),
+        name,
         bytes: object.size,
         written_at_ms: i64::try_from(written.unix_timestamp_nanos() / 1_000_000).ok()?,
     })

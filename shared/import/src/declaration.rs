@@ -637,9 +637,12 @@ impl Sink {
             );
             let part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
             problems.add_if(
-                prefix.len() > PREFIX_BYTES || !prefix.bytes().all(part) || prefix.starts_with('/'),
+                prefix.len() > PREFIX_BYTES
+                    || !prefix.bytes().all(part)
+                    || prefix.starts_with('/')
+                    || prefix.split('/').any(|part| matches!(part, "." | "..")),
                 "sink.prefix",
-                format!("must have at most {PREFIX_BYTES} letters, digits, \"-\", \"_\", \".\" and \"/\", and not begin with \"/\""),
+                format!("must have at most {PREFIX_BYTES} letters, digits, \"-\", \"_\", \".\" and \"/\", not begin with \"/\", and have no part \".\" or \"..\""),
             );
         }
         match (self.kind, self.url.as_deref()) {
@@ -992,7 +995,7 @@ mod tests {
             of("prefix = \"a/\""),
             ["sink.prefix: has a meaning only with kind = \"s3\""]
         );
-        for prefix in ["/a", "a b", "ü", &"x".repeat(65)] {
+        for prefix in ["/a", "a b", "ü", "a/../b", "./a", &"x".repeat(65)] {
             let found = of(&format!("kind = \"s3\"\nprefix = \"{prefix}\""));
             assert!(
                 found[0].starts_with("sink.prefix: must have at most 64"),

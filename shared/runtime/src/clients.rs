@@ -13,6 +13,8 @@ pub struct Patience {
     pub operation: Duration,
     /// Attempts of a call.
     pub attempts: u32,
+    /// The longest pause after the first attempt; after each further one it is twice as long. How long one is, is drawn at random.
+    pub pause: Duration,
 }
 
 impl Patience {
@@ -22,6 +24,7 @@ impl Patience {
         attempt: Duration::from_secs(5),
         operation: Duration::from_secs(15),
         attempts: 4,
+        pause: Duration::from_millis(500),
     };
 }
 

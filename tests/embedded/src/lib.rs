@@ -296,6 +296,7 @@ async fn answer(
             lock(&waiting).retain(|sent| sent.queue != queue || sent.body != receipt);
             json!({})
         }
+        "GetQueueAttributes" => json!({}),
         other => panic!("{other} is not spoken here"),
     };
     (

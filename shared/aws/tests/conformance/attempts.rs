@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use landfall_aws::{DynamoDb, Sqs};
+use landfall_clock::Clock;
 use landfall_embedded::{RECORDS_TABLE, TABLE, access_with, serve};
 use landfall_runtime::Patience;
 use landfall_tracking::{Error, Item, Key, Messages, Returning, Table, Write, WriteError};
@@ -20,6 +21,10 @@ use serde_json::{Value, json};
 enum Turn {
     Answers,
     Throttles,
+    /// Another transaction has the row.
+    Contends,
+    /// The row is there.
+    IsThere,
     Refuses,
     Fails,
     /// Takes the request and never answers.
@@ -44,6 +49,8 @@ async fn play(State(script): State<Script>, body: Bytes) -> Response {
     match turn {
         Turn::Answers => "{}".into_response(),
         Turn::Throttles => problem(400, "ThrottlingException"),
+        Turn::Contends => problem(400, "TransactionConflictException"),
+        Turn::IsThere => problem(400, "ConditionalCheckFailedException"),
         Turn::Refuses => problem(400, "ValidationException"),
         Turn::Fails => problem(500, "InternalServerError"),
         Turn::Hangs => std::future::pending().await,
@@ -56,6 +63,7 @@ const PATIENCE: Patience = Patience {
     attempt: Duration::from_millis(200),
     operation: Duration::from_secs(5),
     attempts: 3,
+    pause: Duration::from_millis(10),
 };
 
 async fn script(turns: &[Turn]) -> (Script, String) {
@@ -125,6 +133,36 @@ async fn an_attempt_without_an_answer_stays_unknown_when_the_next_is_only_thrott
 }
 
 #[tokio::test]
+async fn an_attempt_without_an_answer_stays_unknown_when_another_has_the_row_afterwards() {
+    let (outcome, _) = put_ends(&[Turn::Contends]).await;
+    assert!(matches!(outcome, Err(Error::Contended)), "{outcome:?}");
+    let (outcome, _) = put_ends(&[Turn::Hangs, Turn::Contends]).await;
+    assert!(matches!(outcome, Err(Error::Unknown)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_condition_that_fails_after_an_attempt_without_an_answer_is_told_as_such() {
+    let (outcome, _) = put_ends(&[Turn::Hangs, Turn::IsThere]).await;
+    assert!(matches!(outcome, Err(Error::Conflict)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_sqs_refuses_is_refused_by_either_of_its_names_for_it() {
+    for code in ["InvalidParameterValue", "InvalidParameterValueException"] {
+        let kind = format!("com.amazon.coral.service#{code}");
+        let answer = (
+            StatusCode::BAD_REQUEST,
+            json!({ "__type": kind }).to_string(),
+        );
+        let router = Router::new().fallback(async move || answer.clone());
+        let url = serve(router).await;
+        let queue = Sqs::new(access_with(&url, PATIENCE), format!("{url}/queue"));
+        let sent = Messages::send(&queue, String::new(), "group".to_owned(), Duration::ZERO);
+        assert!(matches!(sent.await, Err(Error::Refused(_))), "{code}");
+    }
+}
+
+#[tokio::test]
 async fn what_could_never_be_sent_has_done_nothing() {
     let table = DynamoDb::new(
         access_with("http://127.0.0.1:1", PATIENCE),
@@ -165,7 +203,8 @@ async fn a_call_ends_in_its_time_whatever_is_left_of_its_attempts() {
     };
     let (script, url) = script(&[Turn::Hangs; 100]).await;
     let queue = Sqs::new(access_with(&url, patience), format!("{url}/queue"));
-    let began = std::time::Instant::now();
+    let clock = Clock::system();
+    let began = clock.monotonic();
     let outcome = Messages::send(
         &queue,
         "body".to_owned(),
@@ -173,11 +212,8 @@ async fn a_call_ends_in_its_time_whatever_is_left_of_its_attempts() {
         Duration::ZERO,
     );
     assert!(matches!(outcome.await, Err(Error::Unknown)));
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        began.elapsed()
-    );
+    let took = clock.monotonic().saturating_sub(began);
+    assert!(took < Duration::from_secs(2), "{took:?}");
     let asked = script.bodies.lock().unwrap().len();
     assert!((1..=4).contains(&asked), "{asked}");
 }

@@ -5,6 +5,7 @@
 )]
 
 mod attempts;
+mod bucket;
 mod contract;
 mod data_keys;
 mod meter;
