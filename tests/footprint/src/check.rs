@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use landfall_budgets::budget;
 use landfall_clock::Clock;
 
-use crate::budgets::Budgets;
 use crate::machine::Machine;
 use crate::measure::{Effort, Subjects, measure};
 use crate::report::{Figures, Report};
@@ -31,13 +31,6 @@ pub(crate) struct Check {
     /// Folder with the zips as they are deployed.
     #[arg(long, value_name = "DIR")]
     zips: PathBuf,
-    /// The budgets.
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "tests/budgets/budgets.toml"
-    )]
-    budgets: PathBuf,
 }
 
 /// What was measured, by the names of its budgets.
@@ -46,17 +39,18 @@ type Measured = Vec<(&'static str, f64)>;
 impl Check {
     /// The budgets and what was measured, as a table, and whether all of them hold.
     pub(crate) async fn table(self, clock: Clock) -> anyhow::Result<(String, bool)> {
-        let budgets = Budgets::read(&self.budgets)?;
         let mut measured = zips(&self.zips)?;
         measured.extend(figures(self.functions, clock).await?);
         let mut text = format!("{:<24} {:>12} {:>12}\n", "", "at most", "measured");
         let mut all = true;
         for (name, measured) in measured {
-            let at_most = budgets.budget(name)?;
-            let holds = measured <= at_most;
-            all &= holds;
-            let holds = if holds { "holds" } else { "DOES NOT HOLD" };
-            writeln!(text, "{name:<24} {at_most:>12} {measured:>12.2}   {holds}")?;
+            let budget = budget(name);
+            let outcome = budget.check(measured);
+            all &= outcome.is_ok();
+            writeln!(text, "{name:<24} {:>12} {measured:>12.2}", budget.at_most())?;
+            if let Err(exceeded) = outcome {
+                writeln!(text, "  {exceeded}")?;
+            }
         }
         Ok((text, all))
     }

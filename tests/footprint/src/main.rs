@@ -8,7 +8,6 @@
 )]
 
 mod answers;
-mod budgets;
 mod check;
 mod cloud;
 mod event;

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from .build import FOOTPRINT, PROGRAMS
+from .build import FOOTPRINT, PROGRAMS, build
 from .settings import REPOSITORY, STATE, TARGET, Problem
 
 FOLDER = STATE / "bench"
 REPORT = FOLDER / "bench.json"
 BESIDE = REPOSITORY / "tests" / "bench" / "beside"
+# What its libraries and its bootstrap need.
+NODE_OLDEST = (20, 15)
 _FLOOR = "floor: "
 
 
 def run(only: list[str]) -> None:
     """Builds what goes to AWS, measures it, and writes it all down. `only` names parts: functions, hot-paths; none means both."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    report = json.loads(REPORT.read_text()) if REPORT.exists() and only else {}
+    report = {}
     if not only or "functions" in only:
         report["functions"] = _functions()
     if not only or "hot-paths" in only:
@@ -32,10 +33,9 @@ def run(only: list[str]) -> None:
 
 
 def _functions() -> dict:
-    command = ["cargo", "build", "--locked", "--release"]
-    for package in (*PROGRAMS, FOOTPRINT):
-        command += ["--package", package]
-    _do(command, "the release build failed; Cargo's message above says why")
+    # Apart: built together, the functions would get features that only the harness asks for.
+    build(*PROGRAMS, profile="release")
+    build(FOOTPRINT, profile="release")
     found = FOLDER / "functions.json"
     release = TARGET / "release"
     command = [str(release / FOOTPRINT), "measure", "--functions", str(release), "--json", str(found)]
@@ -48,22 +48,40 @@ def _functions() -> dict:
 def beside() -> dict[str, str]:
     """The handlers of other languages, made ready, each with the command that starts it. What this machine lacks is said and left out."""
     found = {}
-    if shutil.which("node") and shutil.which("npm"):
-        node = BESIDE / "node"
-        for step in (["npm", "ci", "--no-fund", "--no-audit"], ["npm", "run", "build"]):
-            if subprocess.run(step, cwd=node, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode != 0:
-                raise Problem(f"{' '.join(step)} failed in {node.relative_to(REPOSITORY)}; its message is above")
-        found["node"] = f"{shutil.which('node')} {node / 'bootstrap.cjs'}"
-    else:
-        print("Not measured beside: Node isn't installed (Debian, Ubuntu: apt install nodejs npm)", flush=True)
+    for name, prepare in (("node", _node), ("python", _python)):
+        try:
+            found[name] = prepare()
+        except Problem as problem:
+            print(f"Not measured beside, {name}: {problem}", flush=True)
+    return found
+
+
+def _node() -> str:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not node or not npm:
+        raise Problem("Node isn't installed (Debian, Ubuntu: apt install nodejs npm)")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout.strip()
+    if tuple(int(part) for part in version.lstrip("v").split(".")[:2]) < NODE_OLDEST:
+        raise Problem(f"it is {version}, and its handler needs {'.'.join(map(str, NODE_OLDEST))} or newer")
+    folder = BESIDE / "node"
+    handler = folder / "dist" / "handler.cjs"
+    sources = [path for path in folder.iterdir() if path.is_file()]
+    if not handler.exists() or any(path.stat().st_mtime > handler.stat().st_mtime for path in sources):
+        for step in ([npm, "ci", "--no-fund", "--no-audit"], [npm, "run", "build"]):
+            _do(step, f"npm {step[1]} failed; its message is above", folder)
+    return f"{node} {folder / 'bootstrap.cjs'}"
+
+
+def _python() -> str:
     environment = FOLDER / "python"
     python = environment / "bin" / "python"
     requirements = BESIDE / "python" / "requirements.txt"
-    if not python.exists():
-        _do([sys.executable, "-m", "venv", str(environment)], "no virtual environment could be made for the Python handler")
-    _do([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], "the Python handler's packages could not be installed")
-    found["python"] = f"{python} {BESIDE / 'python' / 'bootstrap.py'}"
-    return found
+    installed = environment / requirements.name
+    if not installed.exists() or installed.read_text() != requirements.read_text():
+        _do([sys.executable, "-m", "venv", "--clear", str(environment)], "no virtual environment could be made")
+        _do([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], "its packages could not be installed")
+        shutil.copy(requirements, installed)
+    return f"{python} {BESIDE / 'python' / 'bootstrap.py'}"
 
 
 def _hot_paths() -> list[dict]:
@@ -74,7 +92,7 @@ def _hot_paths() -> list[dict]:
 
 
 def read(folder: Path) -> list[dict]:
-    """What Criterion has written down: of each path its median, its spread, and the fastest floor of its group."""
+    """What Criterion has written down: of each path and each floor its median, its spread and its rate."""
     found = []
     for estimates in sorted(folder.glob("*/*/new/estimates.json")):
         named = json.loads((estimates.parent / "benchmark.json").read_text())
@@ -113,6 +131,6 @@ def _duration(nanoseconds: float) -> str:
     return f"{nanoseconds:.0f} ns"
 
 
-def _do(command: list[str], problem: str) -> None:
-    if subprocess.run(command, cwd=REPOSITORY, env=dict(os.environ), stdin=subprocess.DEVNULL).returncode != 0:
+def _do(command: list[str], problem: str, folder: Path = REPOSITORY) -> None:
+    if subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL).returncode != 0:
         raise Problem(problem)

@@ -13,9 +13,9 @@ FOOTPRINT = "landfall-footprint"
 CORE = "landfall-transfer"
 
 
-def build(*packages: str) -> None:
-    """Builds the programs for this machine. Cargo asks the registry only for what is not there yet."""
-    command = ["cargo", "build", "--locked", "--profile", "local"]
+def build(*packages: str, profile: str = "local") -> None:
+    """Builds the programs for this machine, together. Cargo asks the registry only for what is not there yet."""
+    command = ["cargo", "build", "--locked", "--profile", profile]
     for package in packages:
         command += ["--package", package]
     if subprocess.run(command, cwd=REPOSITORY).returncode != 0:

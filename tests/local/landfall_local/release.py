@@ -19,33 +19,34 @@ NEWEST_GLIBC = (2, 34)
 
 def make(target_architecture: str | None) -> None:
     """Builds, checks and zips the three functions: for one architecture, or for each that this machine can build for."""
-    if target_architecture:
-        _make(target_architecture)
-    else:
-        made = 0
-        for name in sorted(TRIPLES):
-            try:
-                _require(name)
-            except Problem as problem:
-                print(f"No zips for {name}: {problem}\n", flush=True)
-                continue
-            _make(name)
-            made += 1
-        if not made:
-            raise Problem("no zips were made; what is missing is said above")
+    if not os.environ.get("CONFIG"):
+        raise Problem("CONFIG is not set: name the landfall.toml that goes into the zips, make package CONFIG=my/landfall.toml")
+    wanted = [target_architecture] if target_architecture else sorted(TRIPLES)
+    # Zips of an earlier build must not be taken for these, least of all where none can be made now.
+    for name in wanted:
+        shutil.rmtree(STATE / "package" / name, ignore_errors=True)
+    missing = {}
+    for name in wanted:
+        try:
+            _require(name)
+        except Problem as problem:
+            missing[name] = problem
+            continue
+        _make(name)
+    if len(missing) == len(wanted):
+        raise Problem("; ".join(map(str, missing.values())))
+    for name, problem in missing.items():
+        print(f"No zips for {name}: {problem}")
     print("infra/README.md says how they get to AWS.")
 
 
 def _make(target_architecture: str) -> None:
-    if not os.environ.get("CONFIG"):
-        raise Problem("CONFIG is not set: name the landfall.toml that goes into the zips, make package CONFIG=my/landfall.toml")
     config = config_path()
     triple = TRIPLES[target_architecture]
     environment = dict(os.environ)
     command = ["cargo", "build", "--locked", "--release", "--target", triple]
     for name in FUNCTIONS:
         command += ["--package", f"landfall-{name}"]
-    _require(target_architecture)
     if target_architecture != architecture():
         compiler = CROSS_COMPILERS[target_architecture]
         environment[f"CARGO_TARGET_{triple.upper().replace('-', '_')}_LINKER"] = compiler

@@ -10,9 +10,9 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import lanes
+from . import build, lanes
 from .build import CORE, FOOTPRINT, PROGRAMS, SIMULATION, TWIN
-from .settings import DEFAULT_CONFIG, REPOSITORY, STATE, TARGET
+from .settings import DEFAULT_CONFIG, REPOSITORY, STATE, TARGET, Problem
 from .stack import FUNCTIONS, binary, package
 
 _RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed;")
@@ -117,17 +117,18 @@ def _footprint() -> Count:
     """What goes to AWS, against its budgets: sizes, memory, calls and bytes. No times, so it means the same on a busy machine."""
     title = "budgets of the release build (tests/budgets/budgets.toml)"
     _say(title)
-    command = ["cargo", "build", "--locked", "--release"]
-    for name in (*PROGRAMS, FOOTPRINT):
-        command += ["--package", name]
-    if code := subprocess.run(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL).returncode:
-        return _settled(Count(), code, "the release build")
+    try:
+        # Apart: built together, the functions would get features that only the harness asks for.
+        build.build(*PROGRAMS, profile="release")
+        build.build(FOOTPRINT)
+    except Problem:
+        return _settled(Count(), 1, "the release build")
     release, zips = TARGET / "release", STATE / "budgets"
     zips.mkdir(parents=True, exist_ok=True)
     for name in FUNCTIONS:
         (zips / f"{name}.zip").write_bytes(package((release / f"landfall-{name}").read_bytes(), DEFAULT_CONFIG.read_bytes()))
     code = subprocess.run(
-        [release / FOOTPRINT, "check", "--functions", release, "--zips", zips], cwd=REPOSITORY, stdin=subprocess.DEVNULL
+        [binary("footprint"), "check", "--functions", release, "--zips", zips], cwd=REPOSITORY, stdin=subprocess.DEVNULL
     ).returncode
     return Count(1, 0) if code == 0 else _settled(Count(), code, title)
 

@@ -88,8 +88,6 @@ pub(crate) struct Migration {
     pub(crate) records: usize,
     /// Where they go.
     pub(crate) target: Target,
-    /// Whether each record holds an id that is replaced.
-    pub(crate) mapped: bool,
 }
 
 /// Counts what one function calls outside of the tables and queues, and everything else by its operation.
@@ -203,15 +201,10 @@ fn place(line: &Line) -> (bool, &Key) {
 }
 
 fn configuration(migration: &Migration) -> Arc<Configuration> {
-    let mapping = if migration.mapped {
-        "[[imports.mappings]]\npointer = \"/author\"\nnamespace = \"identity:user\"\nkey_prefix = \"jira.userkey/\"\non_miss = \"reject\"\n"
-    } else {
-        ""
-    };
     let sink = migration.target.declared();
     let text = format!(
         "version = 1\n[app]\nkey = \"{APP_KEY}\"\nbase_url = \"https://app.example.com\"\n\
-         [[imports]]\nlabel = \"*\"\nnatural_key = \"/id\"\n{mapping}{sink}"
+         [[imports]]\nlabel = \"*\"\nnatural_key = \"/id\"\n{sink}"
     );
     let environment = Environment::read(|name| match name {
         "LANDFALL_SECRET_KEY" => Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned()),

@@ -23,7 +23,6 @@ const HAPPY: Migration = Migration {
     files: 1,
     records: 10,
     target: Target::Outside,
-    mapped: false,
 };
 
 /// The file that stands for all others of its transfer: the first ones are dearer.
@@ -120,7 +119,7 @@ fn what_a_transfer_costs_beside_its_files_does_not_grow_with_them() {
     budget("transfer.beside.writes").holds(writes);
     budget("transfer.beside.write_units").holds(units);
     // With a progress report each minute more, and a manifest that is longer.
-    let (longer, _) = beside(size("FILES", 100));
+    let (longer, _) = beside(size("LANDFALL_FILES", 100));
     println!("of many files: {longer} writes");
     budget("transfer.beside.writes_of_100_files").holds(longer);
 }
@@ -177,7 +176,6 @@ fn count_all() -> All {
                 files,
                 records,
                 target,
-                ..HAPPY
             };
             (target.name(), migrate(migration).file(number))
         };
@@ -231,14 +229,17 @@ fn size(name: &str, default: usize) -> usize {
 
 #[test]
 fn twenty_workers_at_one_transfer_cost_each_file_no_more_than_its_budgets_say() {
-    let (workers, files) = (size("WORKERS", 20), size("FILES", 200));
+    let (workers, files) = (size("LANDFALL_WORKERS", 20), size("LANDFALL_FILES", 200));
     let alone = crowd::crowd(1, 10);
     println!("a worker alone, of each file: {alone:?}");
     let together = crowd::crowd(workers, files);
     println!("{workers} workers: {together:?}");
     budget("crowd.alone.milliseconds_of_a_file").holds(alone.milliseconds);
-    budget("crowd.20_workers.milliseconds_of_a_file").holds(together.milliseconds);
-    budget("crowd.20_workers.transactions_of_a_file").holds(together.transactions);
+    // What more workers or files come to is there to be looked at.
+    if (workers, files) == (20, 200) {
+        budget("crowd.20_workers.milliseconds_of_a_file").holds(together.milliseconds);
+        budget("crowd.20_workers.transactions_of_a_file").holds(together.transactions);
+    }
     budget("crowd.20_workers.failed_deliveries_of_a_file").holds(together.failed);
 }
 
