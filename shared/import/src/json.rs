@@ -2,16 +2,14 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
 use serde::de::IgnoredAny;
 
 /// The deepest nesting of objects and arrays in a record: what the parsers of most receivers take.
 pub(crate) const NESTING_MAX: usize = 127;
 
-/// How many bytes of a string are looked at together where it is short …
+/// How many bytes of a short string are looked at together.
 const WORD: usize = 8;
-
-/// … and where it is long.
-const BLOCK: usize = 32;
 
 /// Why a text can't be a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,20 +161,26 @@ impl<'text> Scan<'text> {
     /// Goes behind a string.
     #[inline]
     pub(crate) fn string(&mut self) -> Result<(), NotARecord> {
-        // Most strings, names and ids above all, end within their first word.
-        if let Some([b'"', word @ ..]) =
-            self.text.as_bytes()[self.at..].first_chunk::<{ 1 + WORD }>()
-        {
-            let special = special(u64::from_le_bytes(*word));
-            let end = special.trailing_zeros() as usize / 8;
-            if special != 0 && word[end] == b'"' {
-                self.at += end + 2;
-                return Ok(());
+        // Most strings, names and ids above all, end within two words.
+        let rest = &self.text.as_bytes()[self.at..];
+        if let Some([b'"', words @ ..]) = rest.first_chunk::<{ 1 + 2 * WORD }>() {
+            for (number, word) in words.as_chunks::<WORD>().0.iter().enumerate() {
+                let word = u64::from_le_bytes(*word);
+                let special = special(word);
+                if special != 0 {
+                    let end = special.trailing_zeros() / 8;
+                    if word >> (8 * end) & 0xff != u64::from(b'"') {
+                        break;
+                    }
+                    self.at += number * WORD + end as usize + 2;
+                    return Ok(());
+                }
             }
         }
         self.any_string()
     }
 
+    #[inline(never)]
     fn any_string(&mut self) -> Result<(), NotARecord> {
         if self.peek() != Some(b'"') {
             return Err(NotARecord::Malformed);
@@ -215,20 +219,17 @@ impl<'text> Scan<'text> {
 /// How many bytes of a string come before the next one that ends it, escapes something, or has no place in it.
 fn plain(bytes: &[u8]) -> usize {
     // Names and ids end within a word or two.
-    let mut at = match in_words(bytes, 2) {
+    let passed = match in_words(bytes, 2) {
         Ok(end) => return end,
         Err(passed) => passed,
     };
-    let (blocks, _) = bytes[at..].as_chunks::<BLOCK>();
-    at += BLOCK * blocks.iter().take_while(|block| is_plain(block)).count();
-    let passed = match in_words(&bytes[at..], BLOCK / WORD) {
-        Ok(end) => return at + end,
-        Err(passed) => passed,
-    };
-    at += passed;
-    let special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
-    let rest = &bytes[at..];
-    at + rest.iter().position(special).unwrap_or(rest.len())
+    let rest = &bytes[passed..];
+    let end = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+    let text = &rest[..end];
+    // All of them are looked at, whatever is found, so that the compiler looks at many together.
+    let lowest = text.iter().fold(u8::MAX, |lowest, byte| lowest.min(*byte));
+    let control = (lowest < b' ').then(|| text.iter().position(|byte| *byte < b' '));
+    passed + control.flatten().unwrap_or(end)
 }
 
 /// Looks at no more than so many words: where the first special byte of them stands, or how many bytes there are without one.
@@ -242,16 +243,6 @@ fn in_words(bytes: &[u8], words_max: usize) -> Result<usize, usize> {
         }
     }
     Err(words.len() * WORD)
-}
-
-/// Whether no byte of a block ends a string, escapes something, or has no place in it. It looks at all of them, whatever it finds, so that
-/// the compiler looks at them together.
-fn is_plain(block: &[u8; BLOCK]) -> bool {
-    block.iter().fold(0, |special, byte| {
-        let ends = u8::from(*byte == b'"');
-        let escapes = u8::from(*byte == b'\\');
-        special | ends | escapes | u8::from(*byte < b' ')
-    }) == 0
 }
 
 /// The highest bit of each byte of a word that is no plain character of a string; only up to the first one it is exact.
@@ -281,9 +272,9 @@ mod tests {
 
     #[test]
     fn a_string_is_plain_up_to_what_ends_or_escapes_or_has_no_place_in_it() {
-        for length in 0..4 * BLOCK {
+        for length in 0..128 {
             for special in [b'"', b'\\', b'\n', 0, 31] {
-                for following in [1, BLOCK] {
+                for following in [1, 32] {
                     let mut bytes = vec![b'x'; length];
                     assert_eq!(plain(&bytes), length);
                     bytes.push(special);

@@ -76,7 +76,7 @@ fn cut_all(mut cutter: Cutter, text: &[u8], chunk: usize, held: usize) -> Vec<Cu
         }
         assert!(cutter.held() <= held, "{} bytes are held", cutter.held());
         match chunks.next() {
-            Some(chunk) => cutter.push(chunk),
+            Some(chunk) => cutter.push(Bytes::copy_from_slice(chunk)),
             None if cutter.is_finished() => break,
             None => cutter.finish(),
         }

@@ -8,7 +8,7 @@ use landfall_transfer::Measure;
 
 use crate::checkpoint::{Checkpoint, Ended, Hashed, Reading};
 use crate::csv::Columns;
-use crate::declaration::{Csv, Format};
+use crate::declaration::{Csv, FileDigest, Format};
 use crate::decoder::{Decoder, Step};
 use crate::format::{Compression, Layout};
 use crate::ports::{RestartPoint, Source, SourceError};
@@ -45,6 +45,7 @@ pub(crate) enum ReadStop {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReaderOptions<'a> {
     pub(crate) label: &'a str,
+    pub(crate) digest: FileDigest,
     pub(crate) format: Format,
     pub(crate) csv: &'a Csv,
     pub(crate) file_bytes: u64,
@@ -127,9 +128,12 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
         options: ReaderOptions<'a>,
         out_of_time: C,
     ) -> Self {
+        let stored = StoredBytes::at(0, source, options.reopens_without_progress, out_of_time);
         Self {
-            stored: StoredBytes::at(0, source, options.reopens_without_progress, out_of_time)
-                .hashing(checkpoint.hashed.clone()),
+            stored: match options.digest {
+                FileDigest::Verify => stored.hashing(checkpoint.hashed.clone()),
+                FileDigest::Ignore => stored,
+            },
             options,
             resume: checkpoint
                 .reading
@@ -220,7 +224,7 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
                 let max = self.options.file_bytes;
                 file.ended = Some(Ended::because(FileProblem::TooLarge { max }));
             }
-            Step::Output(bytes) => file.cutter.push(&bytes),
+            Step::Output(bytes) => file.cutter.push(bytes),
             Step::Hungry => match self.stored.next().await? {
                 Some(chunk) => file.decoder.feed(chunk),
                 None => file.decoder.finish(),
@@ -291,7 +295,7 @@ impl<'a, S: Source, C: Fn() -> bool + Sync> Reader<'a, S, C> {
             }
         };
         let mut cutter = self.cutter(Place::first(layout), 0);
-        cutter.push(&text);
+        cutter.push(text.freeze());
         Ok(OpenFile {
             compression,
             decoder,

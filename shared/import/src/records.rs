@@ -155,19 +155,85 @@ pub struct Span {
     pub after: Place,
 }
 
+/// How much of a chunk is put behind an incomplete record at first, in bytes: most records end there. Tests, whose chunks are small, take it little by little.
+const PIECE: usize = if cfg!(any(test, fuzzing)) { 3 } else { 1024 };
+
+/// Bytes that were pushed and are not cut yet. Records are cut out of the chunks themselves; only one that begins in a chunk and ends in another is put together.
+#[derive(Debug, Default)]
+struct Unread {
+    /// An incomplete record of earlier chunks, and the first bytes of `chunk` behind it. Shown, if there is anything in it.
+    joined: BytesMut,
+    /// How many bytes of the chunk stand in `joined`, too.
+    shared: usize,
+    /// What was pushed last, without what is cut.
+    chunk: Bytes,
+}
+
+impl Unread {
+    /// The first unread bytes.
+    fn shown(&self) -> &[u8] {
+        if self.joined.is_empty() {
+            &self.chunk
+        } else {
+            &self.joined
+        }
+    }
+
+    /// Whether what is shown is all there is.
+    fn is_shown_whole(&self) -> bool {
+        self.joined.is_empty() || self.shared == self.chunk.len()
+    }
+
+    /// Shows more of what is there; `false` where all of it is shown.
+    fn show_more(&mut self) -> bool {
+        if self.is_shown_whole() {
+            return false;
+        }
+        let hidden = &self.chunk[self.shared..];
+        let more = hidden.len().min(self.joined.len().max(PIECE));
+        self.joined.extend_from_slice(&hidden[..more]);
+        self.shared += more;
+        true
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        let begun = &self.chunk[self.shared..];
+        if !begun.is_empty() {
+            self.joined.reserve(begun.len() + PIECE);
+            self.joined.extend_from_slice(begun);
+        }
+        (self.chunk, self.shared) = (chunk, 0);
+        self.show_more();
+    }
+
+    /// Takes `count` of the shown bytes.
+    fn take(&mut self, count: usize) -> Bytes {
+        if self.joined.is_empty() {
+            return self.chunk.split_to(count);
+        }
+        let taken = self.joined.split_to(count).freeze();
+        // What is left of it stands in the chunk, too: from there on nothing is put together.
+        if self.joined.len() <= self.shared {
+            self.chunk.advance(self.shared - self.joined.len());
+            (self.joined, self.shared) = (BytesMut::new(), 0);
+        }
+        taken
+    }
+}
+
 /// Cuts records out of chunks: [`push`](Self::push) a chunk, take with [`cut`](Self::cut) until there is none, and at the end of the
 /// file [`finish`](Self::finish) and take what is left.
 #[derive(Debug)]
 pub struct Cutter {
     place: Place,
-    buffer: BytesMut,
-    /// Offset of the buffer's first byte in the decompressed file.
+    unread: Unread,
+    /// Offset of the first unread byte in the decompressed file.
     position: u64,
-    /// How much of the buffer was searched for the end of its first record.
+    /// How much of what is shown of the unread bytes was searched for the end of their first record.
     scanned: usize,
-    /// How the scan of the buffer's first element stands at `scanned`.
+    /// How the scan of their first element stands at `scanned`.
     nesting: Nesting,
-    /// How the scan of the buffer's first row stands at `scanned`.
+    /// How the scan of their first row stands at `scanned`.
     quoting: Quoting,
     delimiter: u8,
     limit: usize,
@@ -179,7 +245,7 @@ impl Cutter {
     pub fn new(place: Place, position: u64, limit: usize) -> Self {
         Self {
             place,
-            buffer: BytesMut::new(),
+            unread: Unread::default(),
             position,
             scanned: 0,
             nesting: Nesting::default(),
@@ -203,8 +269,8 @@ impl Cutter {
     }
 
     /// Takes the next bytes of the file.
-    pub fn push(&mut self, chunk: &[u8]) {
-        self.buffer.extend_from_slice(chunk);
+    pub fn push(&mut self, chunk: Bytes) {
+        self.unread.push(chunk);
     }
 
     /// Says that no byte follows: a last line without its end is a record then.
@@ -225,7 +291,7 @@ impl Cutter {
     /// Bytes that wait to be cut.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held(&self) -> usize {
-        self.buffer.len()
+        self.unread.joined.len() + self.unread.chunk.len() - self.unread.shared
     }
 
     /// What the byte at [`position`](Self::position) belongs to.
@@ -235,6 +301,16 @@ impl Cutter {
 
     /// The next record; `None` when more bytes are needed, or, after [`finish`](Self::finish), when there are no more records.
     pub fn cut(&mut self) -> Option<Cut> {
+        loop {
+            let cut = self.cut_shown();
+            if cut.is_some() || !self.unread.show_more() {
+                return cut;
+            }
+        }
+    }
+
+    /// The next record, as far as unread bytes are shown.
+    fn cut_shown(&mut self) -> Option<Cut> {
         if self.position == 0 && !self.pass_byte_order_mark() {
             return None;
         }
@@ -267,26 +343,36 @@ impl Cutter {
 
     /// `false` while the first bytes may still become the mark.
     fn pass_byte_order_mark(&mut self) -> bool {
-        if self.buffer.starts_with(&BYTE_ORDER_MARK) {
+        let shown = self.unread.shown();
+        if shown.starts_with(&BYTE_ORDER_MARK) {
             self.advance(BYTE_ORDER_MARK.len());
+            return true;
         }
-        self.at_end
-            || self.buffer.len() >= BYTE_ORDER_MARK.len()
-            || !BYTE_ORDER_MARK.starts_with(&self.buffer)
-            || self.position > 0
+        self.shows_the_end()
+            || shown.len() >= BYTE_ORDER_MARK.len()
+            || !BYTE_ORDER_MARK.starts_with(shown)
+    }
+
+    /// Whether the file ends where the shown bytes do.
+    fn shows_the_end(&self) -> bool {
+        self.at_end && self.unread.is_shown_whole()
     }
 
     fn advance(&mut self, count: usize) {
-        self.buffer.advance(count);
-        self.position += count as u64;
-        self.scanned = 0;
+        drop(self.take(count));
     }
 
-    /// Takes `count` bytes off the buffer.
+    /// Passes over all that is shown; `false` where nothing else was pushed.
+    fn advance_to_more(&mut self) -> bool {
+        self.advance(self.unread.shown().len());
+        !self.unread.shown().is_empty()
+    }
+
+    /// Takes `count` of the shown bytes.
     fn take(&mut self, count: usize) -> Bytes {
         self.position += count as u64;
         self.scanned = 0;
-        self.buffer.split_to(count).freeze()
+        self.unread.take(count)
     }
 
     fn span_from(&self, start: u64) -> Span {
@@ -299,22 +385,25 @@ impl Cutter {
 
     fn cut_line(&mut self) -> Option<Cut> {
         loop {
-            if self.place == Place::SkippingLine {
-                let Some(end) = memchr(b'\n', &self.buffer) else {
-                    self.advance(self.buffer.len());
-                    return None;
-                };
-                self.advance(end + 1);
-                self.place = Place::Line;
+            while self.place == Place::SkippingLine {
+                match memchr(b'\n', self.unread.shown()) {
+                    Some(end) => {
+                        self.advance(end + 1);
+                        self.place = Place::Line;
+                    }
+                    None if self.advance_to_more() => {}
+                    None => return None,
+                }
             }
             // The longest line that can hold an allowed record is followed by "\r\n".
-            let window = self.buffer.len().min(self.limit + 2);
-            let length = match memchr(b'\n', &self.buffer[self.scanned..window]) {
+            let shown = self.unread.shown();
+            let window = shown.len().min(self.limit + 2);
+            let length = match memchr(b'\n', &shown[self.scanned..window]) {
                 Some(found) => self.scanned + found + 1,
                 None if window == self.limit + 2 => {
                     return Some(self.skip_rest(window, Place::SkippingLine));
                 }
-                None if self.at_end && window > 0 => window,
+                None if window > 0 && self.shows_the_end() => window,
                 None => {
                     self.scanned = window;
                     return None;
@@ -342,14 +431,17 @@ impl Cutter {
     }
 
     fn cut_row(&mut self) -> Option<Cut> {
-        if let Place::SkippingRow { mut quoting } = self.place {
-            let Some(end) = quoting.scan(&self.buffer, self.delimiter) else {
-                self.advance(self.buffer.len());
-                self.place = Place::SkippingRow { quoting };
+        while let Place::SkippingRow { mut quoting } = self.place {
+            let end = quoting.scan(self.unread.shown(), self.delimiter);
+            if let Some(end) = end {
+                self.advance(end);
+                self.place = Place::Row;
+                break;
+            }
+            self.place = Place::SkippingRow { quoting };
+            if !self.advance_to_more() {
                 return None;
-            };
-            self.advance(end);
-            self.place = Place::Row;
+            }
         }
         loop {
             if self.scanned == 0 {
@@ -358,9 +450,10 @@ impl Cutter {
             let is_header = self.place == Place::Header;
             let limit = if is_header { HEADER_BYTES } else { self.limit };
             // The longest row that can be allowed is followed by "\r\n".
-            let window = self.buffer.len().min(limit + 2);
-            let unread = &self.buffer[self.scanned..window];
-            let length = match self.quoting.scan(unread, self.delimiter) {
+            let shown = self.unread.shown();
+            let window = shown.len().min(limit + 2);
+            let unscanned = &shown[self.scanned..window];
+            let length = match self.quoting.scan(unscanned, self.delimiter) {
                 Some(found) => self.scanned + found,
                 None if window == limit + 2 && is_header => {
                     let reason = format!("it is longer than {HEADER_BYTES} bytes");
@@ -370,11 +463,11 @@ impl Cutter {
                     let quoting = self.quoting;
                     return Some(self.skip_rest(window, Place::SkippingRow { quoting }));
                 }
-                None if self.at_end && self.quoting.is_open() => {
+                None if self.quoting.is_open() && self.shows_the_end() => {
                     let offset = self.position;
                     return Some(Cut::Problem(FileProblem::QuoteNotClosed { offset }));
                 }
-                None if self.at_end && window > 0 => window,
+                None if window > 0 && self.shows_the_end() => window,
                 None => {
                     self.scanned = window;
                     return None;
@@ -398,26 +491,25 @@ impl Cutter {
     }
 
     fn cut_element(&mut self) -> Option<Cut> {
-        if let Place::SkippingElement { mut nesting } = self.place {
-            let Some(end) = nesting.scan(&self.buffer) else {
-                self.advance(self.buffer.len());
-                self.place = Place::SkippingElement { nesting };
+        while let Place::SkippingElement { mut nesting } = self.place {
+            if let Some(end) = nesting.scan(self.unread.shown()) {
+                self.advance(end);
+                self.place = Place::Separator;
+                break;
+            }
+            self.place = Place::SkippingElement { nesting };
+            if !self.advance_to_more() {
                 return None;
-            };
-            self.advance(end);
-            self.place = Place::Separator;
+            }
         }
         loop {
-            if self.scanned == 0 {
-                let white = self
-                    .buffer
-                    .iter()
-                    .take_while(|byte| byte.is_ascii_whitespace())
-                    .count();
+            while self.scanned == 0 && self.unread.shown().first()?.is_ascii_whitespace() {
+                let is_white = |byte: &&u8| byte.is_ascii_whitespace();
+                let white = self.unread.shown().iter().take_while(is_white).count();
                 self.advance(white);
             }
             let offset = self.position;
-            let next = match (self.place, *self.buffer.first()?) {
+            let next = match (self.place, *self.unread.shown().first()?) {
                 (Place::ArrayStart, b'[') => Place::FirstElement,
                 (Place::ArrayStart, _) => {
                     return Some(Cut::Problem(FileProblem::NotAnArray { offset }));
@@ -437,13 +529,14 @@ impl Cutter {
         }
     }
 
-    /// Cuts the value that the buffer begins with.
+    /// Cuts the value that the unread bytes begin with.
     fn cut_value(&mut self) -> Option<Cut> {
         if self.scanned == 0 {
             self.nesting = Nesting::default();
         }
-        let window = self.buffer.len().min(self.limit + 1);
-        let Some(end) = self.nesting.scan(&self.buffer[self.scanned..window]) else {
+        let shown = self.unread.shown();
+        let window = shown.len().min(self.limit + 1);
+        let Some(end) = self.nesting.scan(&shown[self.scanned..window]) else {
             if window > self.limit {
                 let nesting = self.nesting;
                 return Some(self.skip_rest(window, Place::SkippingElement { nesting }));
@@ -512,7 +605,7 @@ mod tests {
         let mut cutter = Cutter::new(Place::first(layout), 0, limit);
         let mut cuts = Vec::new();
         for chunk in chunks {
-            cutter.push(chunk);
+            cutter.push(Bytes::copy_from_slice(chunk));
             if !take(&mut cutter, &mut cuts) {
                 return cuts;
             }
@@ -779,7 +872,7 @@ mod tests {
         fn cutting_on_from_the_end_of_any_record_gives_the_rest(text in nearly_json(), layout in layouts()) {
             let text = if layout == Layout::Array { [b"[".as_slice(), &text].concat() } else { text };
             let mut cutter = Cutter::new(Place::first(layout), 0, LIMIT);
-            cutter.push(&text);
+            cutter.push(text.clone().into());
             cutter.finish();
             let mut cuts = Vec::new();
             while let Some(cut) = cutter.cut() {
@@ -790,7 +883,8 @@ mod tests {
             for (index, cut) in cuts.iter().enumerate() {
                 let (Cut::Record { span, .. } | Cut::TooLarge { span }) = cut else { continue };
                 let mut resumed = Cutter::new(span.after, span.end, LIMIT);
-                resumed.push(&text[usize::try_from(span.end).unwrap()..]);
+                let from = usize::try_from(span.end).unwrap();
+                resumed.push(Bytes::copy_from_slice(&text[from..]));
                 resumed.finish();
                 for expected in &cuts[index + 1..] {
                     let cut = resumed.cut();
@@ -806,7 +900,7 @@ mod tests {
             let written: Vec<String> = elements.iter().map(|text| serde_json::to_string(text).unwrap()).collect();
             let array = format!("[{}]", written.join(","));
             let mut cutter = Cutter::new(Place::ArrayStart, 0, 1000);
-            cutter.push(array.as_bytes());
+            cutter.push(array.into());
             cutter.finish();
             let mut cut = Vec::new();
             while let Some(Cut::Record { bytes, .. }) = cutter.cut() {

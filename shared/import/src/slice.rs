@@ -268,6 +268,7 @@ pub async fn import_slice<S: Source, L: Ledger, M: Mappings, K: Sink>(
     }
     let mut options = ReaderOptions {
         label: file.label,
+        digest: file.import.digest,
         format: file.import.format,
         csv: &file.import.csv,
         file_bytes: limits.file_bytes,

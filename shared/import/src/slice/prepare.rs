@@ -90,7 +90,11 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
             None
         };
         let (parsed, ids) = self.parse(gathered, staged, &mut rejections);
-        let records = self.rewrite(parsed, &ids, &mut rejections).await?;
+        let records = if ids.is_empty() {
+            self.as_they_are(parsed, &mut rejections)
+        } else {
+            self.rewrite(parsed, &ids, &mut rejections).await?
+        };
         Ok(Rewritten {
             records,
             rejections,
@@ -184,6 +188,30 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
         })
     }
 
+    /// Records in which there is nothing to replace: each is its source.
+    fn as_they_are(
+        &self,
+        parsed: Vec<Parsed<'_>>,
+        rejections: &mut Vec<Rejection>,
+    ) -> Vec<PreparedRecord> {
+        let hashes = ContentHash::of_each(parsed.iter().map(|record| &**record.source));
+        let mut prepared = Vec::with_capacity(parsed.len());
+        for (record, content_hash) in parsed.into_iter().zip(hashes) {
+            let key = record.natural_key.unwrap_or_else(|| content_hash.into());
+            if let Err(reason) = self.check_size(record.source, record.source) {
+                rejections.push(rejected(record.number, Some(key), reason));
+                continue;
+            }
+            let landed = Landed {
+                key,
+                content_hash,
+                record: record.source.clone(),
+            };
+            prepared.push(PreparedRecord::new(record.number, landed));
+        }
+        prepared
+    }
+
     async fn rewrite(
         &self,
         parsed: Vec<Parsed<'_>>,
@@ -200,7 +228,7 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
         let mut hashes = hashes.into_iter();
         // The records share one piece of memory, which most replaced ids don't make longer.
         let bytes = parsed.iter().map(|record| record.source.len()).sum();
-        let mut room = BytesMut::with_capacity(if ids.is_empty() { 0 } else { bytes });
+        let mut room = BytesMut::with_capacity(bytes);
         let mut written = Vec::with_capacity(parsed.len());
         for Parsed {
             number,

@@ -1,6 +1,6 @@
 //! Every stored byte of a file is counted and hashed once, whatever is read again.
 
-use landfall_import::declaration::Format;
+use landfall_import::declaration::{FileDigest, Format};
 use landfall_import::ports::{SinkOutcome, SourceError};
 use landfall_import::{Measure, SliceOutcome};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
@@ -164,6 +164,26 @@ async fn what_an_older_release_has_begun_ends_with_a_length_and_without_a_digest
         };
         let ended = world.finish_measured().await;
         assert_eq!(ended, (applied(22), None, length_alone), "{}", world.label);
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_digest_nobody_wants_ends_with_its_length_alone() {
+    for (label, bytes) in files() {
+        let mut world = World::new(label, bytes);
+        world.hurried = true;
+        // A release between two slices may ask for another thing; what was not hashed can't be made up for.
+        world.slice().await;
+        world.import.digest = FileDigest::Ignore;
+        world.slice().await;
+        let stored = world.ledger.stored.lock().unwrap().checkpoint.clone();
+        assert!(!stored.unwrap().contains("hashed"), "{label}");
+        let length_alone = Measure {
+            sha256: None,
+            ..world.store.measure()
+        };
+        let ended = world.finish_measured().await;
+        assert_eq!(ended, (applied(22), None, length_alone), "{label}");
     }
 }
 
