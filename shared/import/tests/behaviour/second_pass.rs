@@ -1,11 +1,11 @@
 //! Records that are held are asked again in a second pass, before their file ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use landfall_import::declaration::{OnMiss, OnRerun};
 use landfall_import::ports::{Pass, SinkError, SinkOutcome, SourceError};
-use landfall_import::{Counts, FileProblem, SliceOutcome};
+use landfall_import::{Counts, FileProblem, Limits, SliceOutcome};
 
 use crate::world::{CommitFault, Fault, MemorySink, World, applied, gzip, numbered};
 
@@ -109,6 +109,49 @@ async fn a_record_whose_mapping_never_appears_is_held_once() {
             Some(SliceOutcome::Finished { .. })
         ));
     }
+}
+
+#[tokio::test]
+async fn more_landed_records_than_a_worker_remembers_are_passed_over_all_the_same() {
+    // A worker remembers half a million of them at a time, and reads the others along with the file.
+    let (records, late) = (520_000, [3, 260_000, 519_990]);
+    let text = numbered(records, |number| {
+        let user = if late.contains(&number) {
+            "late"
+        } else {
+            "ann"
+        };
+        format!("{{\"id\":\"{number}\",\"user\":\"{user}\"}}\n")
+    });
+    let mut world = holding("a.ndjson", text, true);
+    world.limits = Limits::default();
+    world.store.chunk = 65_536;
+    assert_eq!(first_pass(&world).await, held(519_997, 3));
+    let mut world = world.knows_user("late", "cloud-late");
+    // The next slices have time for a batch each, and a worker dies with all that it has read.
+    world.hurried = true;
+    for _ in 0..3 {
+        world.slice().await;
+        let checkpoint = world.ledger.stored.lock().unwrap().checkpoint.clone();
+        assert!(checkpoint.unwrap().contains("\"base\""));
+    }
+    world.hurried = false;
+    let next = world.ledger.attempted.load(Ordering::Relaxed);
+    let fault = (next, CommitFault::KillBefore);
+    world.ledger.faults.lock().unwrap().extend([fault]);
+    assert_eq!(world.finish().await, (applied(520_000), None));
+    assert_eq!(world.rejections(), [""; 0]);
+    let arrived = arrived(&world);
+    assert_eq!(arrived.len(), records);
+    assert!(arrived.values().all(|times| *times == 1));
+    // What the second pass delivered are the three alone.
+    let deliveries = world.sink.as_ref().unwrap().deliveries.lock().unwrap();
+    let first = records.div_ceil(world.limits.batch_records);
+    let again: BTreeSet<&str> = deliveries[first..]
+        .iter()
+        .flat_map(|(_, keys)| keys.iter().map(String::as_str))
+        .collect();
+    assert_eq!(again, BTreeSet::from(["260000", "3", "519990"]));
 }
 
 #[tokio::test]
