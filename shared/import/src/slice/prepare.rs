@@ -1,6 +1,6 @@
 //! Turns the cut records of a batch into what can be handed over: parsed, identified, mapped, hashed; or rejected with a reason.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
@@ -108,27 +108,25 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
         known: Option<&mut Known>,
     ) -> Result<Prepared, Stop> {
         let Some(known) = known else {
-            return Ok(without_repetitions(records, |_| false));
+            let there = vec![false; records.len()];
+            return Ok(without_repetitions(records, &there));
         };
-        let mut there: HashSet<(Key, ContentHash)> = HashSet::new();
-        let mut asked = Vec::new();
-        for record in &records {
-            let landed = &record.landed;
-            if known.has(record.fingerprint) {
-                there.insert((landed.key.clone(), landed.content_hash));
-            } else {
-                asked.push(landed.key.to_string());
+        let fingerprints = records.iter().map(|record| record.fingerprint);
+        let mut there: Vec<bool> = fingerprints.map(|record| known.has(record)).collect();
+        if matches!(self.ports.target, Target::Ledger) && there.contains(&false) {
+            let unknown = records.iter().zip(&there).filter(|(_, there)| !**there);
+            let mut keys: Vec<String> = unknown
+                .map(|(record, _)| record.landed.key.to_string())
+                .collect();
+            keys.sort_unstable();
+            keys.dedup();
+            let rows = self.ports.ledger.known(&keys).await?;
+            for (record, there) in records.iter().zip(&mut there) {
+                let row = rows.get(&*record.landed.key);
+                *there |= row == Some(&record.landed.content_hash);
             }
         }
-        if matches!(self.ports.target, Target::Ledger) && !asked.is_empty() {
-            asked.sort_unstable();
-            asked.dedup();
-            let known = self.ports.ledger.known(&asked).await?;
-            there.extend(known.iter().map(|(key, hash)| (Key::from(&**key), *hash)));
-        }
-        Ok(without_repetitions(records, |landed| {
-            there.contains(&(landed.key.clone(), landed.content_hash))
-        }))
+        Ok(without_repetitions(records, &there))
     }
 
     fn parse<'batch>(
@@ -322,14 +320,12 @@ fn rejected(record_number: u64, key: Option<Key>, reason: String) -> Rejection {
     }
 }
 
-/// Leaves each key once, with its last content, as if the records had been applied one after the other.
-fn without_repetitions(
-    mut records: Vec<PreparedRecord>,
-    is_there: impl Fn(&Landed) -> bool,
-) -> Prepared {
+/// Leaves each key once, with its last content, as if the records had been applied one after the other. `there` says of each whether the target has it already.
+fn without_repetitions(mut records: Vec<PreparedRecord>, there: &[bool]) -> Prepared {
     let read = records.len();
     if have_different_keys(&records) {
-        records.retain(|record| !is_there(&record.landed));
+        let mut there = there.iter();
+        records.retain(|_| there.next() == Some(&false));
         return Prepared {
             known: (read - records.len()) as u64,
             records,
@@ -337,10 +333,10 @@ fn without_repetitions(
     }
     let mut prepared = Prepared::default();
     let mut places: HashMap<Key, usize> = HashMap::with_capacity(read);
-    for record in records {
+    for (record, there) in records.into_iter().zip(there) {
         match places.get(&record.landed.key) {
             Some(&place) => prepared.records[place].take_over(record),
-            None if is_there(&record.landed) => prepared.known += 1,
+            None if *there => prepared.known += 1,
             None => {
                 places.insert(record.landed.key.clone(), prepared.records.len());
                 prepared.records.push(record);
@@ -442,20 +438,19 @@ mod tests {
             record(4, "a", "y"),
             record(5, "b", "x"),
         ];
-        let prepared = without_repetitions(records, |_| false);
+        let prepared = without_repetitions(records, &[false; 5]);
         assert_eq!(shown(&prepared), ["a#4:y 3< 1<", "b#2:x 5="]);
     }
 
     #[test]
     fn a_record_that_the_chain_has_is_not_handed_over_unless_it_changes() {
-        let there = |landed: &Landed| &*landed.key == "a" && &*landed.record == b"x";
         let records = vec![
             record(1, "a", "x"),
             record(2, "b", "x"),
             record(3, "a", "y"),
             record(4, "a", "x"),
         ];
-        let prepared = without_repetitions(records, there);
+        let prepared = without_repetitions(records, &[true, false, false, true]);
         assert_eq!(prepared.known, 1);
         assert_eq!(shown(&prepared), ["b#2:x", "a#4:x 3<"]);
     }
