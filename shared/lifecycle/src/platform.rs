@@ -267,6 +267,19 @@ impl Site {
         self.in_turn(page).await
     }
 
+    /// A page of the server's ids of the transfer's containers of a type; `after` is what the page before named.
+    pub async fn container_page(
+        &self,
+        id: &TransferId,
+        container_type: &str,
+        after: Option<&str>,
+    ) -> Result<Page<String>, CallError> {
+        let page = self
+            .api
+            .container_page(&self.tenant, id, container_type, after);
+        self.in_turn(page).await
+    }
+
     /// Whether the product's own API can be called; [`Error::NoProductApi`] if not.
     pub fn has_product_api(&self) -> Result<(), Error> {
         match &self.tenant.product_api {

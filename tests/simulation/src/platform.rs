@@ -828,6 +828,33 @@ impl Api for PlatformModel {
         .boxed()
     }
 
+    fn container_page<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        container_type: &'call str,
+        _: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<String>, CallError>> {
+        async move {
+            self.pass("container_page", container_type, false, tenant, |state| {
+                owned(state, tenant.id.as_str(), transfer.as_str())
+                    .filter(|transfer| transfer.ended.is_none())
+                    .ok_or(closed(tenant))?;
+                // Each migration is of the same two projects, and of no space.
+                let projects = ["10000", "10001"].map(str::to_owned);
+                Ok(Page {
+                    items: match container_type {
+                        "JiraProject" => projects.to_vec(),
+                        _ => Vec::new(),
+                    },
+                    next: None,
+                })
+            })
+            .await
+        }
+        .boxed()
+    }
+
     fn answer_messages<'call>(
         &'call self,
         tenant: &'call Tenant,

@@ -226,6 +226,19 @@ impl Api for Site {
         self.ask(page).boxed()
     }
 
+    fn container_page<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        container_type: &'call str,
+        after: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<String>, CallError>> {
+        let page = self
+            .model
+            .container_page(tenant, transfer, container_type, after);
+        self.ask(page).boxed()
+    }
+
     fn server_error<'call>(
         &'call self,
         tenant: &'call Tenant,

@@ -202,6 +202,16 @@ impl Api for Strict {
         panic!("no mappings are asked for here")
     }
 
+    fn container_page<'call>(
+        &'call self,
+        _: &'call Tenant,
+        _: &'call TransferId,
+        _: &'call str,
+        _: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<String>, CallError>> {
+        panic!("no containers are asked for here")
+    }
+
     fn server_error<'call>(
         &'call self,
         _: &'call Tenant,

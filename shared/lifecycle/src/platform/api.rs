@@ -94,6 +94,16 @@ pub trait Api: fmt::Debug + Send + Sync {
         after: Option<&'call str>,
     ) -> BoxFuture<'call, Result<Page<(String, String)>, CallError>>;
 
+    /// A page of the server's ids of a transfer's containers of a type, in the platform's words `JiraProject` or `ConfluenceSpace`; `after` is what the
+    /// page before named.
+    fn container_page<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        container_type: &'call str,
+        after: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<String>, CallError>>;
+
     /// Answers messages of a transfer's files, all alike; at most [`MESSAGES_MAX`](landfall_platform::forge::client::MESSAGES_MAX). The same answer may be given again. A platform on which
     /// the app settles transfers itself has no messages, and says so.
     fn answer_messages<'call>(

@@ -143,6 +143,21 @@ impl Api for Connect {
         .boxed()
     }
 
+    fn container_page<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        container_type: &'call str,
+        after: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<String>, CallError>> {
+        async move {
+            self.client
+                .container_page(&of(tenant), transfer.as_str(), container_type, after)
+                .await
+        }
+        .boxed()
+    }
+
     fn server_error<'call>(
         &'call self,
         tenant: &'call Tenant,

@@ -107,6 +107,21 @@ impl Api for Forge {
         .boxed()
     }
 
+    fn container_page<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        container_type: &'call str,
+        after: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<String>, CallError>> {
+        async move {
+            self.client
+                .container_page(&access(tenant), transfer.as_str(), container_type, after)
+                .await
+        }
+        .boxed()
+    }
+
     fn answer_messages<'call>(
         &'call self,
         tenant: &'call Tenant,

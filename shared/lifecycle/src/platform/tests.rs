@@ -73,6 +73,16 @@ impl Api for Memory {
         ready(Err(CallError::Unauthorized)).boxed()
     }
 
+    fn container_page<'call>(
+        &'call self,
+        _: &'call Tenant,
+        _: &'call TransferId,
+        _: &'call str,
+        _: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<Page<String>, CallError>> {
+        ready(Err(CallError::Unauthorized)).boxed()
+    }
+
     fn server_error<'call>(
         &'call self,
         _: &'call Tenant,

@@ -17,7 +17,7 @@ use url::Url;
 use super::qsh;
 use super::token::{self, Outgoing};
 use crate::call::lookup::Lookup;
-use crate::call::{self, ANSWER_MAX, LIST_MAX, json, malformed, next_page, text};
+use crate::call::{self, ANSWER_MAX, LIST_MAX, json, malformed, text};
 use crate::downloads::SignedUrl;
 use crate::event::fields::milliseconds;
 use crate::event::{bounded_label, is_identity};
@@ -288,30 +288,23 @@ impl Client {
         })
     }
 
-    /// Operation 9: One page of a transfer's containers, each with its id and the rest as the platform has it. `kind` is `ConfluenceSpace`, `JiraProject`
-    /// or `Site`; `size` is 1 to 250.
+    /// Operation 9: One page of the server's ids (`sourceId`) of a transfer's containers. `container_type` is `ConfluenceSpace` or `JiraProject`; those of a
+    /// `Site` have none.
     pub async fn container_page(
         &self,
         tenant: &Tenant,
         transfer_id: &str,
-        kind: &str,
+        container_type: &str,
         after: Option<&str>,
-        size: u8,
-    ) -> Result<Page<(String, Value)>, CallError> {
-        let size = size.to_string();
-        let mut query = vec![("containerType", kind), ("pageSize", size.as_str())];
+    ) -> Result<Page<String>, CallError> {
+        let mut query = vec![
+            ("containerType", container_type),
+            ("pageSize", call::CONTAINER_PAGE),
+        ];
         query.extend(after.map(|after| ("lastEntity", after)));
-        let mut answer = self
-            .get(tenant, &["container", transfer_id, "page"], &query)
-            .await?;
-        let next = next_page(&answer)?;
-        let Some(Value::Object(containers)) = answer.get_mut("containers").map(Value::take) else {
-            return Err(malformed("no containers"));
-        };
-        Ok(Page {
-            items: containers.into_iter().collect(),
-            next,
-        })
+        let path = ["container", transfer_id, "page"];
+        let answer = self.get(tenant, &path, &query).await?;
+        call::container_page(transfer_id, container_type, answer)
     }
 
     /// Operation 10: Leaves a message for the server app; a new one replaces the last.

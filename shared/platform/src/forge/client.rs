@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::call::lookup::Lookup;
-use crate::call::{self, ANSWER_MAX, LIST_MAX, malformed, next_page, scalar, text};
+use crate::call::{self, ANSWER_MAX, LIST_MAX, malformed, scalar, text};
 use crate::downloads::{Download, SignedUrl};
 use crate::event::{bounded_label, is_identity};
 
@@ -316,27 +316,23 @@ impl Client {
         })
     }
 
-    /// Operation 9: One page of a transfer's containers, each as the platform has it (OPEN-QUESTIONS C12). `kind` is `ConfluenceSpace`,
-    /// `JiraProject` or `Site`; `size` is 1 to 250.
+    /// Operation 9: One page of the server's ids (`sourceId`) of a transfer's containers. `container_type` is `ConfluenceSpace` or `JiraProject`; those of a
+    /// `Site` have none. That entries have that field here, too, is assumed (OPEN-QUESTIONS C12).
     pub async fn container_page(
         &self,
         access: &Access,
         transfer_id: &str,
-        kind: &str,
+        container_type: &str,
         after: Option<&str>,
-        size: u8,
-    ) -> Result<Page<Value>, CallError> {
-        let size = size.to_string();
-        let mut query = vec![("containerType", kind), ("pageSize", size.as_str())];
+    ) -> Result<Page<String>, CallError> {
+        let mut query = vec![
+            ("containerType", container_type),
+            ("pageSize", call::CONTAINER_PAGE),
+        ];
         query.extend(after.map(|after| ("lastEntity", after)));
-        let mut answer = self
-            .get(access, &["container", transfer_id, "page"], &query)
-            .await?;
-        let next = next_page(&answer)?;
-        let Some(Value::Array(items)) = answer.get_mut("containers").map(Value::take) else {
-            return Err(malformed("no containers"));
-        };
-        Ok(Page { items, next })
+        let path = ["container", transfer_id, "page"];
+        let answer = self.get(access, &path, &query).await?;
+        call::container_page(transfer_id, container_type, answer)
     }
 
     /// Jira's operations for migrating apps (PROTOCOL 6), as [`crate::connect::client::Client::write_to_jira`] has them, below `product_api`: the installation's

@@ -335,6 +335,23 @@ impl Api for Gated<PlatformModel> {
         async move { self.call("mapping_page", namespace, false, call).await }.boxed()
     }
 
+    fn container_page<'call>(
+        &'call self,
+        tenant: &'call Tenant,
+        transfer: &'call TransferId,
+        container_type: &'call str,
+        after: Option<&'call str>,
+    ) -> BoxFuture<'call, Result<PageOf<String>, CallError>> {
+        let call = self
+            .model
+            .container_page(tenant, transfer, container_type, after);
+        async move {
+            self.call("container_page", container_type, false, call)
+                .await
+        }
+        .boxed()
+    }
+
     fn answer_messages<'call>(
         &'call self,
         tenant: &'call Tenant,

@@ -420,6 +420,46 @@ async fn pages_go_on_while_the_platform_says_so() {
 }
 
 #[tokio::test]
+async fn containers_are_known_by_their_source_ids_page_by_page() {
+    let (stub, tenant) = stub(|seen| {
+        let first = !seen.uri.query().unwrap().contains("lastEntity");
+        let containers = if first {
+            json!({"a": {"key": "ABC", "sourceId": "10000"}, "b": {"key": "DEF", "sourceId": 10_001}})
+        } else {
+            json!({"c": {"key": "NO-ID"}, "d": {"sourceId": null}, "e": 5, "f": {"sourceId": "10002"}})
+        };
+        let meta = json!({"hasNext": first, "lastEntity": "b c", "pageSize": 2});
+        axum::Json(json!({"containers": containers, "meta": meta})).into_response()
+    })
+    .await;
+    let client = client();
+    let page = async |after| {
+        let page = client.container_page(&tenant, "t", "JiraProject", after);
+        page.await.unwrap()
+    };
+    let first = page(None).await;
+    assert_eq!(first.items, ["10000", "10001"]);
+    let last = page(first.next.as_deref()).await;
+    assert_eq!(
+        (last.items, last.next),
+        (vec!["10002".to_owned()], None),
+        "an entry without a sourceId is left out"
+    );
+    let queries: Vec<String> = stub
+        .seen()
+        .iter()
+        .map(|seen| seen.uri.query().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        queries,
+        [
+            "containerType=JiraProject&pageSize=250",
+            "containerType=JiraProject&pageSize=250&lastEntity=b%20c",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn ten_thousand_files_are_listed_and_unusable_entries_left_out() {
     let (_, tenant) = stub(|_| {
         let mut files: Vec<Value> = (0..10_000)
@@ -483,7 +523,7 @@ async fn the_remaining_operations_speak_the_protocols_shapes() {
             "data/key" => json!({"url": "https://files.example.com/x?signature=s"}),
             "error/t" => json!({"exceptionType": "java.lang.IllegalStateException", "safeStackTrace": "at x"}),
             "container/t/page" => json!({
-                "containers": {"6b0a": {"type": "ConfluenceSpace", "key": "DOC"}},
+                "containers": {"6b0a": {"type": "ConfluenceSpace", "key": "DOC", "sourceId": "98304"}},
                 "meta": {"hasNext": false, "pageSize": 250}
             }),
             _ => json!({}),
@@ -508,10 +548,10 @@ async fn the_remaining_operations_speak_the_protocols_shapes() {
         Some("java.lang.IllegalStateException")
     );
     let page = client
-        .container_page(&tenant, "t", "ConfluenceSpace", None, 250)
+        .container_page(&tenant, "t", "ConfluenceSpace", None)
         .await
         .unwrap();
-    assert_eq!(page.items[0].1["key"], "DOC");
+    assert_eq!(page.items, ["98304"]);
     let details = Map::from_iter([("read".to_owned(), json!(5))]);
     client.send_feedback(&tenant, "t", &details).await.unwrap();
     assert_eq!(

@@ -251,7 +251,11 @@ async fn pages_go_on_while_the_platform_says_so() {
         let more = !seen.uri.query().unwrap().contains("lastEntity");
         answer(&json!({
             "items": {"10000": "10152", "10001": 10_153},
-            "containers": [{"type": "JiraProject", "key": "DOC"}],
+            "containers": [
+                {"type": "JiraProject", "key": "DOC", "sourceId": "10000"},
+                {"type": "JiraProject", "sourceId": 10_001},
+                {"type": "JiraProject", "key": "NO-ID"}
+            ],
             "meta": {"hasNext": more, "lastEntity": "a b"}
         }))
     })
@@ -268,10 +272,10 @@ async fn pages_go_on_while_the_platform_says_so() {
         .unwrap();
     assert_eq!(last.next, None);
     let containers = client
-        .container_page(&access, "t", "JiraProject", None, 250)
+        .container_page(&access, "t", "JiraProject", None)
         .await
         .unwrap();
-    assert_eq!(containers.items[0]["key"], "DOC");
+    assert_eq!(containers.items, ["10000", "10001"]);
     assert_eq!(containers.next.as_deref(), Some("a b"));
     assert_eq!(
         asked(&stub),
@@ -284,14 +288,20 @@ async fn pages_go_on_while_the_platform_says_so() {
 }
 
 #[tokio::test]
-async fn containers_that_are_no_array_are_not_read() {
-    let (_, client) =
-        stub(|_| answer(&json!({"containers": {"1": {}}, "meta": {"hasNext": false}}))).await;
-    let error = client
-        .container_page(&access(), "t", "Site", None, 1)
-        .await
-        .unwrap_err();
-    assert_eq!(error, malformed("no containers"));
+async fn containers_are_read_as_an_array_and_as_the_map_that_connect_has() {
+    for (containers, expected) in [
+        (json!([{"sourceId": "7"}]), Ok(vec!["7".to_owned()])),
+        (json!({"1": {"sourceId": "7"}}), Ok(vec!["7".to_owned()])),
+        (json!([]), Ok(Vec::new())),
+        (json!("7"), Err(malformed("no containers"))),
+        (json!(null), Err(malformed("no containers"))),
+    ] {
+        let body = json!({"containers": containers, "meta": {"hasNext": false}});
+        let (_, client) = stub(move |_| answer(&body)).await;
+        let access = access();
+        let page = client.container_page(&access, "t", "JiraProject", None);
+        assert_eq!(page.await.map(|page| page.items), expected);
+    }
 }
 
 #[tokio::test]
