@@ -226,7 +226,7 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
             Err(error) => return Sliced::unreadable(&error, file.counts),
         };
         let ledger = FileLedger::new(&self.lifecycle, claimed, label);
-        let (cache, earlier) = self.known_mappings(&file.transfer, file.again_at);
+        let (cache, earlier) = self.known_mappings(transfer, file.again_at);
         let mappings = SiteMappings::new(site, &self.lifecycle, transfer, &earlier);
         let operations = SiteOperations {
             site,

@@ -28,7 +28,7 @@ use landfall_import::sink::s3::S3Sink;
 use landfall_import::{Imports, MappingCache};
 use landfall_lifecycle::{Error, Lifecycle, Taken};
 use landfall_tracking::{Message, Queue, Task};
-use landfall_transfer::{Timestamp, TransferId};
+use landfall_transfer::{TenantId, Timestamp, Transfer, TransferId};
 
 use earlier::EarlierMappings;
 pub use run::run;
@@ -47,12 +47,13 @@ pub struct Processor<K = NoSink, B = S3> {
     sink: Option<Outside<K, B>>,
     /// Where the records of staged transfers go first, and come from then.
     stage: Option<S3Sink<B>>,
-    /// The mappings of the transfer that was worked on last, so that its next file need not ask again.
+    /// The mappings and containers of the transfer that was worked on last, so that its next file need not ask again.
     mappings: Mutex<Option<KnownMappings>>,
 }
 
 #[derive(Debug)]
 struct KnownMappings {
+    tenant: TenantId,
     transfer: TransferId,
     cache: Arc<MappingCache>,
     earlier: Arc<EarlierMappings>,
@@ -185,7 +186,7 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
     /// says, is asked again.
     fn known_mappings(
         &self,
-        transfer: &TransferId,
+        transfer: &Transfer,
         again_at: Option<Timestamp>,
     ) -> (Arc<MappingCache>, Arc<EarlierMappings>) {
         let mut known = self
@@ -193,7 +194,8 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let (cache, earlier) = match &*known {
-            Some(known) if known.transfer == *transfer => {
+            // One tenant's transfer may have the id of another's: whoever sends events chooses it.
+            Some(known) if known.tenant == transfer.tenant && known.transfer == transfer.id => {
                 (Arc::clone(&known.cache), Arc::clone(&known.earlier))
             }
             _ => {
@@ -201,7 +203,8 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
                 let cache = Arc::new(MappingCache::new(limits.mapping_cache_entries));
                 let earlier = Arc::<EarlierMappings>::default();
                 *known = Some(KnownMappings {
-                    transfer: transfer.clone(),
+                    tenant: transfer.tenant.clone(),
+                    transfer: transfer.id.clone(),
                     cache: Arc::clone(&cache),
                     earlier: Arc::clone(&earlier),
                 });

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
 use landfall_import::ContentHash;
-use landfall_import::declaration::JiraType;
+use landfall_import::declaration::{ContainerType, JiraType};
 use landfall_import::ports::{
-    Batch, CommitError, KeptMappings, Ledger, LedgerUnavailable, MappingPage, Mappings,
-    MappingsError, Opened, Pass, RejectionKind, RestartPoint, Source, SourceError,
+    Batch, CommitError, ContainerPage, KeptMappings, Ledger, LedgerUnavailable, MappingPage,
+    Mappings, MappingsError, Opened, Pass, RejectionKind, RestartPoint, Source, SourceError,
 };
 use landfall_import::segments::{Fingerprint, KeptSegment, Segment, SegmentPage, SegmentStart};
 use landfall_import::sink::jira::{JiraError, Operations};
@@ -270,7 +270,8 @@ where
     call().await
 }
 
-/// A transfer's mappings: the platform's, and where it has forgotten those of users and groups, the ones that earlier attempts used.
+/// A transfer's mappings: the platform's, and where it has forgotten those of users and groups, the ones that earlier attempts used. Also its containers, which
+/// are the platform's alone.
 pub(crate) struct SiteMappings<'site> {
     /// None in a later phase, whose ids were replaced in the first.
     site: Option<&'site Site>,
@@ -362,6 +363,24 @@ impl Mappings for SiteMappings<'_> {
             items.extend(earlier.iter().map(owned));
         }
         Ok(MappingPage { items, next })
+    }
+
+    async fn containers(
+        &self,
+        container_type: ContainerType,
+        after: Option<&str>,
+    ) -> Result<ContainerPage, MappingsError> {
+        let site = self.site()?;
+        let patience = || site.patience();
+        let page = patiently(self.lifecycle.clock(), patience, || {
+            site.container_page(&self.transfer.id, container_type.name(), after)
+        })
+        .await;
+        let Page { items, next } = page.map_err(mappings_error)?;
+        Ok(ContainerPage {
+            source_ids: items,
+            next,
+        })
     }
 }
 

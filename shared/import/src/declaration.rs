@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use crate::csv::Columns;
 use crate::format::without_compression_suffix;
-use crate::mapping::{Rewriter, Uncompilable, key_problem, pattern};
+use crate::mapping::{Rewriter, Uncompilable, key_problem, pattern, within_problem};
 use crate::pointers::WILDCARD;
 use crate::ports::{COMMIT_WRITES, MAPPING_KEYS};
 use crate::sink::jira::{PROPERTY_KEY_CHARACTERS, Takes};
@@ -346,6 +346,26 @@ pub struct Mapping {
     /// Put before the id for the lookup only, such as `confluence.userkey/`. Where the keys of a namespace begin with documented forms, it is
     /// one of them, and an id that begins with one already is left as it is.
     pub key_prefix: Option<String>,
+    /// The ids are those of containers of this type, and one that is none of this migration's is never looked up: it is a miss.
+    pub within: Option<ContainerType>,
+}
+
+/// A type of containers, in the platform's own words (PROTOCOL 5). Those of a site have no id of the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[expect(missing_docs, reason = "the platform's own names say what they are")]
+pub enum ContainerType {
+    JiraProject,
+    ConfluenceSpace,
+}
+
+impl ContainerType {
+    /// The platform's name for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::JiraProject => "JiraProject",
+            Self::ConfluenceSpace => "ConfluenceSpace",
+        }
+    }
 }
 
 /// The policy for an id without a mapping.
@@ -640,6 +660,9 @@ impl Mapping {
         );
         if let Some(problem) = key_problem(self) {
             problems.add(format!("{at}.key_prefix"), problem);
+        }
+        if let Some(problem) = within_problem(self) {
+            problems.add(format!("{at}.within"), problem);
         }
     }
 }
@@ -1122,6 +1145,45 @@ mod tests {
                 "imports[0].natural_key: has no meaning with format = \"raw\": such a file is never looked into",
                 "imports[0].mappings: has no meaning with format = \"raw\": such a file is never looked into",
             ]
+        );
+    }
+
+    #[test]
+    fn only_ids_of_containers_can_be_limited_to_those_of_the_migration() {
+        let of = |namespace: &str, within: &str| {
+            problems(&format!(
+                "[[imports]]\nlabel = \"*\"\n[[imports.mappings]]\npointer = \"/a\"\nnamespace = \"{namespace}\"\nwithin = \"{within}\"\non_miss = \"hold\""
+            ))
+        };
+        for (namespace, within) in [
+            ("jira/classic:project", "JiraProject"),
+            ("confluence:space", "ConfluenceSpace"),
+            ("com.example:board", "JiraProject"),
+        ] {
+            assert_eq!(of(namespace, within), [""; 0], "{namespace}");
+        }
+        assert_eq!(
+            of("jira:issue", "JiraProject"),
+            [
+                "imports[0].mappings[0].within: has no meaning in jira:issue: its ids are those of no JiraProject"
+            ]
+        );
+        assert_eq!(
+            of("jira/classic:project", "ConfluenceSpace"),
+            [
+                "imports[0].mappings[0].within: has no meaning in jira/classic:project: its ids are those of no ConfluenceSpace"
+            ]
+        );
+        assert_eq!(
+            of("identity:user", "JiraProject").last().unwrap(),
+            "imports[0].mappings[0].within: has no meaning in identity:user: its ids are those of no JiraProject"
+        );
+        let unknown =
+            toml::from_str::<Mapping>("pointer = \"/a\"\nnamespace = \"n\"\nwithin = \"Site\"");
+        let error = unknown.unwrap_err().to_string();
+        assert!(
+            error.contains("expected `JiraProject` or `ConfluenceSpace`"),
+            "{error}"
         );
     }
 

@@ -2,6 +2,7 @@
 //! answers, and writes the records anew around them. Whatever is no id stays as it was written, byte by byte.
 
 mod cache;
+mod containers;
 mod keys;
 mod look_up;
 mod used;
@@ -19,7 +20,7 @@ use crate::json;
 use crate::pointers::{Found, Pointers, TooManyCases};
 
 pub use self::cache::MappingCache;
-pub(crate) use self::keys::problem as key_problem;
+pub(crate) use self::keys::{problem as key_problem, within_problem};
 pub use self::used::{UnreadableMappings, UsedMappings};
 
 /// The longest id, in bytes; with its prefix it is a key of the platform's.
@@ -35,18 +36,23 @@ const IDS_MAX: usize = 1000;
 /// The most memory that a compiled pattern may take, in bytes.
 const PATTERN_BYTES: usize = 1_048_576;
 
-/// What the platform said of an id.
+/// What the platform said of an id, or why it isn't asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     CloudId(CloudId),
     Missing,
+    /// It is of no container of this migration. Never remembered: another mapping may ask for the same id.
+    Outside {
+        /// Whether the platform lists no container of the type at all.
+        nothing_listed: bool,
+    },
 }
 
 impl Answer {
     fn cloud_id(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::CloudId(cloud_id) => Some(cloud_id.text()),
-            Self::Missing => None,
+            Self::Missing | Self::Outside { .. } => None,
         }
     }
 }
@@ -188,6 +194,8 @@ pub(crate) struct Unmapped {
     pub(crate) held: bool,
     pub(crate) namespace: String,
     pub(crate) reason: String,
+    /// The reason without the id.
+    pub(crate) cause: String,
 }
 
 /// Compiles a pattern.
@@ -355,12 +363,16 @@ impl Rewrite<'_> {
         match (mapping.on_miss, &mapping.placeholder) {
             (OnMiss::Keep, _) => Ok(New::Kept),
             (OnMiss::Placeholder, Some(placeholder)) => Ok(New::Placeholder(placeholder)),
-            (OnMiss::Hold, _) => {
-                self.held.get_or_insert_with(|| miss(mapping, id, true));
+            // A mapping may still come; a container that isn't in the migration won't.
+            (OnMiss::Hold, _) if !matches!(answer, Some(Answer::Outside { .. })) => {
+                self.held
+                    .get_or_insert_with(|| miss(mapping, id, answer, true));
                 Ok(New::Kept)
             }
             // A placeholder policy without a placeholder doesn't pass validation; rejecting invents nothing.
-            (OnMiss::Reject | OnMiss::Placeholder, _) => Err(miss(mapping, id, false)),
+            (OnMiss::Hold | OnMiss::Reject | OnMiss::Placeholder, _) => {
+                Err(miss(mapping, id, answer, false))
+            }
         }
     }
 
@@ -429,17 +441,31 @@ fn content<'record>(
     Ok(Some(content))
 }
 
-fn miss(mapping: &Mapping, id: &str, held: bool) -> Unmapped {
+fn miss(mapping: &Mapping, id: &str, answer: Option<&Answer>, held: bool) -> Unmapped {
     let Mapping {
         pointer, namespace, ..
     } = mapping;
+    let reason = |id: &str| match (answer, mapping.within) {
+        (Some(Answer::Outside { nothing_listed }), Some(container_type)) => {
+            let of = container_type.name();
+            let why = if *nothing_listed {
+                format!("the platform lists no {of} with a sourceId for this migration")
+            } else {
+                format!("it is the sourceId of no {of} of this migration")
+            };
+            format!("{namespace} is not asked for {id}: {why}")
+        }
+        _ => format!("{namespace} has no mapping for {id}"),
+    };
     Unmapped {
         held,
         namespace: namespace.clone(),
         reason: format!(
-            "{namespace} has no mapping for {id:?}, the id at {pointer:?}{}",
+            "{}{}",
+            reason(&format!("{id:?}, the id at {pointer:?}")),
             keys::hint(mapping, id)
         ),
+        cause: reason("an id"),
     }
 }
 
@@ -452,13 +478,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::declaration::ContainerType;
     use crate::json::NESTING_MAX;
-    use crate::ports::{MappingPage, Mappings, MappingsError};
+    use crate::ports::{ContainerPage, MappingPage, Mappings, MappingsError};
 
     /// Knows some keys of every namespace, and writes down what it is asked for.
     #[derive(Default)]
     struct Known {
         cloud_ids: HashMap<String, String>,
+        /// The migration's projects; there are no spaces.
+        projects: Vec<String>,
         asked: Mutex<Vec<String>>,
     }
 
@@ -469,6 +498,11 @@ mod tests {
                 cloud_ids: pairs.iter().map(owned).collect(),
                 ..Self::default()
             }
+        }
+
+        fn with_projects(mut self, projects: &[&str]) -> Self {
+            self.projects = projects.iter().copied().map(str::to_owned).collect();
+            self
         }
     }
 
@@ -486,6 +520,20 @@ mod tests {
         async fn page(&self, _: &str, _: Option<&str>) -> Result<MappingPage, MappingsError> {
             unreachable!("so few ids are looked up one by one")
         }
+
+        async fn containers(
+            &self,
+            container_type: ContainerType,
+            _: Option<&str>,
+        ) -> Result<ContainerPage, MappingsError> {
+            Ok(ContainerPage {
+                source_ids: match container_type {
+                    ContainerType::JiraProject => self.projects.clone(),
+                    ContainerType::ConfluenceSpace => Vec::new(),
+                },
+                next: None,
+            })
+        }
     }
 
     fn mapping(pointer: &str, on_miss: OnMiss) -> Mapping {
@@ -496,6 +544,7 @@ mod tests {
             on_miss,
             placeholder: (on_miss == OnMiss::Placeholder).then(|| "nobody".to_owned()),
             key_prefix: Some("u/".to_owned()),
+            within: None,
         }
     }
 
@@ -526,6 +575,7 @@ mod tests {
             .map_err(|reason| Unmapped {
                 held: false,
                 namespace: String::new(),
+                cause: reason.clone(),
                 reason,
             })?;
         let cache = MappingCache::new(10);
@@ -588,6 +638,7 @@ mod tests {
                 held,
                 namespace: "com.example:user".to_owned(),
                 reason: reason.to_owned(),
+                cause: "com.example:user has no mapping for an id".to_owned(),
             };
             assert_eq!(miss(on_miss), Err(unmapped));
         }
@@ -607,6 +658,94 @@ mod tests {
         let unmapped = rewritten(r#"{"a":""}"#, &[mapping("/a", OnMiss::Hold)], &known);
         assert!(unmapped.unwrap_err().held);
         assert!(known.asked.lock().unwrap().is_empty());
+    }
+
+    fn of_projects(mapping: Mapping) -> Mapping {
+        Mapping {
+            within: Some(ContainerType::JiraProject),
+            ..mapping
+        }
+    }
+
+    #[test]
+    fn an_id_of_no_container_of_this_migration_is_never_asked_for_although_it_has_a_mapping() {
+        let known = Known::of(&[("u/1", "10"), ("u/9", "90")]).with_projects(&["1"]);
+        let of =
+            |record, on_miss| rewritten(record, &[of_projects(mapping("/a", on_miss))], &known);
+        assert_eq!(of(r#"{"a":1}"#, OnMiss::Reject).unwrap(), r#"{"a":10}"#);
+        assert_eq!(of(r#"{"a":"1"}"#, OnMiss::Reject).unwrap(), r#"{"a":"10"}"#);
+        assert_eq!(of(r#"{"a":9}"#, OnMiss::Keep).unwrap(), r#"{"a":9}"#);
+        assert_eq!(
+            of(r#"{"a":9}"#, OnMiss::Placeholder).unwrap(),
+            r#"{"a":"nobody"}"#
+        );
+        let reason = "com.example:user is not asked for \"9\", the id at \"/a\": it is the sourceId of no JiraProject of this migration";
+        for on_miss in [OnMiss::Reject, OnMiss::Hold] {
+            let unmapped = Unmapped {
+                held: false,
+                namespace: "com.example:user".to_owned(),
+                reason: reason.to_owned(),
+                cause: reason.replace("\"9\", the id at \"/a\"", "an id"),
+            };
+            assert_eq!(of(r#"{"a":9}"#, on_miss), Err(unmapped));
+        }
+        assert_eq!(*known.asked.lock().unwrap(), ["u/1", "u/1"]);
+    }
+
+    #[test]
+    fn an_id_of_this_migration_that_has_no_mapping_misses_like_any_other() {
+        let known = Known::default().with_projects(&["1"]);
+        let declared = [of_projects(mapping("/a", OnMiss::Hold))];
+        let unmapped = rewritten(r#"{"a":1}"#, &declared, &known).unwrap_err();
+        assert!(unmapped.held);
+        assert_eq!(
+            unmapped.reason,
+            "com.example:user has no mapping for \"1\", the id at \"/a\""
+        );
+    }
+
+    #[test]
+    fn where_the_platform_lists_no_container_every_id_misses_and_the_reason_says_so() {
+        let known = Known::of(&[("u/1", "10")]).with_projects(&["1"]);
+        let declared = [Mapping {
+            within: Some(ContainerType::ConfluenceSpace),
+            ..mapping("/a", OnMiss::Hold)
+        }];
+        for record in [r#"{"a":1}"#, r#"{"a":""}"#] {
+            let unmapped = rewritten(record, &declared, &known).unwrap_err();
+            assert_eq!(
+                (unmapped.held, &*unmapped.cause),
+                (
+                    false,
+                    "com.example:user is not asked for an id: the platform lists no ConfluenceSpace with a sourceId for this migration"
+                )
+            );
+        }
+        assert!(known.asked.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn of_two_mappings_of_a_namespace_only_the_one_that_is_limited_is() {
+        let known = Known::of(&[("u/1", "10"), ("u/9", "90")]).with_projects(&["1"]);
+        let declared = [
+            mapping("/free", OnMiss::Reject),
+            of_projects(mapping("/a", OnMiss::Keep)),
+        ];
+        assert_eq!(
+            rewritten(r#"{"free":9,"a":9}"#, &declared, &known).unwrap(),
+            r#"{"free":90,"a":9}"#,
+            "and what the cache knows by the one is no answer for the other"
+        );
+    }
+
+    #[test]
+    fn ids_inside_a_text_are_compared_one_by_one_and_as_they_stand_there() {
+        let known = Known::of(&[("u/1", "10"), ("u/01", "x"), ("u/9", "90")]).with_projects(&["1"]);
+        let declared = [of_projects(within("/text", "p([0-9]+)", OnMiss::Keep))];
+        assert_eq!(
+            rewritten(r#"{"text":"p1 p9 p01 p1"}"#, &declared, &known).unwrap(),
+            r#"{"text":"p10 p9 p01 p10"}"#
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::checkpoint::Checkpoint;
+use crate::declaration::ContainerType;
 use crate::identity::{ContentHash, Key};
 use crate::segments::{Segment, SegmentPage};
 use landfall_transfer::Counts;
@@ -19,6 +20,9 @@ pub const MAPPING_KEYS: usize = 100;
 
 /// The most mappings of one [`Mappings::page`], and what is asked for (PROTOCOL 5: `mapping/page` takes 5,000).
 pub const MAPPING_PAGE: usize = 5_000;
+
+/// The most containers of one [`Mappings::containers`], and what is asked for (PROTOCOL 5: `container/page` takes 250).
+pub const CONTAINER_PAGE: usize = 250;
 
 /// The largest record, in bytes after rewriting, that can travel inside a ledger commit.
 ///
@@ -115,6 +119,14 @@ pub trait Mappings: Sync {
         namespace: &str,
         after: Option<&str>,
     ) -> impl Future<Output = Result<MappingPage, MappingsError>> + Send;
+
+    /// A page of this migration's containers of a type, whose mappings alone are meant where a declaration says `within`: the first, or the one that
+    /// [`ContainerPage::next`] of the page before it names.
+    fn containers(
+        &self,
+        container_type: ContainerType,
+        after: Option<&str>,
+    ) -> impl Future<Output = Result<ContainerPage, MappingsError>> + Send;
 }
 
 /// Some of a namespace's mappings.
@@ -122,6 +134,15 @@ pub trait Mappings: Sync {
 pub struct MappingPage {
     /// Keys and their cloud ids; of a key that comes again, in this page or a later one, the first counts.
     pub items: Vec<(String, String)>,
+    /// What names the next page; none on the last one.
+    pub next: Option<String>,
+}
+
+/// Some of a migration's containers of a type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerPage {
+    /// By which ids the server knows them.
+    pub source_ids: Vec<String>,
     /// What names the next page; none on the last one.
     pub next: Option<String>,
 }
@@ -141,10 +162,10 @@ pub enum MappingsError {
         /// What happened.
         reason: String,
     },
-    /// The platform will say the same again. The file ends with [`crate::FileProblem::MappingsRefused`].
-    #[error("the platform refuses to look up mappings: {reason}")]
+    /// Asking again comes to the same. The file ends with [`crate::FileProblem::MappingsRefused`].
+    #[error("mappings can't be looked up, now or later: {reason}")]
     Refused {
-        /// What the platform said.
+        /// What the platform said, or why it isn't asked.
         reason: String,
     },
 }
@@ -303,6 +324,8 @@ pub struct Rejection {
     pub namespace: Option<String>,
     /// For a person; at most [`crate::identity::REASON_BYTES`].
     pub reason: String,
+    /// The reason without the record's id, by which records that fail alike are counted; none where the reason names no id.
+    pub cause: Option<String>,
 }
 
 /// How final a [`Rejection`] is.

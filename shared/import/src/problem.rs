@@ -106,10 +106,10 @@ pub enum FileProblem {
         /// Why most records of the last batch with failures failed; no id and no content of a record.
         most_frequent: String,
     },
-    /// The platform refuses to look ids up.
-    #[error("the platform refuses to look up mappings: {reason}")]
+    /// Ids can't be looked up, now or later.
+    #[error("mappings can't be looked up: {reason}")]
     MappingsRefused {
-        /// What the platform said.
+        /// What the platform said, or why it isn't asked.
         reason: String,
     },
     /// An earlier attempt has landed records of this label, and `on_rerun = "refuse"` is declared.

@@ -19,11 +19,11 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::csv::{Columns, HEADER_BYTES};
-use crate::declaration::{ColumnType, Csv, Import, Mapping, OnMiss};
+use crate::declaration::{ColumnType, ContainerType, Csv, Import, Mapping, OnMiss};
 use crate::decoder::{Decoder, Step};
 use crate::format::{Compression, Layout};
 use crate::mapping::{MappingCache, Rewriter};
-use crate::ports::{MappingPage, Mappings, MappingsError, RestartPoint};
+use crate::ports::{ContainerPage, MappingPage, Mappings, MappingsError, RestartPoint};
 use crate::problem::FileProblem;
 use crate::records::{Cut, Cutter, Place};
 use crate::sink::http;
@@ -276,6 +276,7 @@ pub fn rewrite(data: &[u8]) {
         on_miss: OnMiss::Keep,
         placeholder: None,
         key_prefix: None,
+        within: None,
     };
     let import = Import {
         label: "*".to_owned(),
@@ -339,6 +340,14 @@ impl Mappings for Everybody {
 
     async fn page(&self, _: &str, _: Option<&str>) -> Result<MappingPage, MappingsError> {
         unreachable!("few ids are looked up one by one")
+    }
+
+    async fn containers(
+        &self,
+        _: ContainerType,
+        _: Option<&str>,
+    ) -> Result<ContainerPage, MappingsError> {
+        unreachable!("no mapping is limited to containers")
     }
 }
 

@@ -10,9 +10,11 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, Iter};
 use landfall_budgets::budget;
+use landfall_import::declaration::ContainerType;
 use landfall_import::ports::{
-    Batch, CommitError, Delivery, KeptMappings, Ledger, LedgerUnavailable, MappingPage, Mappings,
-    MappingsError, Opened, RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
+    Batch, CommitError, ContainerPage, Delivery, KeptMappings, Ledger, LedgerUnavailable,
+    MappingPage, Mappings, MappingsError, Opened, RestartPoint, Sink, SinkError, SinkOutcome,
+    Source, SourceError,
 };
 use landfall_import::segments::{Segment, SegmentPage};
 use landfall_import::{
@@ -90,6 +92,14 @@ impl Mappings for Nowhere {
 
     async fn page(&self, _: &str, _: Option<&str>) -> Result<MappingPage, MappingsError> {
         unreachable!("nothing is mapped")
+    }
+
+    async fn containers(
+        &self,
+        _: ContainerType,
+        _: Option<&str>,
+    ) -> Result<ContainerPage, MappingsError> {
+        unreachable!("no mapping is limited to containers")
     }
 }
 

@@ -13,11 +13,11 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use landfall_budgets::budget;
 use landfall_clock::Clock;
-use landfall_import::declaration::{Mapping, OnMiss};
+use landfall_import::declaration::{ContainerType, Mapping, OnMiss};
 use landfall_import::ports::{
-    Batch, CommitError, Delivery, KeptMappings, Ledger, LedgerUnavailable, MAPPING_PAGE,
-    MappingPage, Mappings, MappingsError, Opened, RestartPoint, Sink, SinkError, SinkOutcome,
-    Source, SourceError,
+    Batch, CommitError, ContainerPage, Delivery, KeptMappings, Ledger, LedgerUnavailable,
+    MAPPING_PAGE, MappingPage, Mappings, MappingsError, Opened, RestartPoint, Sink, SinkError,
+    SinkOutcome, Source, SourceError,
 };
 use landfall_import::segments::{Segment, SegmentPage};
 use landfall_import::{
@@ -159,6 +159,14 @@ impl Mappings for MostMappings {
             next: Some(page.to_string()),
         })
     }
+
+    async fn containers(
+        &self,
+        _: ContainerType,
+        _: Option<&str>,
+    ) -> Result<ContainerPage, MappingsError> {
+        unreachable!("no mapping is limited to containers")
+    }
 }
 
 struct NoSink;
@@ -191,6 +199,7 @@ fn mapping(pointer: &str, namespace: &str) -> Mapping {
         on_miss: OnMiss::Keep,
         placeholder: None,
         key_prefix: (namespace == "identity:user").then(|| "confluence.userkey/".to_owned()),
+        within: None,
         pattern: None,
     }
 }

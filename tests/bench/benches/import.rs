@@ -14,12 +14,12 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, Iter};
 use landfall_bench::ProcessorTime;
-use landfall_import::declaration::{FileDigest, Format, Mapping, OnMiss};
+use landfall_import::declaration::{ContainerType, FileDigest, Format, Mapping, OnMiss};
 use landfall_import::format::Layout;
 use landfall_import::ports::{
-    Batch, CommitError, Delivery, KeptMappings, Ledger, LedgerUnavailable, MappingPage, Mappings,
-    MappingsError, Opened, Piece, PieceTaken, RestartPoint, Sink, SinkError, SinkOutcome, Source,
-    SourceError,
+    Batch, CommitError, ContainerPage, Delivery, KeptMappings, Ledger, LedgerUnavailable,
+    MappingPage, Mappings, MappingsError, Opened, Piece, PieceTaken, RestartPoint, Sink, SinkError,
+    SinkOutcome, Source, SourceError,
 };
 use landfall_import::records::{Cut, Cutter, Place};
 use landfall_import::segments::{Fingerprint, KeptSegment, Segment, SegmentPage};
@@ -174,6 +174,14 @@ impl Mappings for Nowhere {
             reason: "every id has a mapping here".to_owned(),
         })
     }
+
+    async fn containers(
+        &self,
+        _: ContainerType,
+        _: Option<&str>,
+    ) -> Result<ContainerPage, MappingsError> {
+        unreachable!("no mapping is limited to containers")
+    }
 }
 
 /// How the file ended: with every record read.
@@ -215,6 +223,7 @@ fn declared(natural_key: Option<&str>, mapped: &[(&str, &str, Option<&str>)]) ->
         on_miss: OnMiss::Reject,
         placeholder: None,
         key_prefix: prefix.map(str::to_owned),
+        within: None,
     };
     Import {
         label: "*".to_owned(),

@@ -11,10 +11,12 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use landfall_clock::Clock;
-use landfall_import::declaration::{Mapping, OnMiss, Sink as DeclaredSink, SinkKind};
+use landfall_import::declaration::{
+    ContainerType, Mapping, OnMiss, Sink as DeclaredSink, SinkKind,
+};
 use landfall_import::ports::{
-    Batch, CommitError, KeptMappings, Ledger, LedgerUnavailable, MAPPING_PAGE, MappingPage,
-    Mappings, MappingsError, Opened, RestartPoint, Source, SourceError,
+    Batch, CommitError, ContainerPage, KeptMappings, Ledger, LedgerUnavailable, MAPPING_PAGE,
+    MappingPage, Mappings, MappingsError, Opened, RestartPoint, Source, SourceError,
 };
 use landfall_import::segments::{Segment, SegmentPage};
 use landfall_import::sink::http::HttpSink;
@@ -166,6 +168,7 @@ fn mapping(pointer: &str, namespace: &str) -> Mapping {
         on_miss: OnMiss::Reject,
         placeholder: None,
         key_prefix: None,
+        within: None,
     }
 }
 
@@ -275,6 +278,23 @@ impl Mappings for Site {
             .map_err(unavailable)?;
         Ok(MappingPage {
             items: page.items,
+            next: page.next,
+        })
+    }
+
+    async fn containers(
+        &self,
+        container_type: ContainerType,
+        after: Option<&str>,
+    ) -> Result<ContainerPage, MappingsError> {
+        let container_type = container_type.name();
+        let page = self
+            .client
+            .container_page(&self.tenant, &self.transfer, container_type, after)
+            .await
+            .map_err(unavailable)?;
+        Ok(ContainerPage {
+            source_ids: page.items,
             next: page.next,
         })
     }

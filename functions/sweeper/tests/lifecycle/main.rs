@@ -6,6 +6,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod containers;
 mod forge;
 mod holds;
 mod imports;

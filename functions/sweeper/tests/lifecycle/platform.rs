@@ -70,6 +70,12 @@ pub(crate) struct Knobs {
     pub(crate) store_down: bool,
     /// Users whose names begin so have no mapping any more.
     pub(crate) forgotten: Vec<String>,
+    /// The server's ids of each migration's projects; there are no spaces.
+    pub(crate) projects: Vec<u32>,
+    /// Statuses with which the next calls for containers are answered.
+    pub(crate) next_containers: VecDeque<u16>,
+    /// Every call for containers so far: its path and query.
+    pub(crate) container_calls: Vec<String>,
     /// What the server's listener failed with.
     pub(crate) exception: Option<String>,
     /// Every progress call so far.
@@ -99,12 +105,14 @@ impl Platform {
             .route(&format!("{site}/data/{{id}}/all"), get(list))
             .route(&format!("{site}/data/{{key}}"), get(signed_url))
             .route(&format!("{site}/mapping/{{id}}/find"), post(mappings))
+            .route(&format!("{site}/container/{{id}}/page"), get(containers))
             .route(&format!("{site}/error/{{id}}"), get(listener_error))
             .route(&format!("{site}/field"), put(write_to_jira))
             .route(&format!("{site}/properties/{{kind}}"), put(write_to_jira))
             .route("/forge/data/{id}/all", get(list))
             .route("/forge/data/{key}", get(signed_url))
             .route("/forge/mapping/{id}/find", post(mappings))
+            .route("/forge/container/{id}/page", get(containers))
             .route("/forge/message/{id}/status", post(answer))
             .route(&format!("{PRODUCT_API}{api}/field"), put(write_to_jira))
             .route(
@@ -256,13 +264,46 @@ async fn mappings(State(knobs): Shared, body: String) -> Response {
     let forgotten = knobs.lock().unwrap().forgotten.clone();
     let keys: Vec<String> = serde_json::from_str(&body).unwrap();
     let known = keys.into_iter().filter_map(|key| {
-        let user = key.strip_prefix("jira.userkey/").unwrap();
+        let user = key.strip_prefix("jira.userkey/").unwrap_or(&key);
         let cloud_id = (!user.starts_with("hole")
             && !forgotten.iter().any(|name| user.starts_with(name)))
         .then(|| format!("cloud-{user}"))?;
         Some((key, cloud_id))
     });
     axum::Json(known.collect::<HashMap<_, _>>()).into_response()
+}
+
+/// Two projects a page.
+async fn containers(State(knobs): Shared, Path(id): Path<String>, uri: Uri) -> Response {
+    let mut knobs = knobs.lock().unwrap();
+    knobs.container_calls.push(uri.to_string());
+    if !knobs.active.contains_key(&id) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    if let Some(status) = knobs.next_containers.pop_front() {
+        return StatusCode::from_u16(status).unwrap().into_response();
+    }
+    let query = uri.query().unwrap();
+    let after: usize = match query.split_once("lastEntity=") {
+        Some((_, after)) => after.parse().unwrap(),
+        None => 0,
+    };
+    let projects: &[u32] = if query.contains("containerType=JiraProject") {
+        &knobs.projects[after..]
+    } else {
+        &[]
+    };
+    let page = projects.iter().take(2);
+    let container =
+        |id| json!({ "type": "JiraProject", "key": format!("KEY{id}"), "sourceId": id });
+    let containers = if uri.path().starts_with("/forge/") {
+        page.map(container).collect()
+    } else {
+        let entries = page.map(|id| (format!("entry-{id}"), container(id)));
+        Value::Object(entries.collect())
+    };
+    let meta = json!({ "hasNext": projects.len() > 2, "lastEntity": (after + 2).to_string() });
+    axum::Json(json!({ "containers": containers, "meta": meta })).into_response()
 }
 
 async fn listener_error(State(knobs): Shared) -> Response {

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use landfall_transfer::Timestamp;
 
+use super::containers::Containers;
 use super::used::{Collected, UsedMappings};
 use super::{Answer, CloudId};
+use crate::declaration::ContainerType;
 use crate::ports::MAPPING_PAGE;
 
 /// How long a cloud id is believed. It changes only when what it names is deleted and migrated again (PROTOCOL.md 8).
-const FOUND_BELIEVED_FOR: Duration = Duration::from_hours(1);
+pub(super) const FOUND_BELIEVED_FOR: Duration = Duration::from_hours(1);
 
 /// How long it is believed that there is none: the mapping may still come.
 const MISSING_BELIEVED_FOR: Duration = Duration::from_mins(5);
@@ -26,7 +28,8 @@ const _: () = assert!(
 /// A namespace isn't listed before so many finds, however small it may be: a few ids are found faster one by one.
 const FINDS_BEFORE_LISTING: usize = 4;
 
-/// Remembers which ids have which cloud id, and which have none. One per transfer: server ids of two servers are not the same ids.
+/// Remembers which ids have which cloud id, and which have none, and which containers are the migration's. One per transfer: server ids of two servers are
+/// not the same ids.
 ///
 /// Holds at most the given number of entries (and some 200 bytes for each); what was not asked for lately is forgotten first. A cloud id is
 /// believed for an hour, and that there is none for five minutes, by the time that [`MappingCache::now_is`] was told.
@@ -36,7 +39,7 @@ pub struct MappingCache {
 }
 
 /// Single answers are kept in two halves: what is asked for moves to the young one; when that is full, it becomes the old one, and the
-/// old one is forgotten. Beside them stand the namespaces that are known as a whole.
+/// old one is forgotten. Beside them stand the namespaces that are known as a whole, and the containers.
 #[derive(Debug)]
 pub(super) struct State {
     entries: usize,
@@ -48,6 +51,7 @@ pub(super) struct State {
     young: Generation,
     old: Generation,
     namespaces: Vec<Namespace>,
+    containers: HashMap<ContainerType, Containers>,
     used: Collected,
 }
 
@@ -92,7 +96,7 @@ impl Believed {
     fn new(key: &str, answer: &Answer, until: Timestamp) -> Self {
         let quoted = match answer {
             Answer::CloudId(cloud_id) => cloud_id.quoted(),
-            Answer::Missing => "",
+            Answer::Missing | Answer::Outside { .. } => "",
         };
         Self {
             text: [key, quoted].concat().into(),
@@ -149,6 +153,7 @@ impl MappingCache {
                 young: Generation::default(),
                 old: Generation::default(),
                 namespaces: Vec::new(),
+                containers: HashMap::new(),
                 used: Collected::default(),
             }),
         }
@@ -259,7 +264,7 @@ impl State {
     pub(super) fn learn(&mut self, namespace: usize, key: &str, answer: &Answer) {
         let believed_for = match answer {
             Answer::CloudId(_) => FOUND_BELIEVED_FOR,
-            Answer::Missing => MISSING_BELIEVED_FOR,
+            Answer::Missing | Answer::Outside { .. } => MISSING_BELIEVED_FOR,
         };
         self.use_first(namespace, key, answer, self.now + believed_for);
     }
@@ -315,6 +320,18 @@ impl State {
         let own = self.namespaces.get(namespace);
         let others = self.listed() - own.map_or(0, |own| own.listed.len());
         (self.entries / 2).saturating_sub(others)
+    }
+
+    /// The migration's containers of a type, as far as they are known and still believed, and when they are learnt that are read now.
+    pub(super) fn containers(
+        &mut self,
+        container_type: ContainerType,
+    ) -> (&mut Containers, Timestamp) {
+        let (now, missing_from) = (self.now, self.missing_from);
+        let containers = self.containers.entry(container_type).or_default();
+        containers.forget_unless_believed(now, missing_from);
+        // A second pass that began by a clock ahead of this one believes them as well, or they would be read without an end.
+        (containers, now.max(missing_from))
     }
 
     /// Counts a call that looked for some keys of the namespace.

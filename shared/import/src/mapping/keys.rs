@@ -1,6 +1,6 @@
 //! What the keys of the platform's namespaces look like, as far as anybody has said (PROTOCOL.md 8). Of other namespaces nothing is assumed.
 
-use crate::declaration::Mapping;
+use crate::declaration::{ContainerType, Mapping};
 
 /// Namespaces whose keys begin with one of these forms, and are found in no other.
 const TYPED: [(&str, &[&str]); 2] = [
@@ -26,7 +26,7 @@ const PLAIN: [&str; 22] = [
     "jira/classic:issueSecurityLevel",
     "jira/classic:issueStatus",
     "jira/classic:issueType",
-    "jira/classic:project",
+    PROJECT,
     "jira:comment",
     "jira:fileAttachment",
     "jira:filter",
@@ -41,6 +41,9 @@ const PLAIN: [&str; 22] = [
     "jira:projectVersion",
     "jira:resolution",
 ];
+
+/// The one documented namespace whose ids are those of containers.
+const PROJECT: &str = "jira/classic:project";
 
 const CONFLUENCE_USER_KEY: &str = "confluence.userkey/";
 
@@ -91,6 +94,17 @@ pub(crate) fn problem(mapping: &Mapping) -> Option<String> {
     ))
 }
 
+/// Why the ids of a namespace are those of no container of the declared type; it completes `….within`.
+pub(crate) fn within_problem(mapping: &Mapping) -> Option<String> {
+    let (container_type, namespace) = (mapping.within?, &*mapping.namespace);
+    let is_documented = PLAIN.contains(&namespace) || !forms(namespace).is_empty();
+    let fits = (container_type, namespace) == (ContainerType::JiraProject, PROJECT);
+    (is_documented && !fits).then(|| {
+        let of = container_type.name();
+        format!("has no meaning in {namespace}: its ids are those of no {of}")
+    })
+}
+
 /// The key by which an id is looked up. `room` is where it is written, if it must be.
 pub(super) fn key_of<'id>(
     prefix: Option<&str>,
@@ -137,6 +151,7 @@ mod tests {
             on_miss: OnMiss::Reject,
             placeholder: None,
             key_prefix: key_prefix.map(str::to_owned),
+            within: None,
         }
     }
 

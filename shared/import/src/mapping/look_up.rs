@@ -1,8 +1,10 @@
 //! Looks the ids of a batch up: a hundred keys a call, or the whole namespace where that takes fewer calls.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::cache::MappingCache;
+use super::containers::{self, SourceIds};
 use super::{Answer, CloudId, Id, Rewriter, keys};
 use crate::ports::{MAPPING_KEYS, MAPPING_PAGE, Mappings, MappingsError};
 
@@ -17,7 +19,8 @@ impl Rewriter<'_> {
         cache: &MappingCache,
         ids: &[Id<'_>],
     ) -> Result<Vec<Answer>, MappingsError> {
-        let (mut answers, unknown) = self.known(cache, ids);
+        let within = self.within(mappings, cache, ids).await?;
+        let (mut answers, unknown) = self.known(cache, ids, &within);
         for (number, (namespace, unknown)) in unknown {
             let mut unknown: Vec<(String, Vec<usize>)> = unknown.into_iter().collect();
             while !unknown.is_empty() {
@@ -52,11 +55,32 @@ impl Rewriter<'_> {
         Ok(answers)
     }
 
+    /// For each mapping the containers that its ids must be of, where it is limited to those of the migration. They are read for whoever has ids.
+    async fn within<M: Mappings>(
+        &self,
+        mappings: &M,
+        cache: &MappingCache,
+        ids: &[Id<'_>],
+    ) -> Result<Vec<Option<Arc<SourceIds>>>, MappingsError> {
+        let declared = &self.import.mappings;
+        let mut within = Vec::with_capacity(declared.len());
+        for mapping in declared {
+            within.push(match mapping.within {
+                Some(container_type) if !ids.is_empty() => {
+                    Some(containers::read(mappings, cache, container_type).await?)
+                }
+                _ => None,
+            });
+        }
+        Ok(within)
+    }
+
     /// What the cache knows of these ids, and what it doesn't, by the number of the namespace.
     fn known(
         &self,
         cache: &MappingCache,
         ids: &[Id<'_>],
+        within: &[Option<Arc<SourceIds>>],
     ) -> (Vec<Answer>, BTreeMap<usize, (&str, Unknown)>) {
         let mut cache = cache.lock();
         let declared: Vec<(usize, &[&str])> = self
@@ -74,10 +98,11 @@ impl Rewriter<'_> {
         for id in ids {
             let prefix = self.import.mappings[id.mapping].key_prefix.as_deref();
             let (number, forms) = declared[id.mapping];
+            let within = within[id.mapping].as_deref();
             for text in id.texts() {
                 let start = keys.len();
-                // An empty id is a miss that nobody needs to be asked for.
-                if !text.is_empty() {
+                // An empty id is a miss that nobody needs to be asked for, and so is one of no container of this migration.
+                if !text.is_empty() && within.is_none_or(|within| within.contains(text)) {
                     keys.push_str(keys::key_of(prefix, forms, text, &mut room));
                 }
                 let hash = cache.hash(&keys[start..]);
@@ -90,7 +115,12 @@ impl Rewriter<'_> {
         for (mapping, number, hash, key) in asked {
             let key = &keys[key];
             if key.is_empty() {
-                answers.push(Answer::Missing);
+                answers.push(match &within[mapping] {
+                    Some(source_ids) => Answer::Outside {
+                        nothing_listed: source_ids.is_empty(),
+                    },
+                    None => Answer::Missing,
+                });
                 continue;
             }
             let known = cache.find_hashed(number, key, hash);

@@ -23,12 +23,8 @@ impl Causes {
     pub(super) fn add(&mut self, rejections: &[Rejection]) {
         self.failed += rejections.len();
         for rejection in rejections {
-            let cause = match &rejection.namespace {
-                // Their reasons differ, each names an id of the customer's.
-                Some(namespace) => format!("{namespace} has no mapping for an id"),
-                None => rejection.reason.clone(),
-            };
-            *self.by_cause.entry(cause).or_default() += 1;
+            let cause = rejection.cause.as_ref().unwrap_or(&rejection.reason);
+            *self.by_cause.entry(cause.clone()).or_default() += 1;
         }
     }
 
@@ -91,6 +87,7 @@ mod tests {
             key: None,
             namespace: namespace.map(str::to_owned),
             reason: reason.to_owned(),
+            cause: namespace.map(|namespace| format!("{namespace} has no mapping for an id")),
         }
     }
 

@@ -220,6 +220,7 @@ impl Done {
                     key: Some(record.landed.key.to_string()),
                     namespace: None,
                     reason: bounded_reason(reason.clone()),
+                    cause: None,
                 });
             }
         }

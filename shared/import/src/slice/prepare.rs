@@ -289,6 +289,7 @@ impl Unmapped {
             key: Some(key.into()),
             namespace: Some(self.namespace),
             reason: bounded_reason(self.reason),
+            cause: Some(self.cause),
         }
     }
 }
@@ -317,6 +318,7 @@ fn rejected(record_number: u64, key: Option<Key>, reason: String) -> Rejection {
         key: key.map(String::from),
         namespace: None,
         reason: bounded_reason(reason),
+        cause: None,
     }
 }
 

@@ -250,6 +250,7 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
             key: Some(KEY.to_owned()),
             namespace: None,
             reason: bounded_reason(reason),
+            cause: None,
         };
         self.end(end, counts, vec![rejection], hash).await
     }

@@ -19,4 +19,5 @@ mod second_pass;
 mod sinks;
 mod source;
 mod staged;
+mod within;
 mod world;

@@ -151,6 +151,7 @@ async fn from_stage(
     let ended = import(&second, &file, &source, &recorder).await;
     assert!(second.mappings.calls.lock().unwrap().is_empty());
     assert!(second.mappings.pages.lock().unwrap().is_empty());
+    assert!(second.mappings.container_pages.lock().unwrap().is_empty());
     (recorder, ended)
 }
 

@@ -11,12 +11,12 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
-use landfall_import::declaration::{Format, Mapping, OnMiss};
+use landfall_import::declaration::{ContainerType, Format, Mapping, OnMiss};
 use landfall_import::ports::{
-    Batch, COMMIT_BYTES, COMMIT_WRITES, CommitError, Delivery, Finished, KeptMappings, Ledger,
-    LedgerUnavailable, MAPPING_KEYS, MAPPING_PAGE, MappingPage, Mappings, MappingsError, Opened,
-    Pass, Piece, PieceTaken, Rejection, RejectionKind, RestartPoint, Sink, SinkError, SinkOutcome,
-    Source, SourceError,
+    Batch, COMMIT_BYTES, COMMIT_WRITES, CONTAINER_PAGE, CommitError, ContainerPage, Delivery,
+    Finished, KeptMappings, Ledger, LedgerUnavailable, MAPPING_KEYS, MAPPING_PAGE, MappingPage,
+    Mappings, MappingsError, Opened, Pass, Piece, PieceTaken, Rejection, RejectionKind,
+    RestartPoint, Sink, SinkError, SinkOutcome, Source, SourceError,
 };
 use landfall_import::segments::{KeptSegment, Segment, SegmentPage, SegmentStart};
 use landfall_import::{
@@ -373,6 +373,12 @@ pub(crate) struct MemoryMappings {
     pub(crate) page_errors: Mutex<VecDeque<MappingsError>>,
     /// The platform's largest page, where a test wants a small one.
     pub(crate) page_size: Option<usize>,
+    /// The server's ids of this migration's projects; there are no spaces.
+    pub(crate) projects: Vec<String>,
+    /// Types of the pages of containers that were fetched, and after which one.
+    pub(crate) container_pages: Mutex<Vec<(ContainerType, Option<String>)>>,
+    /// How the next of these calls fail; none is one that doesn't.
+    pub(crate) container_errors: Mutex<VecDeque<Option<MappingsError>>>,
 }
 
 impl Mappings for MemoryMappings {
@@ -427,6 +433,31 @@ impl Mappings for MemoryMappings {
         Ok(MappingPage {
             items,
             next: last.filter(|_| has_next),
+        })
+    }
+
+    async fn containers(
+        &self,
+        container_type: ContainerType,
+        after: Option<&str>,
+    ) -> Result<ContainerPage, MappingsError> {
+        self.container_pages
+            .lock()
+            .unwrap()
+            .push((container_type, after.map(str::to_owned)));
+        if let Some(Some(error)) = self.container_errors.lock().unwrap().pop_front() {
+            return Err(error);
+        }
+        let projects = match container_type {
+            ContainerType::JiraProject => &*self.projects,
+            ContainerType::ConfluenceSpace => &[],
+        };
+        let after = after.map_or(0, |after| after.parse().unwrap());
+        let rest = &projects[after..];
+        let page = &rest[..rest.len().min(self.page_size.unwrap_or(CONTAINER_PAGE))];
+        Ok(ContainerPage {
+            source_ids: page.to_vec(),
+            next: (page.len() < rest.len()).then(|| (after + page.len()).to_string()),
         })
     }
 }
@@ -602,6 +633,7 @@ impl World {
         let mut next = Self::new(&self.label, bytes);
         next.import = self.import;
         next.mappings.known = self.mappings.known;
+        next.mappings.projects = self.mappings.projects;
         next.sink = self.sink.map(|_| MemorySink::default());
         let before = std::mem::take(self.ledger.stored.get_mut().unwrap());
         let stored = next.ledger.stored.get_mut().unwrap();
@@ -620,6 +652,7 @@ impl World {
             on_miss,
             placeholder: (on_miss == OnMiss::Placeholder).then(|| "nobody".to_owned()),
             key_prefix: Some("u/".to_owned()),
+            within: None,
             pattern: None,
         });
         self
@@ -630,6 +663,30 @@ impl World {
             ("identity:user".to_owned(), format!("u/{id}")),
             cloud_id.to_owned(),
         );
+        self
+    }
+
+    /// Declares `/project` as an id of a project of this migration.
+    pub(crate) fn maps_project(mut self, on_miss: OnMiss) -> Self {
+        self.import.mappings.push(Mapping {
+            pointer: "/project".to_owned(),
+            namespace: "jira/classic:project".to_owned(),
+            on_miss,
+            placeholder: (on_miss == OnMiss::Placeholder).then(|| "nowhere".to_owned()),
+            key_prefix: None,
+            within: Some(ContainerType::JiraProject),
+            pattern: None,
+        });
+        self
+    }
+
+    /// The platform has a mapping for these projects, and this migration is of some of them.
+    pub(crate) fn knows_projects(mut self, mapped: std::ops::Range<usize>, own: usize) -> Self {
+        for project in mapped.clone() {
+            let key = ("jira/classic:project".to_owned(), project.to_string());
+            self.mappings.known.insert(key, format!("cloud-{project}"));
+        }
+        self.mappings.projects = mapped.take(own).map(|id| id.to_string()).collect();
         self
     }
 
