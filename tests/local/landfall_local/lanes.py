@@ -31,6 +31,7 @@ SECONDS = {
     "test_rerun.py": 85,
     "test_flavours.py": 40,
     "test_bad_input.py": 35,
+    "test_containers.py": 35,
     "test_crash.py": 34,
     "test_outage.py": 22,
     "test_roles.py": 17,

@@ -190,6 +190,23 @@ async fn what_comes_from_the_stage_is_what_a_direct_import_brings_and_no_mapping
 }
 
 #[tokio::test]
+async fn what_is_not_of_this_migration_never_comes_into_the_stage() {
+    let text = numbered(5, |number| {
+        format!("{{\"id\":\"r{number}\",\"project\":{number}}}\n")
+    });
+    let world = World::new("a.ndjson", text)
+        .maps_project(OnMiss::Hold)
+        .knows_projects(0..5, 3);
+    let bucket = MemoryBucket::default();
+    let counts = stage(&world, &bucket).await;
+    assert_eq!((counts.applied, counts.rejected), (3, 2));
+    let (staged, ended) = from_stage(&world, &bucket, false).await;
+    assert_eq!(ended, (applied(3), None));
+    let keys: Vec<String> = staged.taken().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["r0", "r1", "r2"]);
+}
+
+#[tokio::test]
 async fn what_was_an_array_rows_or_compressed_is_read_back_as_the_lines_that_were_staged() {
     let rows = numbered(10, |number| format!("r{number:04},{number}\n"));
     let csv = format!("id,n\n{rows}");
