@@ -350,13 +350,28 @@ fn without_repetitions(mut records: Vec<PreparedRecord>, there: &[bool]) -> Prep
 
 /// Whether no two records have the same key, where their fingerprints tell: two that are taken for one cost a closer look.
 fn have_different_keys(records: &[PreparedRecord]) -> bool {
-    let keys = records.iter().map(|record| record.fingerprint.key());
-    let mut keys: Vec<u32> = keys.collect();
-    keys.sort_unstable();
-    keys.is_sorted_by(|one, other| one < other)
+    let keys = || records.iter().map(|record| record.fingerprint.key());
+    // Their first bits nearly always tell, and no two need be compared for it.
+    let mut seen = [0_u64; 1 << (SEEN_BITS - 6)];
+    let first_seen = |key: u32| {
+        let bits = key >> (u32::BITS - SEEN_BITS);
+        let (word, bit) = (&mut seen[bits as usize / 64], 1 << (bits % 64));
+        let first = *word & bit == 0;
+        *word |= bit;
+        first
+    };
+    keys().all(first_seen) || {
+        let mut keys: Vec<u32> = keys().collect();
+        keys.sort_unstable();
+        keys.is_sorted_by(|one, other| one < other)
+    }
 }
 
+/// How many bits of a key are looked at first: of a batch of ninety records all differ in them in eight of nine cases.
+const SEEN_BITS: u32 = 15;
+
 impl PreparedRecord {
+    #[inline]
     fn new(number: u64, landed: Landed) -> Self {
         Self {
             number,
