@@ -81,9 +81,9 @@ impl Store {
         }
     }
 
-    /// Lets the faster writer finish: 2 ms, doubling to about half a second.
+    /// Lets the faster writer finish: 32 ms, somewhat more than a transaction takes, doubling to a quarter of a second.
     pub(crate) async fn pause(&self, race: u32) {
-        let pause = Duration::from_millis(1 << (race + 1).min(9));
+        let pause = Duration::from_millis(32 << race.min(3));
         self.clock.sleep(pause).await;
     }
 }

@@ -76,6 +76,17 @@ pub(crate) struct Crowd {
     pub(crate) failed: f64,
 }
 
+/// What some of them come to on average.
+pub(crate) fn mean(crowds: &[Crowd]) -> Crowd {
+    let of =
+        |value: fn(&Crowd) -> f64| crowds.iter().map(value).sum::<f64>() / crowds.len().in_units();
+    Crowd {
+        milliseconds: of(|crowd| crowd.milliseconds),
+        transactions: of(|crowd| crowd.transactions),
+        failed: of(|crowd| crowd.failed),
+    }
+}
+
 /// So many workers, and so many small files that are all announced before the first begins.
 pub(crate) fn crowd(workers: usize, files: usize) -> Crowd {
     let migration = Migration { files, ..HAPPY };

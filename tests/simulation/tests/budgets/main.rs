@@ -229,14 +229,16 @@ fn size(name: &str, default: usize) -> usize {
 
 #[test]
 fn twenty_workers_at_one_transfer_cost_each_file_no_more_than_its_budgets_say() {
-    let (workers, files) = (size("LANDFALL_WORKERS", 20), size("LANDFALL_FILES", 200));
+    let (workers, files) = (size("LANDFALL_WORKERS", 20), size("LANDFALL_FILES", 400));
     let alone = crowd::crowd(1, 10);
     println!("a worker alone, of each file: {alone:?}");
-    let together = crowd::crowd(workers, files);
+    // Who wins a race hangs on single milliseconds, and what follows on who won: some crowds tell more than one.
+    let crowds = [files - files / 10, files, files + files / 10];
+    let together = crowd::mean(&crowds.map(|files| crowd::crowd(workers, files)));
     println!("{workers} workers: {together:?}");
     budget("crowd.alone.milliseconds_of_a_file").holds(alone.milliseconds);
     // What more workers or files come to is there to be looked at.
-    if (workers, files) == (20, 200) {
+    if (workers, files) == (20, 400) {
         budget("crowd.20_workers.milliseconds_of_a_file").holds(together.milliseconds);
         budget("crowd.20_workers.transactions_of_a_file").holds(together.transactions);
     }
