@@ -6,7 +6,7 @@ use landfall_import::{
     Checkpoint, Import, Imports, Interruption, Ports, SliceOutcome, Target, import_slice,
 };
 use landfall_lifecycle::{Error, Site, manifest};
-use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking};
+use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking, File};
 use landfall_transfer::clocks::own::INVOCATION_MARGIN;
 use landfall_transfer::timeline::What;
 use landfall_transfer::{
@@ -21,31 +21,30 @@ use crate::sink::{FileSink, Outside, StageBucket};
 const MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
 impl<K: Sink, B: StageBucket> Processor<K, B> {
-    /// Imports one slice of a file and sees to what follows.
+    /// Imports one slice of a file, whose row may have been `found` just now, and sees to what follows.
     pub(crate) async fn file(
         &self,
         tenant: &TenantId,
         transfer: &TransferId,
         s3_key: &str,
+        found: Option<&File>,
         owner: &str,
         deadline: Timestamp,
     ) -> Result<(), Error> {
         let configuration = self.lifecycle.configuration();
         let now = self.lifecycle.now();
         let lease = configuration.work.lease;
+        let clocks = &configuration.clocks;
         let store = self.lifecycle.store();
-        match store
-            .claim(
-                tenant,
-                transfer,
-                s3_key,
-                owner,
-                lease,
-                now,
-                &configuration.clocks,
-            )
-            .await?
-        {
+        let claim = match found {
+            Some(file) => store.claim_found(file, owner, lease, now, clocks).await?,
+            None => {
+                store
+                    .claim(tenant, transfer, s3_key, owner, lease, now, clocks)
+                    .await?
+            }
+        };
+        match claim {
             Claim::Claimed(claimed) => self.claimed(&claimed, now, deadline).await,
             Claim::Held(until) => {
                 // Whoever has it goes on with it; if that worker dies, the file becomes due and the sweeper queues it.

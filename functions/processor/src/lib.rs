@@ -157,7 +157,8 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
         let tenant = &message.tenant;
         match &message.task {
             Task::Import { transfer, s3_key } => {
-                self.file(tenant, transfer, s3_key, owner, deadline).await
+                self.file(tenant, transfer, s3_key, None, owner, deadline)
+                    .await
             }
             Task::Event { body, received_at } => match self
                 .lifecycle
@@ -165,8 +166,14 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
                 .await?
             {
                 Taken::Done => Ok(()),
-                Taken::Import { transfer, s3_key } => {
-                    self.file(tenant, &transfer, &s3_key, owner, deadline).await
+                Taken::Import {
+                    transfer,
+                    s3_key,
+                    found,
+                } => {
+                    let found = found.as_deref();
+                    self.file(tenant, &transfer, &s3_key, found, owner, deadline)
+                        .await
                 }
             },
         }

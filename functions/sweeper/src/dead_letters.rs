@@ -72,9 +72,9 @@ impl Sweeper {
                 {
                     // Taking it in worked here, so it is done.
                     Taken::Done => true,
-                    Taken::Import { transfer, s3_key } => {
-                        self.dead_file(tenant, &transfer, &s3_key).await?
-                    }
+                    Taken::Import {
+                        transfer, s3_key, ..
+                    } => self.dead_file(tenant, &transfer, &s3_key).await?,
                 }
             }
         };

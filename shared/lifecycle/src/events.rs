@@ -15,7 +15,7 @@ use crate::drive::Lifecycle;
 use crate::error::Error;
 
 /// What is left to do for an event that was taken in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Taken {
     /// Nothing.
     Done,
@@ -25,6 +25,8 @@ pub enum Taken {
         transfer: TransferId,
         /// The file's key.
         s3_key: String,
+        /// Its row, where it was read just now.
+        found: Option<Box<File>>,
     },
 }
 
@@ -104,8 +106,9 @@ impl Lifecycle {
             received_at,
         };
         // The row is there unless only the message survived.
-        self.store
-            .announce(&file, self.configuration.work.message_grace)
+        let found = self
+            .store
+            .find_or_announce(&file, self.configuration.work.message_grace)
             .await?;
         let announced = What::FileAnnounced {
             file: s3_key.to_owned(),
@@ -142,6 +145,8 @@ impl Lifecycle {
         Ok(Taken::Import {
             transfer: transfer.id.clone(),
             s3_key: s3_key.to_owned(),
+            // Where its message was counted, its row has changed.
+            found: found.filter(|_| registered.is_none()).map(Box::new),
         })
     }
 

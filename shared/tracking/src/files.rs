@@ -336,6 +336,23 @@ impl Store {
         self.put_once(key, item).await
     }
 
+    /// Finds a file's row, or stores it as [`Store::announce`] does where it is missing: a put that is refused costs as much as
+    /// one that isn't, and a read a tenth of it. Returns what was found.
+    pub async fn find_or_announce(
+        &self,
+        file: &NewFile,
+        grace: Duration,
+    ) -> Result<Option<File>, Error> {
+        // Nobody takes a row away, so one that was found is still there; one that wasn't may be by now, and is put if it isn't.
+        let found = self
+            .file(&file.tenant, &file.transfer, &file.s3_key)
+            .await?;
+        if found.is_none() || is_planted(SeededBug::DuplicateOverwrites) {
+            self.announce(file, grace).await?;
+        }
+        Ok(found)
+    }
+
     /// Reads a file's row.
     pub async fn file(
         &self,
@@ -410,6 +427,33 @@ impl Store {
             }
         }
         Err(Error::Contended)
+    }
+
+    /// Takes a file up that was found announced, as [`Store::claim`] does: its row is read again only if it or its transfer has changed since.
+    pub async fn claim_found(
+        &self,
+        file: &File,
+        owner: &str,
+        lease: Duration,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) -> Result<Claim, Error> {
+        let (tenant, id) = (&file.tenant, &file.transfer);
+        if file.state == FileState::Announced
+            && let Some(stored) = self.transfer(tenant, id).await?
+            && stored.transfer.is_open()
+        {
+            match self
+                .take_up(file, &stored, owner, now + lease, now, clocks)
+                .await
+            {
+                Ok(claimed) => return Ok(Claim::Claimed(Box::new(claimed))),
+                Err(Error::Conflict | Error::Contended) => self.pause(0).await,
+                Err(error) => return Err(error),
+            }
+        }
+        self.claim(tenant, id, &file.s3_key, owner, lease, now, clocks)
+            .await
     }
 
     async fn take_up(

@@ -34,6 +34,8 @@ fn minutes(minutes: u64) -> Duration {
 struct Death {
     at: Option<usize>,
     halves: AtomicUsize,
+    /// The rows that somebody wanted to write, outside of transactions.
+    writes: Mutex<Vec<String>>,
 }
 
 impl Death {
@@ -51,7 +53,10 @@ impl Death {
 }
 
 impl Weather for Death {
-    fn before<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Fate> {
+    fn before<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Fate> {
+        if call.operation == "write" {
+            self.writes.lock().unwrap().push(call.subject.clone());
+        }
         self.half().map(|()| Fate::Works).boxed()
     }
 
@@ -509,7 +514,7 @@ fn whoever_dies_at_whichever_half_of_a_call_every_window_is_kept_and_no_answer_c
     for at in 0..undisturbed {
         let mut run = Run::new(Death {
             at: Some(at),
-            halves: AtomicUsize::new(0),
+            ..Death::default()
         });
         run.go(&long_one(), 60);
         run.check();
@@ -617,7 +622,7 @@ fn whoever_dies_while_an_export_falls_silent_its_last_message_says_failed() {
     for at in 0..undisturbed {
         let mut run = Run::new(Death {
             at: Some(at),
-            halves: AtomicUsize::new(0),
+            ..Death::default()
         });
         run.go(&two_of_three(), 40);
         run.check();
@@ -719,6 +724,33 @@ fn a_file_that_was_adopted_before_its_event_came_is_answered_all_the_same() {
     assert_eq!(run.answers().len(), 1);
     assert_eq!(run.answers()[&message("early")].0, MessageOutcome::Success);
     assert_eq!(run.ended().0, "SUCCESS");
+}
+
+#[test]
+fn an_upload_is_taken_in_without_a_put_of_the_row_that_intake_has_stored() {
+    let run = Run::new(Death::default());
+    let uploads = |key: &str| {
+        let puts = run.death.writes.lock().unwrap();
+        let row = format!("FILE#{key}");
+        puts.iter().filter(|subject| **subject == row).count()
+    };
+    let stored = landfall_tracking::NewFile {
+        tenant: tenant(),
+        transfer: TransferId::new(TRANSFER),
+        s3_key: "stored".to_owned(),
+        label: Some("stored".to_owned()),
+        event: None,
+        message_id: Some(message("stored")),
+        received_at: run.clock.now(),
+    };
+    let put = run.lifecycle.store().announce(&stored, minutes(1));
+    assert!(at_once(put).unwrap().is_ok());
+    assert_eq!(uploads("stored"), 1, "intake's");
+    assert!(run.act(&uploaded("stored")) && run.act(&uploaded("stored")));
+    assert_eq!(uploads("stored"), 1);
+    // Of this one only the message survived.
+    assert!(run.act(&uploaded("missing")) && run.act(&uploaded("missing")));
+    assert_eq!(uploads("missing"), 1);
 }
 
 #[test]

@@ -191,6 +191,63 @@ pub(super) async fn an_upload_that_is_announced_twice_is_one_file_as_it_was_firs
     assert_eq!(subject.file_row("k").await, before);
 }
 
+pub(super) async fn an_upload_whose_row_is_there_is_found_and_not_put(subject: &Subject) {
+    subject.prepare().await;
+    let before = subject.file_row("k").await;
+    let watched = subject.meddled(|_| async { panic!("a row that is there was put") }.boxed());
+    let found = watched.find_or_announce(&upload("k"), Duration::ZERO).await;
+    let found = found.unwrap().unwrap();
+    assert_eq!((&*found.s3_key, found.state), ("k", FileState::Announced));
+    assert_eq!(subject.file_row("k").await, before);
+}
+
+pub(super) async fn an_upload_of_which_only_the_message_survived_makes_its_row_once(
+    subject: &Subject,
+) {
+    let found = subject.store.find_or_announce(&upload("k"), GRACE).await;
+    assert!(found.unwrap().is_none());
+    let made = subject.file_row("k").await;
+    subject.announce("other").await;
+    let mut other = subject.file_row("other").await;
+    for name in ["s3_key", "due_shard"] {
+        other.insert(name.into(), made[name].clone());
+    }
+    assert_eq!(made, other, "as if it had been announced");
+    // Intake's put may come between the look and the put.
+    let slower = subject.meddled(|subject| async move { subject.announce("late").await }.boxed());
+    let late = upload("late");
+    let found = slower.find_or_announce(&late, Duration::ZERO).await;
+    assert!(found.unwrap().is_none());
+    assert_eq!(subject.due_files(later(119)).await, [""; 0]);
+}
+
+pub(super) async fn a_file_that_was_found_announced_is_taken_up_as_it_stands_by_now(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let (store, clocks) = (&subject.store, Clocks::default());
+    let found = subject.file("k").await;
+    let take = async |store: &Store| {
+        let claim = store.claim_found(&found, "a", LEASE, NOW, &clocks);
+        claim.await.unwrap()
+    };
+    // The transfer changes between the look and the write.
+    let slower = subject.meddled(|subject| {
+        async move { subject.apply(Input::Reporting { percent: 7 }).await }.boxed()
+    });
+    let taken = claimed(take(&slower).await);
+    assert_eq!((taken.lease.fence(), taken.file.attempts), (1, 1));
+    let transfer = subject.transfer().await;
+    assert_eq!((transfer.last_percent, transfer.work.files_known), (7, 1));
+    // What has become of it since is seen.
+    let held = take(store).await;
+    assert!(matches!(held, Claim::Held(until) if until == NOW + LEASE));
+    assert!(subject.ends(&taken.lease, Counts::default()).await);
+    assert!(matches!(take(store).await, Claim::Ended));
+    subject.stop().await;
+    assert!(matches!(take(store).await, Claim::Over));
+}
+
 pub(super) async fn an_upload_that_is_announced_again_after_it_was_taken_up_changes_nothing(
     subject: &Subject,
 ) {

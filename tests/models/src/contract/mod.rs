@@ -52,6 +52,9 @@ checks! {
     // Files.
     an_upload_is_stored_as_announced_and_due_when_its_grace_is_over,
     an_upload_that_is_announced_twice_is_one_file_as_it_was_first,
+    an_upload_whose_row_is_there_is_found_and_not_put,
+    an_upload_of_which_only_the_message_survived_makes_its_row_once,
+    a_file_that_was_found_announced_is_taken_up_as_it_stands_by_now,
     an_upload_that_is_announced_again_after_it_was_taken_up_changes_nothing,
     of_two_workers_one_takes_the_file_and_it_is_counted_once,
     a_file_that_is_taken_up_is_held_and_due_when_its_lease_runs_out,
