@@ -106,7 +106,7 @@ impl Intake {
                     message_id: Some(event.message_id.clone()),
                     received_at: call.now,
                 };
-                self.store.announce(&file, self.message_grace).await
+                self.store.announce(&file, self.file_grace).await
             } else {
                 let row = EventRow {
                     tenant: tenant.clone(),

@@ -312,7 +312,11 @@ impl Sweeper {
                 .unwrap_or_else(|| now + self.patience(before.files_revived)),
             DueItem::Tenant(_) => now + self.lifecycle.configuration().clocks.reconcile_interval,
         };
-        if !store.postpone(due, hidden_until).await? {
+        let moved = match &item {
+            DueItem::File(file) => store.postpone_file(due, file, hidden_until).await?,
+            _ => store.postpone(due, hidden_until).await?,
+        };
+        if !moved {
             return Ok(Swept::Nothing);
         }
         due.at = hidden_until;

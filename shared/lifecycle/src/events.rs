@@ -108,7 +108,7 @@ impl Lifecycle {
         // The row is there unless only the message survived.
         let found = self
             .store
-            .find_or_announce(&file, self.configuration.work.message_grace)
+            .find_or_announce(&file, self.configuration.work.file_grace())
             .await?;
         let announced = What::FileAnnounced {
             file: s3_key.to_owned(),

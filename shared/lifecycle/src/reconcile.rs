@@ -108,7 +108,7 @@ impl Lifecycle {
             };
             if self
                 .store
-                .announce(&new, self.configuration.work.message_grace)
+                .announce(&new, self.configuration.work.file_grace())
                 .await?
                 == Recorded::New
             {

@@ -147,7 +147,7 @@ impl Lifecycle {
                 message_id: None,
                 received_at: self.now(),
             };
-            let grace = self.configuration.work.message_grace;
+            let grace = self.configuration.work.file_grace();
             if self.store.announce(&new, grace).await? == Recorded::New {
                 self.queue_import(tenant, id, &file.s3_key, Duration::ZERO)
                     .await?;

@@ -3,7 +3,7 @@ use landfall_transfer::{TenantId, Timestamp, TransferId};
 use crate::error::Error;
 use crate::events::EventRow;
 use crate::files::{File, read_file};
-use crate::item::{Reader, instant};
+use crate::item::{Reader, instant, number};
 use crate::keys;
 use crate::store::Store;
 use crate::table::{DueEntry, Key, Returning, Write, WriteError};
@@ -115,13 +115,31 @@ impl Store {
     /// Moves a due row on, unless somebody else has. Whoever gets `true` does what was owed; a crash before it is done
     /// leaves the row due again at `next`.
     pub async fn postpone(&self, due: &Due, next: Timestamp) -> Result<bool, Error> {
-        let moved = Write::update(due.key.clone())
-            .only_if("due_at", instant(due.at))
-            .set("due_at", instant(next));
+        self.move_on(moved_on(due, next)).await
+    }
+
+    /// Likewise a file's row, unless somebody has taken the file up since it was read: its lease may end before `next`.
+    pub async fn postpone_file(
+        &self,
+        due: &Due,
+        read: &File,
+        next: Timestamp,
+    ) -> Result<bool, Error> {
+        let moved = moved_on(due, next).only_if("fence", number(read.fence));
+        self.move_on(moved).await
+    }
+
+    async fn move_on(&self, moved: Write) -> Result<bool, Error> {
         match self.table.write(moved, Returning::Nothing).await {
             Ok(_) => Ok(true),
             Err(WriteError::ConditionFailed(_)) => Ok(false),
             Err(WriteError::Failed(error)) => Err(error),
         }
     }
+}
+
+fn moved_on(due: &Due, next: Timestamp) -> Write {
+    Write::update(due.key.clone())
+        .only_if("due_at", instant(due.at))
+        .set("due_at", instant(next))
 }

@@ -112,6 +112,8 @@ pub struct File {
     pub fence: u64,
     /// Until when a worker holds it.
     pub leased_until: Option<Timestamp>,
+    /// When a sweep looks at it; none when nothing is owed to it any more.
+    pub due_at: Option<Timestamp>,
     /// Times it was taken up since something was last committed or given back in order.
     pub attempts: u64,
     /// Where to go on, as the import wrote it.
@@ -475,6 +477,12 @@ impl Store {
             Some(checkpoint) => taken.only_if("checkpoint", text(checkpoint)),
             None => taken.only_if("attempts", number(file.attempts)),
         };
+        // Where the row is due before the lease ends it stays so: a sweep that finds the file held looks again when its lease
+        // ends, and most files have ended before. To move an entry of the index is to write it twice.
+        let due_at = file
+            .due_at
+            .filter(|due| *due > now)
+            .map_or(leased_until, |due| due.min(leased_until));
         let taken = taken
             .set("state", text(FileState::Open.as_str()))
             .set("fence", number(file.fence + 1))
@@ -482,7 +490,7 @@ impl Store {
             .set("leased_until", instant(leased_until))
             .add("attempts", 1)
             .set("due_shard", text(shard))
-            .set("due_at", instant(leased_until));
+            .set("due_at", instant(due_at));
         let mut writes = vec![taken];
         let how = match (file.state, file.leased_until) {
             (FileState::Announced, _) => Taken::First,
@@ -535,6 +543,7 @@ impl Store {
                 fence: file.fence + 1,
                 attempts: file.attempts + 1,
                 leased_until: Some(leased_until),
+                due_at: Some(due_at),
                 ..file.clone()
             },
             transfer,
@@ -877,6 +886,7 @@ pub(crate) fn read_file(item: &Item) -> Result<File, Error> {
         state: FileState::parse(reader.text("state")?)?,
         fence: reader.number("fence")?,
         leased_until: reader.optional_instant("leased_until"),
+        due_at: reader.optional_instant("due_at"),
         attempts: reader.number("attempts")?,
         checkpoint: reader.optional_text("checkpoint").map(str::to_owned),
         again_at: reader.optional_instant("again_at"),

@@ -200,10 +200,16 @@ fn file(row: &Written, tracking: &BTreeMap<Key, Arc<Item>>, violations: &Violati
             read(after)
         )
     });
-    violations.require(
-        !after.contains_key("due_at") || matches!(is, "ANNOUNCED" | "OPEN"),
-        || format!("file {key}: in state {is} it is due"),
-    );
+    let unfinished = matches!(is, "ANNOUNCED" | "OPEN");
+    violations.require(after.contains_key("due_at") == unfinished, || {
+        let not = if unfinished { "not " } else { "" };
+        format!("file {key}: in state {is} it is {not}due")
+    });
+    let taken_up = is == "OPEN" && number(after, "fence") > number(before, "fence");
+    let is_late = number(after, "due_at") > number(after, "leased_until");
+    violations.require(!taken_up || !is_late, || {
+        format!("file {key}: it was taken up and is due after its lease")
+    });
 }
 
 fn read(item: &Item) -> i64 {

@@ -353,3 +353,14 @@ fn the_template_has_the_defaults_that_are_asserted_here() {
     let deliveries = format!("maxReceiveCount: {}", default.max_receive_count);
     assert_eq!(template.matches(&deliveries).count(), 2);
 }
+
+#[test]
+fn an_announced_file_is_due_before_the_lease_of_whoever_takes_it_up_ends() {
+    let work = WorkClocks::default();
+    assert_eq!(work.file_grace(), work.lease);
+    let patient = WorkClocks {
+        lease: work.message_grace * 2,
+        ..work
+    };
+    assert_eq!(patient.file_grace(), patient.message_grace);
+}

@@ -10,7 +10,7 @@ pub struct WorkClocks {
     /// How long a worker holds a file without a sign of life. Above `slice`; with `message_grace` at most
     /// [`Clocks::work_stale_after`], so that a file whose worker died is revived before its transfer is given up.
     pub lease: Duration,
-    /// How long a row's message may be on its way before the sweeper queues it again. At least
+    /// How long a row's message may be on its way before the sweeper queues it again; a file's: [`Self::file_grace`]. At least
     /// [`IntakeClocks::write_within`], in which the message may still be sent.
     pub message_grace: Duration,
     /// Pause after which a file is read once more that was read to its end with records held, because their mappings may have come. Above
@@ -20,6 +20,12 @@ pub struct WorkClocks {
 }
 
 impl WorkClocks {
+    /// How long a file's message may be on its way: no longer than a lease. So the row of a file that is taken up is due before
+    /// that lease ends already, and need not be moved in the index of what is due.
+    pub fn file_grace(&self) -> Duration {
+        self.message_grace.min(self.lease)
+    }
+
     pub(super) const DEFAULT: Self = Self {
         slice: Duration::from_mins(1),
         lease: Duration::from_secs(90),

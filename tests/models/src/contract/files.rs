@@ -303,6 +303,63 @@ pub(super) async fn a_file_that_is_taken_up_is_held_and_due_when_its_lease_runs_
     assert_eq!(*taken.lease.chain(), taken.transfer.chain());
 }
 
+pub(super) async fn a_file_that_is_taken_up_stays_due_when_it_was_if_its_lease_ends_later(
+    subject: &Subject,
+) {
+    subject.open_transfer().await;
+    let early = Duration::from_mins(1);
+    let announced = subject.store.announce(&upload("k"), early).await;
+    assert_eq!(announced.unwrap(), Recorded::New);
+    let taken = subject.claimed("k", "a", later(5)).await;
+    assert_eq!(taken.file.due_at, Some(later(60)));
+    assert_eq!(subject.file_row("k").await["due_at"], instant(later(60)));
+    // Whoever takes it over finds it due already, and spares the sweep another look.
+    let taken = subject.claimed("k", "b", later(95)).await;
+    assert_eq!(taken.file.due_at, Some(later(95) + LEASE));
+    let row = subject.file_row("k").await;
+    assert_eq!(row["due_at"], instant(later(95) + LEASE));
+}
+
+pub(super) async fn a_file_that_is_moved_on_while_it_is_taken_up_is_due_when_its_lease_ends_at_the_latest(
+    subject: &Subject,
+) {
+    subject.open_transfer().await;
+    let announced = subject.store.announce(&upload("k"), Duration::ZERO).await;
+    assert_eq!(announced.unwrap(), Recorded::New);
+    let slower = subject.meddled(|subject| {
+        async move {
+            let row = subject.due_rows(NOW).await.remove(0);
+            let file = subject.file("k").await;
+            let moved = subject.store.postpone_file(&row, &file, later(10_000));
+            assert!(moved.await.unwrap());
+        }
+        .boxed()
+    });
+    claimed(claim(&slower, "k", "a", NOW).await);
+    assert_eq!(subject.due_files(later(90)).await, ["k"]);
+}
+
+pub(super) async fn a_file_that_is_taken_up_while_a_sweep_looks_at_it_is_not_moved_behind_its_lease(
+    subject: &Subject,
+) {
+    subject.open_transfer().await;
+    let early = Duration::from_mins(1);
+    let announced = subject.store.announce(&upload("k"), early).await;
+    assert_eq!(announced.unwrap(), Recorded::New);
+    let row = subject.due_rows(later(60)).await.remove(0);
+    let read = subject.file("k").await;
+    // The worker's clock is behind the sweep's, so that it leaves the row due when it was.
+    subject.claimed("k", "a", later(59)).await;
+    let late = subject.store.postpone_file(&row, &read, later(10_000));
+    assert!(!late.await.unwrap());
+    assert_eq!(subject.file_row("k").await["due_at"], instant(later(60)));
+    // A sweep that sees the lease moves the row to its end.
+    let read = subject.file("k").await;
+    let moved = subject.store.postpone_file(&row, &read, later(149));
+    assert!(moved.await.unwrap());
+    assert_eq!(subject.file_row("k").await["due_at"], instant(later(149)));
+}
+
 pub(super) async fn a_file_is_taken_over_only_when_its_lease_has_run_out(subject: &Subject) {
     subject.prepare().await;
     subject.claimed("k", "a", NOW).await;
