@@ -6,7 +6,7 @@ use landfall_import::{
     Checkpoint, Import, Imports, Interruption, Ports, SliceOutcome, Target, import_slice,
 };
 use landfall_lifecycle::{Error, Site, manifest};
-use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking, File};
+use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking, File, Stored};
 use landfall_transfer::clocks::own::INVOCATION_MARGIN;
 use landfall_transfer::timeline::What;
 use landfall_transfer::{
@@ -14,7 +14,7 @@ use landfall_transfer::{
 };
 
 use crate::Processor;
-use crate::ports::{ExportedFile, FileLedger, FileSource, SiteMappings, SiteOperations};
+use crate::ports::{ExportedFile, FileLedger, FileSource, SiteMappings, SiteOperations, ending};
 use crate::sink::{FileSink, Outside, StageBucket};
 
 /// Largest manifest, in bytes. 10,000 files with labels of 300 characters fit.
@@ -118,6 +118,7 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
         };
         match outcome {
             Sliced::Ended(ending) => self.end(claimed, &ending).await,
+            Sliced::Counted(counts, stored) => self.ended(claimed, counts, &stored).await,
             Sliced::Continue(checkpoint) => self.go_on(claimed, &checkpoint, &source).await,
             Sliced::ReadAgain(counts) => self.read_again(claimed, counts).await,
             Sliced::Interrupted {
@@ -270,21 +271,10 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
                 counts,
                 problem,
                 measure,
-            } => {
-                let outcome = match problem {
-                    None => FileOutcome::Imported,
-                    Some(problem) if label.is_empty() => FileOutcome::Unreadable {
-                        reason: problem.to_string(),
-                    },
-                    Some(problem) => FileOutcome::Unreadable {
-                        reason: format!("{label}: {problem}"),
-                    },
-                };
-                Sliced::Ended(Ending {
-                    measure,
-                    ..Ending::new(outcome, counts)
-                })
-            }
+            } => match ledger.into_ended() {
+                Some(stored) => Sliced::Counted(counts, Box::new(stored)),
+                None => Sliced::Ended(ending(label, counts, problem, measure)),
+            },
             SliceOutcome::Continue(checkpoint) => Sliced::Continue(checkpoint),
             SliceOutcome::ReadAgain(checkpoint) => Sliced::ReadAgain(checkpoint.counts),
             SliceOutcome::Interrupted {
@@ -506,7 +496,12 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
                 .worker_stopped(lease, &file.tenant, &file.transfer)
                 .await;
         };
-        let counts = ending.counts;
+        self.ended(claimed, ending.counts, &stored).await
+    }
+
+    /// The file has ended and is counted: says so, and does what that makes due.
+    async fn ended(&self, claimed: &Claimed, counts: Counts, stored: &Stored) -> Result<(), Error> {
+        let file = &claimed.file;
         tracing::info!(
             transfer.id = %file.transfer,
             file.key = %file.s3_key,
@@ -517,7 +512,7 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
             records.rejected = counts.rejected,
             "A file has ended."
         );
-        self.lifecycle.report(&stored, 0).await?;
+        self.lifecycle.report(stored, 0).await?;
         self.lifecycle.drive(&file.tenant, &file.transfer).await?;
         Ok(())
     }
@@ -580,7 +575,10 @@ fn staged_file<B: StageBucket>(stage: &S3Sink<B>, claimed: &Claimed) -> StagedFi
 
 /// What became of a slice, in the processor's terms.
 enum Sliced {
+    /// The file is to be ended so.
     Ended(Ending),
+    /// The last commit has ended the file and counted it for its transfer, which then stands so.
+    Counted(Counts, Box<Stored>),
     Continue(Checkpoint),
     /// These are the file's counts until its second pass has ended.
     ReadAgain(Counts),

@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
-use landfall_import::ContentHash;
 use landfall_import::declaration::{ContainerType, JiraType};
 use landfall_import::ports::{
     Batch, CommitError, ContainerPage, KeptMappings, Ledger, LedgerUnavailable, MappingPage,
@@ -18,15 +17,17 @@ use landfall_import::ports::{
 use landfall_import::segments::{Fingerprint, KeptSegment, Segment, SegmentPage, SegmentStart};
 use landfall_import::sink::jira::{JiraError, Operations};
 use landfall_import::sink::s3::StagedFile;
+use landfall_import::{ContentHash, FileProblem};
 use landfall_lifecycle::{Lifecycle, Site};
 use landfall_platform::connect::client::{CallError, Page, Refusal};
 use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_runtime::Clock;
 use landfall_tracking::{
-    Claimed, Commit, Error as Tracking, Exception, ExceptionOutcome, File, Landed, Lease, RecordKey,
+    Claimed, Commit, Ending, Error as Tracking, Exception, ExceptionOutcome, File, Landed, Lease,
+    RecordKey, Stored,
 };
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
-use landfall_transfer::{TenantId, Timestamp, Transfer, TransferId};
+use landfall_transfer::{Counts, FileOutcome, Measure, TenantId, Timestamp, Transfer, TransferId};
 use serde_json::{Value, json};
 
 use crate::earlier::EarlierMappings;
@@ -456,6 +457,8 @@ pub(crate) struct FileLedger<'claim> {
     is_staged: bool,
     /// Until when the lease holds, as it was written last; in milliseconds.
     leased_until: AtomicI64,
+    /// The transfer, once a commit has ended the file and counted it there.
+    ended: OnceLock<Stored>,
 }
 
 impl<'claim> FileLedger<'claim> {
@@ -480,7 +483,13 @@ impl<'claim> FileLedger<'claim> {
                 label.into()
             },
             leased_until: AtomicI64::new(leased_until.as_millis()),
+            ended: OnceLock::new(),
         }
+    }
+
+    /// The transfer, if a commit has ended the file and counted it there.
+    pub(crate) fn into_ended(self) -> Option<Stored> {
+        self.ended.into_inner()
     }
 
     fn leased(&self, until: Timestamp) {
@@ -581,17 +590,24 @@ impl Ledger for FileLedger<'_> {
             exceptions,
             leased_until: self.held_until(),
         };
-        let committed = self
-            .lifecycle
-            .store()
-            .commit(self.lease, &commit, now)
-            .await
-            .or_else(|error| match error {
-                Tracking::Unknown if is_planted(SeededBug::UnknownCommitBelieved) => Ok(()),
-                error => Err(error),
-            });
-        committed.map_err(commit_error)?;
-        self.leased(commit.leased_until);
+        let store = self.lifecycle.store();
+        let committed = if let Some(ended) = batch.checkpoint.ended {
+            let ending = ending(self.label, commit.counts, ended.problem, ended.measure);
+            let clocks = &self.lifecycle.configuration().clocks;
+            store
+                .commit_end(self.lease, &commit, &ending, now, clocks)
+                .await
+        } else {
+            store.commit(self.lease, &commit, now).await.map(|()| None)
+        };
+        let committed = committed.or_else(|error| match error {
+            Tracking::Unknown if is_planted(SeededBug::UnknownCommitBelieved) => Ok(None),
+            error => Err(error),
+        });
+        match committed.map_err(commit_error)? {
+            Some(stored) => drop(self.ended.set(stored)),
+            None => self.leased(commit.leased_until),
+        }
         Ok(())
     }
 
@@ -693,6 +709,28 @@ impl Ledger for FileLedger<'_> {
         if let Err(error) = outcome.await {
             tracing::info!(transfer.id = %self.file.transfer, error = %error, "Used mappings were not kept; only a re-run after 14 days could miss them.");
         }
+    }
+}
+
+/// How a file ends of which this came.
+pub(crate) fn ending(
+    label: &str,
+    counts: Counts,
+    problem: Option<FileProblem>,
+    measure: Measure,
+) -> Ending {
+    let outcome = match problem {
+        None => FileOutcome::Imported,
+        Some(problem) if label.is_empty() => FileOutcome::Unreadable {
+            reason: problem.to_string(),
+        },
+        Some(problem) => FileOutcome::Unreadable {
+            reason: format!("{label}: {problem}"),
+        },
+    };
+    Ending {
+        measure,
+        ..Ending::new(outcome, counts)
     }
 }
 

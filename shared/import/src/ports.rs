@@ -182,7 +182,8 @@ pub trait Ledger: Sync {
     /// Whether the fencing token still holds. Asked before every delivery to a sink outside, so that a late worker stops before it, and not after.
     fn check_fence(&self) -> impl Future<Output = Result<(), CommitError>> + Send;
 
-    /// Writes the batch and its checkpoint, all or nothing, under the fencing token.
+    /// Writes the batch and its checkpoint, all or nothing, under the fencing token. With a checkpoint that says that the file has ended the
+    /// token may end as well: nothing follows but a segment with [`crate::Target::Ledger`].
     fn commit(&self, batch: Batch) -> impl Future<Output = Result<(), CommitError>> + Send;
 
     /// Keeps which records of a stretch are in the target, so that later attempts leave them alone.
@@ -212,8 +213,8 @@ pub trait Ledger: Sync {
     /// Keeps a restart point in place of the one before. One that can't be kept costs time, and nothing else.
     fn keep_restart_point(&self, point: RestartPoint) -> impl Future<Output = ()> + Send;
 
-    /// Keeps mappings that were used, packed: [`UsedMappings::unpack`](crate::UsedMappings::unpack) reads them. Called right after a commit,
-    /// while its lease is fresh. A piece that can't be kept is missing later, and nothing else; one of the same place replaces it.
+    /// Keeps mappings that were used, packed: [`UsedMappings::unpack`](crate::UsedMappings::unpack) reads them. Called right after a commit or
+    /// a check of the token, while the lease is fresh. A piece that can't be kept is missing later, and nothing else; one of the same place replaces it.
     fn keep_mappings(&self, piece: KeptMappings) -> impl Future<Output = ()> + Send;
 }
 

@@ -18,7 +18,7 @@ use crate::checkpoint::{Checkpoint, Ended, Reading, SecondPass};
 use crate::declaration::{Format, Import, Limits, OnRerun};
 use crate::format::Compression;
 use crate::identity::PartsDigest;
-use crate::mapping::{MappingCache, Rewriter};
+use crate::mapping::{MappingCache, Rewriter, UsedMappings};
 use crate::ports::{
     Batch, CommitError, FileIdentity, Finished, KeptMappings, Ledger, LedgerUnavailable, Mappings,
     MappingsError, Pass, Sink, SinkError, Source, SourceError,
@@ -602,6 +602,9 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
         if matches!(finished, Err(Stop::FenceLost)) {
             return finished;
         }
+        if let Some(Conclusion::Ended { .. }) = conclusion {
+            self.keep_last_mappings().await;
+        }
         self.commit_done(conclusion).await?;
         finished
     }
@@ -769,8 +772,21 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
 
     /// Keeps which mappings were used, where there are many or this slice ends.
     async fn keep_used_mappings(&mut self, last: bool) {
+        let pieces = self.job.ports.mapping_cache.take_used(last);
+        self.keep_pieces(pieces).await;
+    }
+
+    /// Keeps the rest of them before the commit that ends the file: afterwards nobody holds it.
+    async fn keep_last_mappings(&mut self) {
         let ports = self.job.ports;
-        let pieces = ports.mapping_cache.take_used(last);
+        let pieces = ports.mapping_cache.take_used(true);
+        if !pieces.is_empty() && ports.ledger.check_fence().await.is_ok() {
+            self.keep_pieces(pieces).await;
+        }
+    }
+
+    async fn keep_pieces(&mut self, pieces: Vec<UsedMappings>) {
+        let ports = self.job.ports;
         for piece in pieces {
             let number = self.pieces;
             self.pieces += 1;
@@ -816,9 +832,9 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink, C: Fn() -> bool + Sync> Slice<'
             rejections: Vec::new(),
             counts: Counts::default(),
         };
+        self.keep_last_mappings().await;
         self.job.ports.ledger.commit(batch).await?;
         self.keep_segment().await?;
-        self.keep_used_mappings(true).await;
         Ok(SliceOutcome::Finished {
             counts,
             problem: ended.problem,

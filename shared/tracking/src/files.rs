@@ -305,6 +305,9 @@ fn unpack_manifest(packed: &[u8]) -> Result<Manifest, Error> {
 /// Times that a write is repeated when another was faster, before the message is left to its next delivery.
 pub(crate) const RACES_MAX: u32 = 12;
 
+/// Most writes of one transaction (AWS DynamoDB limits).
+const TRANSACTION_WRITES: usize = 100;
+
 /// Updates under way at once when a transfer's files are fenced off.
 const FENCED_AT_ONCE: usize = 25;
 
@@ -558,10 +561,8 @@ impl Store {
         commit: &Commit,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let checkpointed = fenced(lease)
-            .set("checkpoint", text(&commit.checkpoint))
+        let checkpointed = checkpointed(lease, commit)
             .set("counts", text(encode(&commit.counts)?))
-            .set("attempts", number(0))
             .set("leased_until", instant(commit.leased_until));
         let checkpointed = match commit.pass {
             Pass::FirstEnds { again_at, due } => checkpointed
@@ -570,19 +571,7 @@ impl Store {
             Pass::First | Pass::Second | Pass::SecondEnds => checkpointed,
         };
         let mut writes = vec![checkpointed];
-        if commit.pass == Pass::SecondEnds {
-            writes.push(put_recounted(lease, now));
-        }
-        for landed in &commit.landed {
-            writes.push(put_landed(&lease.tenant, &lease.chain, landed));
-        }
-        writes.extend(put_exceptions(
-            lease,
-            &commit.label,
-            &commit.exceptions,
-            commit.pass.is_second(),
-            now,
-        )?);
+        writes.extend(put_batch(lease, commit, now)?);
         if writes.len() == 1 {
             // Outside of a transaction it costs half as much.
             return self.write(writes.remove(0)).await;
@@ -597,6 +586,65 @@ impl Store {
             }
         }
         Err(Error::Contended)
+    }
+
+    /// Writes a file's last batch as [`Store::commit`] does, and its end as [`Store::end`] does, in one transaction.
+    /// Returns the transfer, or none when the batch was written alone, and what is left is to end the file: the transfer
+    /// takes no work any more, others were faster to change it, or all of it is too much for one transaction.
+    pub async fn commit_end(
+        &self,
+        lease: &Lease,
+        commit: &Commit,
+        ending: &Ending,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) -> Result<Option<Stored>, Error> {
+        let batch = put_batch(lease, commit, now)?;
+        // A try that comes too late for the transfer's version is paid for with all its rows: records aren't tried twice.
+        let tries = if batch.is_empty() { RACES_MAX } else { 1 };
+        for race in 0..tries {
+            let stored = self.transfer(&lease.tenant, &lease.transfer).await?;
+            let Some(stored) = stored.filter(|stored| stored.transfer.is_open()) else {
+                break;
+            };
+            let (counted, next) = self.counted(lease, ending, &stored, now, clocks).await?;
+            if 1 + counted.len() + batch.len() > TRANSACTION_WRITES {
+                break;
+            }
+            let mut writes = vec![ended(checkpointed(lease, commit), ending, now)?];
+            writes.extend(counted);
+            writes.extend(batch.iter().cloned());
+            let is_apart = is_planted(SeededBug::EndedInTwoWrites)
+                || is_planted(SeededBug::CheckpointBeforeRecords) && !batch.is_empty();
+            if is_apart {
+                self.write(writes.remove(0)).await?;
+            }
+            match self.transact(writes).await {
+                Ok(()) => return Ok(Some(next)),
+                // The file was lost, or only the transfer has changed.
+                Err(Error::Conflict) => self.holds(lease).await?,
+                Err(Error::Contended) => {}
+                Err(Error::Unknown) => return self.ended_after_all(lease).await,
+                Err(error) => return Err(error),
+            }
+            self.pause(race).await;
+        }
+        // What was delivered counts whether the file can end or not, as long as it isn't fenced off.
+        self.commit(lease, commit, now).await?;
+        Ok(None)
+    }
+
+    /// After an answer that never came. Nobody else ends a file under this token: if it has ended, so was the answer.
+    async fn ended_after_all(&self, lease: &Lease) -> Result<Option<Stored>, Error> {
+        let file = self.file(&lease.tenant, &lease.transfer, &lease.s3_key);
+        let is_ours = |file: &File| file.state == FileState::Ended && file.fence == lease.fence;
+        if !matches!(file.await, Ok(Some(file)) if is_ours(&file)) {
+            return Err(Error::Unknown);
+        }
+        match self.transfer(&lease.tenant, &lease.transfer).await {
+            Ok(Some(stored)) => Ok(Some(stored)),
+            _ => Err(Error::Unknown),
+        }
     }
 
     /// Keeps the place where a compressed file can be entered again, in place of the one before, and renews the lease, both or neither.
@@ -724,44 +772,9 @@ impl Store {
             if !stored.transfer.is_open() {
                 return Ok(None);
             }
-            let mut inputs = vec![Input::FileEnded {
-                file: lease.s3_key.clone(),
-                outcome: ending.outcome.clone(),
-                counts: ending.counts,
-                manifest: ending.manifest.is_some(),
-            }];
-            if stored.transfer.messages.is_some() {
-                // Read after the transfer: whoever counts the message in between makes this write fail.
-                let file = self
-                    .file(&lease.tenant, &lease.transfer, &lease.s3_key)
-                    .await?;
-                if file.is_some_and(|file| file.message.is_some()) {
-                    let applied = is_applied(&ending.outcome, ending.counts);
-                    inputs.push(Input::MessageDecided { applied });
-                }
-            }
-            let (transfer, told) = apply_all(&stored.transfer, inputs, now, clocks);
-            let (transfer_write, next) = Self::over(&stored, transfer, clocks)?;
-            let mut ended = fenced(lease)
-                .set("state", text(FileState::Ended.as_str()))
-                .set("outcome", text(encode(&ending.outcome)?))
-                .set("counts", text(encode(&ending.counts)?))
-                .set("ended_at", instant(now))
-                .remove("lease_owner")
-                .remove("leased_until")
-                .remove("due_shard")
-                .remove("due_at");
-            if let Some(bytes) = ending.measure.bytes {
-                ended = ended.set("bytes", number(bytes));
-            }
-            if let Some(sha256) = &ending.measure.sha256 {
-                ended = ended.set("sha256", text(sha256.as_str()));
-            }
-            if let Some(manifest) = &ending.manifest {
-                ended = ended.set("manifest", Value::Bytes(pack_manifest(manifest)?));
-            }
-            let mut writes = vec![ended, transfer_write];
-            writes.extend(told.writes(&next, self.actor())?);
+            let (counted, next) = self.counted(lease, ending, &stored, now, clocks).await?;
+            let mut writes = vec![ended(fenced(lease), ending, now)?];
+            writes.extend(counted);
             if is_planted(SeededBug::EndedInTwoWrites) {
                 self.write(writes.remove(0)).await?;
             }
@@ -783,6 +796,39 @@ impl Store {
             }
         }
         Err(Error::Contended)
+    }
+
+    /// The writes that count a file's end for its transfer and tell of it, over the version that was read; and the transfer
+    /// as it stands then.
+    async fn counted(
+        &self,
+        lease: &Lease,
+        ending: &Ending,
+        stored: &Stored,
+        now: Timestamp,
+        clocks: &Clocks,
+    ) -> Result<(Vec<Write>, Stored), Error> {
+        let mut inputs = vec![Input::FileEnded {
+            file: lease.s3_key.clone(),
+            outcome: ending.outcome.clone(),
+            counts: ending.counts,
+            manifest: ending.manifest.is_some(),
+        }];
+        if stored.transfer.messages.is_some() {
+            // Read after the transfer: whoever counts the message in between makes this write fail.
+            let file = self
+                .file(&lease.tenant, &lease.transfer, &lease.s3_key)
+                .await?;
+            if file.is_some_and(|file| file.message.is_some()) {
+                let applied = is_applied(&ending.outcome, ending.counts);
+                inputs.push(Input::MessageDecided { applied });
+            }
+        }
+        let (transfer, told) = apply_all(&stored.transfer, inputs, now, clocks);
+        let (transfer_write, next) = Self::over(stored, transfer, clocks)?;
+        let mut writes = vec![transfer_write];
+        writes.extend(told.writes(&next, self.actor())?);
+        Ok((writes, next))
     }
 
     /// Moves the fencing token of every unfinished file on, so that no worker can commit for this transfer any more. A file whose message isn't counted yet is left as it is: it is
@@ -867,6 +913,55 @@ fn fenced(lease: &Lease) -> Write {
         return open;
     }
     open.only_if("fence", number(lease.fence))
+}
+
+/// The update of a file's row by a batch, without its counts, which an end has as well.
+fn checkpointed(lease: &Lease, commit: &Commit) -> Write {
+    fenced(lease)
+        .set("checkpoint", text(&commit.checkpoint))
+        .set("attempts", number(0))
+}
+
+/// The update of a file's row by its end, on top of another one or of none.
+fn ended(row: Write, ending: &Ending, now: Timestamp) -> Result<Write, Error> {
+    let mut ended = row
+        .set("state", text(FileState::Ended.as_str()))
+        .set("outcome", text(encode(&ending.outcome)?))
+        .set("counts", text(encode(&ending.counts)?))
+        .set("ended_at", instant(now))
+        .remove("lease_owner")
+        .remove("leased_until")
+        .remove("due_shard")
+        .remove("due_at");
+    if let Some(bytes) = ending.measure.bytes {
+        ended = ended.set("bytes", number(bytes));
+    }
+    if let Some(sha256) = &ending.measure.sha256 {
+        ended = ended.set("sha256", text(sha256.as_str()));
+    }
+    if let Some(manifest) = &ending.manifest {
+        ended = ended.set("manifest", Value::Bytes(pack_manifest(manifest)?));
+    }
+    Ok(ended)
+}
+
+/// What a batch writes beside its file's row.
+fn put_batch(lease: &Lease, commit: &Commit, now: Timestamp) -> Result<Vec<Write>, Error> {
+    let mut writes = Vec::new();
+    if commit.pass == Pass::SecondEnds {
+        writes.push(put_recounted(lease, now));
+    }
+    for landed in &commit.landed {
+        writes.push(put_landed(&lease.tenant, &lease.chain, landed));
+    }
+    writes.extend(put_exceptions(
+        lease,
+        &commit.label,
+        &commit.exceptions,
+        commit.pass.is_second(),
+        now,
+    )?);
+    Ok(writes)
 }
 
 /// Demands, within a transaction, that the transfer still takes work.

@@ -4,13 +4,20 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use landfall_clock::Clock;
-use landfall_models::{TableModel, vault};
-use landfall_tracking::{Key, Store, Told, Value, Which};
+use landfall_models::{Call, Fate, TableModel, Weather, vault};
+use landfall_tracking::{
+    Claim, Commit, Ending, Error, FileState, Key, NewFile, Pass, Store, Told, Value, Which,
+};
 use landfall_transfer::timeline::{Actor, What};
-use landfall_transfer::{Clocks, FileTotals, Input, TenantId, Timestamp, Transfer, TransferId};
+use landfall_transfer::{
+    Clocks, Counts, FileOutcome, FileTotals, Input, TenantId, Timestamp, Transfer, TransferId,
+};
 
 const NOW: Timestamp = Timestamp::from_millis(1_763_769_600_000);
 
@@ -72,4 +79,76 @@ async fn a_transfers_row_shows_the_verdict_before_anybody_has_it() {
     assert_eq!(shown("verdict"), Some(Value::Text("FAILED".to_owned())));
     assert!(shown("verdict_message").is_some());
     assert_eq!((shown("status"), shown("settled_by")), (None, None));
+}
+
+/// Transactions whose answers are lost, after they took effect or before.
+#[derive(Debug)]
+struct Lost(Fate);
+
+impl Weather for Lost {
+    fn before<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Fate> {
+        let fate = if call.transaction {
+            self.0
+        } else {
+            Fate::Works
+        };
+        Box::pin(ready(fate))
+    }
+
+    fn after<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, ()> {
+        Box::pin(ready(()))
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_gets_no_answer_looks_whether_its_last_batch_has_ended_the_file() {
+    for (fate, has_ended) in [(Fate::LostAfter, true), (Fate::LostBefore, false)] {
+        let (table, clocks, transfer) = (table(), Clocks::default(), transfer());
+        let calm = store(&table);
+        let told = Told::nothing();
+        calm.create(&transfer, &told, &clocks).await.unwrap();
+        let file = NewFile {
+            tenant: transfer.tenant.clone(),
+            transfer: transfer.id.clone(),
+            s3_key: "k".to_owned(),
+            label: None,
+            event: None,
+            message_id: None,
+            received_at: NOW,
+        };
+        let minute = Duration::from_mins(1);
+        calm.announce(&file, minute).await.unwrap();
+        let (tenant, id) = (&transfer.tenant, &transfer.id);
+        let claim = calm.claim(tenant, id, "k", "worker", minute, NOW, &clocks);
+        let Claim::Claimed(claimed) = claim.await.unwrap() else {
+            panic!("it is not claimed")
+        };
+        let counts = Counts {
+            read: 1,
+            applied: 1,
+            ..Counts::default()
+        };
+        let last = Commit {
+            checkpoint: "{}".to_owned(),
+            counts,
+            pass: Pass::First,
+            landed: Vec::new(),
+            label: String::new(),
+            exceptions: Vec::new(),
+            leased_until: NOW + minute,
+        };
+        let ending = Ending::new(FileOutcome::Imported, counts);
+        let stormy = store(&table.seen_by(Arc::new(Lost(fate))));
+        let ended = stormy.commit_end(&claimed.lease, &last, &ending, NOW, &clocks);
+        match ended.await {
+            Ok(Some(stored)) => {
+                assert!(has_ended);
+                assert_eq!(stored.transfer.work.files_ended, 1);
+            }
+            Err(Error::Unknown) => assert!(!has_ended),
+            other => panic!("{other:?}"),
+        }
+        let file = calm.file(tenant, id, "k").await.unwrap().unwrap();
+        assert_eq!(file.state == FileState::Ended, has_ended);
+    }
 }

@@ -5,6 +5,7 @@
     reason = "a test says what went wrong by panicking, and what it counted"
 )]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +15,13 @@ use axum::extract::State;
 use axum::routing::post;
 use landfall_budgets::{Measured as _, budget};
 use landfall_clock::Clock;
-use landfall_models::{Calm, Weather};
+use landfall_models::{Calm, Weather, Written};
 use landfall_runtime::{Configuration, Environment};
 use landfall_simulation::cloud::{Cloud, PROCESSOR_TIMEOUT, VISIBILITY};
 use landfall_simulation::executor::{MachineTime, VirtualTime};
 use landfall_simulation::platform::{PlatformModel, Switches};
 use landfall_simulation::webhook;
-use landfall_tracking::{Installed, NewFile, Told};
+use landfall_tracking::{Installed, Item, Key, NewFile, Told};
 use landfall_transfer::timeline::Actor;
 use landfall_transfer::{Counts, TenantId, Timestamp, Transfer, TransferId};
 use secrecy::SecretString;
@@ -236,4 +237,19 @@ async fn a_hundred_records_cost_a_write_unit_and_a_re_run_of_a_million_two_perce
     println!("another re-run, nothing changed: {third:?}");
     assert_eq!((counts.applied, counts.unchanged), (0, records as u64));
     assert_eq!(third.calls, 0);
+}
+
+#[tokio::test]
+async fn a_files_row_is_written_when_it_is_announced_when_it_is_taken_up_and_when_it_ends() {
+    let world = World::start().await;
+    let written = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&written);
+    let count = move |rows: &[Written], _: &BTreeMap<Key, Arc<Item>>| {
+        let of_files = rows.iter().filter(|row| row.key.sort.starts_with("FILE#"));
+        counter.fetch_add(of_files.count() as u64, Ordering::Relaxed);
+    };
+    world.cloud.table.watch(Arc::new(count));
+    let (counts, _) = world.attempt("first", export(10, None)).await;
+    assert_eq!(counts.applied, 10);
+    assert_eq!(written.load(Ordering::Relaxed), 3);
 }

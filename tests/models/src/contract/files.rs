@@ -1033,6 +1033,141 @@ pub(super) async fn a_file_that_has_ended_is_nobodys_and_nothing_is_due_for_it(s
     assert_eq!(subject.due_files(later(10_000)).await, [""; 0]);
 }
 
+async fn ends_with(store: &Store, lease: &Lease, commit: &Commit) -> Result<bool, Error> {
+    let clocks = Clocks::default();
+    let ending = Ending {
+        measure: measure(),
+        ..Ending::new(FileOutcome::Imported, commit.counts)
+    };
+    let ended = store.commit_end(lease, commit, &ending, later(4), &clocks);
+    Ok(ended.await?.is_some())
+}
+
+pub(super) async fn a_file_ends_in_one_write_with_its_last_batch(subject: &Subject) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let last = Commit {
+        exceptions: vec![exception(2)],
+        ..batch(3, &["x"])
+    };
+    let no_other_write = |_| async { panic!("there is a second write") }.boxed();
+    let store = subject.meddled_after(1, no_other_write);
+    assert!(ends_with(&store, &taken.lease, &last).await.unwrap());
+    let file = subject.file("k").await;
+    assert_eq!((file.state, file.fence), (FileState::Ended, 1));
+    assert_eq!(file.outcome, Some(FileOutcome::Imported));
+    assert_eq!((file.counts, file.measure), (last.counts, measure()));
+    let row = subject.file_row("k").await;
+    assert_eq!(
+        (&row["attempts"], &row["ended_at"]),
+        (&Value::Number(0), &instant(later(4)))
+    );
+    let over = ["lease_owner", "leased_until", "due_at", "due_shard"];
+    assert_absent(&row, &over);
+    assert_eq!(subject.arrived(&taken.lease, &["x"]).await, 1);
+    let exceptions = subject.rows("TRANSFER#tenant#transfer-1", "EXCEPTION#");
+    assert_eq!(exceptions.await.len(), 1);
+    let work = subject.transfer().await.work;
+    assert_eq!((work.files_ended, work.counts), (1, last.counts));
+    let told = subject.store.timeline(&tenant(), &id()).await.unwrap();
+    let ends = |what: &What| matches!(what, What::FileEnded { .. });
+    assert_eq!(told.iter().filter(|entry| ends(&entry.what)).count(), 1);
+    // It is nobody's now.
+    assert_conflict(
+        ends_with(&subject.store, &taken.lease, &last)
+            .await
+            .map(drop),
+    );
+    assert_eq!(subject.transfer().await.work.files_ended, 1);
+}
+
+pub(super) async fn a_worker_that_was_taken_over_ends_nothing_with_its_last_batch(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let late = subject.claimed("k", "a", NOW).await.lease;
+    subject.claimed("k", "b", later(90)).await;
+    let before = subject.file_row("k").await;
+    let outcome = ends_with(&subject.store, &late, &batch(1, &["x"])).await;
+    assert_conflict(outcome.map(drop));
+    assert_eq!(subject.file_row("k").await, before);
+    assert_eq!(subject.arrived(&late, &["x"]).await, 0);
+    assert_eq!(subject.transfer().await.work.files_ended, 0);
+}
+
+pub(super) async fn a_transfer_that_changes_while_a_file_ends_with_its_last_batch_keeps_its_change(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    let slower = subject.meddled(|subject| {
+        async move { subject.apply(Input::Reporting { percent: 7 }).await }.boxed()
+    });
+    let last = batch(1, &[]);
+    assert!(ends_with(&slower, &taken.lease, &last).await.unwrap());
+    let transfer = subject.transfer().await;
+    assert_eq!((transfer.last_percent, transfer.work.files_ended), (7, 1));
+    // Records are not sent twice for it: they are written alone, and the file ends in a write of its own.
+    subject.announce("records").await;
+    let lease = subject.claimed("records", "a", NOW).await.lease;
+    let slower = subject.meddled(|subject| {
+        async move { subject.apply(Input::Reporting { percent: 8 }).await }.boxed()
+    });
+    let last = batch(1, &["x"]);
+    assert!(!ends_with(&slower, &lease, &last).await.unwrap());
+    assert_eq!(subject.arrived(&lease, &["x"]).await, 1);
+    assert!(subject.ends(&lease, last.counts).await);
+    let transfer = subject.transfer().await;
+    assert_eq!((transfer.last_percent, transfer.work.files_ended), (8, 2));
+}
+
+pub(super) async fn a_last_batch_is_kept_though_its_transfer_is_stopped_and_the_file_does_not_end(
+    subject: &Subject,
+) {
+    for key in ["before", "meanwhile"] {
+        if key == "before" {
+            subject.open_transfer().await;
+        }
+        subject.announce(key).await;
+    }
+    let before = subject.claimed("before", "a", NOW).await.lease;
+    let meanwhile = subject.claimed("meanwhile", "a", NOW).await.lease;
+    let slower = subject.meddled(|subject| async move { subject.stop().await }.boxed());
+    let last = batch(1, &["x"]);
+    assert!(!ends_with(&slower, &meanwhile, &last).await.unwrap());
+    let last = batch(1, &["y"]);
+    assert!(!ends_with(&subject.store, &before, &last).await.unwrap());
+    for (key, lease) in [("before", &before), ("meanwhile", &meanwhile)] {
+        let file = subject.file(key).await;
+        assert_eq!((file.state, file.counts), (FileState::Open, last.counts));
+        assert_eq!(file.checkpoint, Some(last.checkpoint.clone()));
+        assert!(!subject.ends(lease, last.counts).await);
+    }
+    assert_eq!(subject.arrived(&before, &["x", "y"]).await, 2);
+    assert_eq!(subject.transfer().await.work.files_ended, 0);
+    let (totals, _) = subject.fence(later(1)).await;
+    assert_eq!(totals.counts.read, 2, "what was delivered is counted");
+}
+
+pub(super) async fn a_last_batch_that_fills_a_transaction_is_written_before_the_file_ends(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let lease = subject.claimed("k", "a", NOW).await.lease;
+    let keys: Vec<String> = (0..99).map(|number| format!("r{number}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    // Beside these are the file's row, the transfer's and an entry of the timeline.
+    let last = batch(99, &keys);
+    assert!(!ends_with(&subject.store, &lease, &last).await.unwrap());
+    assert_eq!(subject.file("k").await.state, FileState::Open);
+    assert!(subject.ends(&lease, last.counts).await);
+    assert_eq!(subject.arrived(&lease, &keys).await, 99);
+    subject.announce("fits").await;
+    let lease = subject.claimed("fits", "a", NOW).await.lease;
+    let last = batch(97, &keys[..97]);
+    assert!(ends_with(&subject.store, &lease, &last).await.unwrap());
+}
+
 /// A length that no number of 32 bits holds, and a digest.
 fn measure() -> Measure {
     Measure {

@@ -102,12 +102,12 @@ const FILE: Act = Act::Upload(File {
     told: true,
 });
 
-/// A file of two batches: a late worker could put its progress back.
+/// A file of two batches, after which it is found to end: a late worker could put its progress back.
 const LONGER: Act = Act::Upload(File {
     transfer: "t",
     key: "f1",
     label: "a.ndjson",
-    content: Content::Records(5, 0),
+    content: Content::Records(8, 0),
     told: true,
 });
 
