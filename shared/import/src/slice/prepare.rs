@@ -350,21 +350,17 @@ fn without_repetitions(mut records: Vec<PreparedRecord>, there: &[bool]) -> Prep
 
 /// Whether no two records have the same key, where their fingerprints tell: two that are taken for one cost a closer look.
 fn have_different_keys(records: &[PreparedRecord]) -> bool {
-    let keys = || records.iter().map(|record| record.fingerprint.key());
     // Their first bits nearly always tell, and no two need be compared for it.
     let mut seen = [0_u64; 1 << (SEEN_BITS - 6)];
-    let first_seen = |key: u32| {
+    records.iter().enumerate().all(|(number, record)| {
+        let key = record.fingerprint.key();
         let bits = key >> (u32::BITS - SEEN_BITS);
         let (word, bit) = (&mut seen[bits as usize / 64], 1 << (bits % 64));
-        let first = *word & bit == 0;
+        let is_first = *word & bit == 0;
         *word |= bit;
-        first
-    };
-    keys().all(first_seen) || {
-        let mut keys: Vec<u32> = keys().collect();
-        keys.sort_unstable();
-        keys.is_sorted_by(|one, other| one < other)
-    }
+        let is_it = |earlier: &PreparedRecord| earlier.fingerprint.key() == key;
+        is_first || !records[..number].iter().any(is_it)
+    })
 }
 
 /// How many bits of a key are looked at first: of a batch of ninety records all differ in them in eight of nine cases.
@@ -405,6 +401,8 @@ impl PreparedRecord {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn record(number: u64, key: &str, content: &'static str) -> PreparedRecord {
@@ -457,6 +455,23 @@ mod tests {
         ];
         let prepared = without_repetitions(records, &[false; 5]);
         assert_eq!(shown(&prepared), ["a#4:y 3< 1<", "b#2:x 5="]);
+    }
+
+    #[test]
+    fn keys_that_share_their_first_bits_are_told_apart_and_equal_ones_are_not() {
+        let first_bits =
+            |record: &PreparedRecord| record.fingerprint.key() >> (u32::BITS - SEEN_BITS);
+        let mut records = Vec::new();
+        let mut seen = HashSet::new();
+        for number in 0.. {
+            records.push(record(number, &format!("key-{number}"), "x"));
+            if !seen.insert(first_bits(&records[records.len() - 1])) {
+                break;
+            }
+        }
+        assert!(have_different_keys(&records));
+        records.push(record(0, "key-17", "y"));
+        assert!(!have_different_keys(&records));
     }
 
     #[test]
