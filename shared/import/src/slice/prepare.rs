@@ -350,17 +350,21 @@ fn without_repetitions(mut records: Vec<PreparedRecord>, there: &[bool]) -> Prep
 
 /// Whether no two records have the same key, where their fingerprints tell: two that are taken for one cost a closer look.
 fn have_different_keys(records: &[PreparedRecord]) -> bool {
+    let key = |record: &PreparedRecord| record.fingerprint.key();
     // Their first bits nearly always tell, and no two need be compared for it.
     let mut seen = [0_u64; 1 << (SEEN_BITS - 6)];
-    records.iter().enumerate().all(|(number, record)| {
-        let key = record.fingerprint.key();
-        let bits = key >> (u32::BITS - SEEN_BITS);
+    let is_first = |record: &PreparedRecord| {
+        let bits = key(record) >> (u32::BITS - SEEN_BITS);
         let (word, bit) = (&mut seen[bits as usize / 64], 1 << (bits % 64));
         let is_first = *word & bit == 0;
         *word |= bit;
-        let is_it = |earlier: &PreparedRecord| earlier.fingerprint.key() == key;
-        is_first || !records[..number].iter().any(is_it)
-    })
+        is_first
+    };
+    records.iter().all(is_first)
+        || records.iter().enumerate().all(|(number, record)| {
+            let earlier = &records[..number];
+            earlier.iter().all(|earlier| key(earlier) != key(record))
+        })
 }
 
 /// How many bits of a key are looked at first: of a batch of ninety records all differ in them in eight of nine cases.
