@@ -64,10 +64,6 @@ impl Lifecycle {
                 .await;
         }
         let input = self.input(&stored, &event).await?;
-        let taken = What::EventTaken {
-            event: event.kind.event_type().to_owned(),
-        };
-        self.tell(tenant, &id, taken, Some(&event.message_id)).await;
         self.apply(tenant, &id, &input).await?;
         if let Err(error) = self.drive(tenant, &id).await {
             // The event is taken in; what the transfer is owed stays due in its own row.
@@ -110,17 +106,6 @@ impl Lifecycle {
             .store
             .find_or_announce(&file, self.configuration.work.file_grace())
             .await?;
-        let announced = What::FileAnnounced {
-            file: s3_key.to_owned(),
-            label: label.map(str::to_owned),
-        };
-        self.tell(
-            &transfer.tenant,
-            &transfer.id,
-            announced,
-            Some(&event.message_id),
-        )
-        .await;
         let registered = self
             .register_message(transfer, event, s3_key, received_at)
             .await?;

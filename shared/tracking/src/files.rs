@@ -7,7 +7,7 @@ use flate2::write::GzEncoder;
 use futures_util::future::try_join_all;
 use landfall_transfer::clocks::platform;
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
-use landfall_transfer::timeline::{Entry, Taken, What};
+use landfall_transfer::timeline::{Actor, Entry, Taken, What};
 use landfall_transfer::{
     ChainId, Clocks, Counts, Digest, FileOutcome, FileTotals, Input, Manifest, Measure, TenantId,
     Timestamp, Transfer, TransferId,
@@ -22,9 +22,9 @@ use crate::exceptions::{Exception, put_exceptions, put_recounted};
 use crate::item::{Item, Reader, Value, instant, number, text};
 use crate::keys;
 use crate::records::{Landed, put_landed};
-use crate::store::{Store, dedupe_expires};
+use crate::store::{Store, dedupe_expires, history_expires};
 use crate::table::{Returning, Write, WriteError};
-use crate::timeline::{Told, alone};
+use crate::timeline::alone;
 use crate::transfers::Stored;
 
 /// A file that the platform announced or listed.
@@ -267,6 +267,12 @@ pub struct RestartPoint {
     pub window: Vec<u8>,
 }
 
+/// Attributes of a file's row that say when a worker took it up first, and which function that was.
+pub(crate) const TAKEN: [&str; 2] = ["taken_at", "taken_by"];
+
+/// Likewise of its end.
+pub(crate) const ENDED: [&str; 2] = ["ended_at", "ended_by"];
+
 /// Largest manifest that is stored, packed, in bytes; an item holds 400 KB (AWS DynamoDB limits). 10,000 labels that count
 /// themselves take a tenth of it.
 pub const PACKED_MANIFEST_MAX: usize = 300_000;
@@ -494,33 +500,30 @@ impl Store {
             .add("attempts", 1)
             .set("due_shard", text(shard))
             .set("due_at", instant(due_at));
-        let mut writes = vec![taken];
         let how = match (file.state, file.leased_until) {
             (FileState::Announced, _) => Taken::First,
             // Whoever had it neither ended nor gave it back.
             (_, Some(_)) => Taken::TakenOver,
             _ => Taken::NextSlice,
         };
-        let taken_up = What::FileTaken {
-            file: file.s3_key.clone(),
-            fence: file.fence + 1,
-            attempt: file.attempts + 1,
-            how,
-        };
+        let mut writes = Vec::with_capacity(3);
         let (transfer_write, transfer) = if how == Taken::First {
+            writes.push(shown(taken, TAKEN, now, self.actor()));
             let mut transfer = stored.transfer.clone();
             transfer.apply(Input::FileSeen, now, clocks);
             let (write, next) = Self::over(stored, transfer, clocks)?;
-            let told = Told {
-                at: now,
-                what: vec![taken_up],
-            };
-            writes.extend(told.writes(&next, self.actor())?);
             (write, next.transfer)
         } else {
+            writes.push(taken);
             // A next slice is told by what it commits.
             if how == Taken::TakenOver {
-                let entry = Entry::new(now, self.actor(), taken_up);
+                let taken_over = What::FileTaken {
+                    file: file.s3_key.clone(),
+                    fence: file.fence + 1,
+                    attempt: file.attempts + 1,
+                    how,
+                };
+                let entry = Entry::new(now, self.actor(), taken_over);
                 writes.push(alone(&file.tenant, &file.transfer, &entry)?);
             }
             (
@@ -561,7 +564,9 @@ impl Store {
         commit: &Commit,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let checkpointed = checkpointed(lease, commit)
+        let checkpointed = fenced(lease)
+            .set("checkpoint", text(&commit.checkpoint))
+            .set("attempts", number(0))
             .set("counts", text(encode(&commit.counts)?))
             .set("leased_until", instant(commit.leased_until));
         let checkpointed = match commit.pass {
@@ -611,7 +616,7 @@ impl Store {
             if 1 + counted.len() + batch.len() > TRANSACTION_WRITES {
                 break;
             }
-            let mut writes = vec![ended(checkpointed(lease, commit), ending, now)?];
+            let mut writes = vec![self.ended(fenced(lease), ending, now)?];
             writes.extend(counted);
             writes.extend(batch.iter().cloned());
             let is_apart = is_planted(SeededBug::EndedInTwoWrites)
@@ -773,7 +778,7 @@ impl Store {
                 return Ok(None);
             }
             let (counted, next) = self.counted(lease, ending, &stored, now, clocks).await?;
-            let mut writes = vec![ended(fenced(lease), ending, now)?];
+            let mut writes = vec![self.ended(fenced(lease), ending, now)?];
             writes.extend(counted);
             if is_planted(SeededBug::EndedInTwoWrites) {
                 self.write(writes.remove(0)).await?;
@@ -798,8 +803,8 @@ impl Store {
         Err(Error::Contended)
     }
 
-    /// The writes that count a file's end for its transfer and tell of it, over the version that was read; and the transfer
-    /// as it stands then.
+    /// The writes that count a file's end for its transfer, over the version that was read; and the transfer as it stands
+    /// then.
     async fn counted(
         &self,
         lease: &Lease,
@@ -829,6 +834,33 @@ impl Store {
         let mut writes = vec![transfer_write];
         writes.extend(told.writes(&next, self.actor())?);
         Ok((writes, next))
+    }
+
+    /// The update of a file's row by its end. From then on it is history, and shorter: nobody goes on from it.
+    fn ended(&self, row: Write, ending: &Ending, now: Timestamp) -> Result<Write, Error> {
+        let mut ended = shown(row, ENDED, now, self.actor())
+            .set("state", text(FileState::Ended.as_str()))
+            .set("outcome", text(encode(&ending.outcome)?))
+            .set("counts", text(encode(&ending.counts)?))
+            .set("attempts", number(0))
+            .set("expires_at", history_expires(now))
+            .remove("event")
+            .remove("checkpoint")
+            .remove("again_at")
+            .remove("lease_owner")
+            .remove("leased_until")
+            .remove("due_shard")
+            .remove("due_at");
+        if let Some(bytes) = ending.measure.bytes {
+            ended = ended.set("bytes", number(bytes));
+        }
+        if let Some(sha256) = &ending.measure.sha256 {
+            ended = ended.set("sha256", text(sha256.as_str()));
+        }
+        if let Some(manifest) = &ending.manifest {
+            ended = ended.set("manifest", Value::Bytes(pack_manifest(manifest)?));
+        }
+        Ok(ended)
     }
 
     /// Moves the fencing token of every unfinished file on, so that no worker can commit for this transfer any more. A file whose message isn't counted yet is left as it is: it is
@@ -915,34 +947,13 @@ fn fenced(lease: &Lease) -> Write {
     open.only_if("fence", number(lease.fence))
 }
 
-/// The update of a file's row by a batch, without its counts, which an end has as well.
-fn checkpointed(lease: &Lease, commit: &Commit) -> Write {
-    fenced(lease)
-        .set("checkpoint", text(&commit.checkpoint))
-        .set("attempts", number(0))
-}
-
-/// The update of a file's row by its end, on top of another one or of none.
-fn ended(row: Write, ending: &Ending, now: Timestamp) -> Result<Write, Error> {
-    let mut ended = row
-        .set("state", text(FileState::Ended.as_str()))
-        .set("outcome", text(encode(&ending.outcome)?))
-        .set("counts", text(encode(&ending.counts)?))
-        .set("ended_at", instant(now))
-        .remove("lease_owner")
-        .remove("leased_until")
-        .remove("due_shard")
-        .remove("due_at");
-    if let Some(bytes) = ending.measure.bytes {
-        ended = ended.set("bytes", number(bytes));
+/// Marks in a file's row what its timeline tells of: when, and by whom, unless that was the processor, as it nearly always is.
+fn shown(row: Write, [at, by]: [&'static str; 2], now: Timestamp, actor: Actor) -> Write {
+    let row = row.set(at, instant(now));
+    match actor {
+        Actor::Processor => row,
+        _ => row.set(by, text(actor.as_str())),
     }
-    if let Some(sha256) = &ending.measure.sha256 {
-        ended = ended.set("sha256", text(sha256.as_str()));
-    }
-    if let Some(manifest) = &ending.manifest {
-        ended = ended.set("manifest", Value::Bytes(pack_manifest(manifest)?));
-    }
-    Ok(ended)
 }
 
 /// What a batch writes beside its file's row.

@@ -1,8 +1,11 @@
+use std::collections::HashSet;
+
 use aws_lc_rs::digest::{SHA256, digest};
-use landfall_transfer::timeline::{Actor, Entry, What};
+use landfall_transfer::timeline::{Actor, Entry, Taken, What};
 use landfall_transfer::{TenantId, Timestamp, TransferId};
 
 use crate::error::Error;
+use crate::files::{ENDED, TAKEN, read_file};
 use crate::item::{Item, Reader, instant, text};
 use crate::keys;
 use crate::store::{Store, history_expires};
@@ -20,16 +23,28 @@ impl Store {
         self.write(alone(tenant, transfer, entry)?).await
     }
 
-    /// A transfer's timeline, from the first sight on.
+    /// A transfer's timeline, from the first sign of it on: what was told, and what the rows of its events and files show.
     pub async fn timeline(
         &self,
         tenant: &TenantId,
         transfer: &TransferId,
     ) -> Result<Vec<Entry>, Error> {
-        let rows = self
-            .rows(&keys::transfer(tenant, transfer), keys::LOG)
-            .await?;
-        Ok(rows.iter().map(read).collect())
+        let partition = keys::transfer(tenant, transfer);
+        let (told, events, files) = tokio::try_join!(
+            self.rows(&partition, keys::LOG),
+            self.rows(&partition, keys::EVENT),
+            self.rows(&partition, keys::FILE),
+        )?;
+        let told: Vec<Entry> = told.iter().map(read).collect();
+        let events = events.iter().filter_map(shown_by_event);
+        let shown: Vec<Entry> = events.chain(files.iter().flat_map(shown_by_file)).collect();
+        // An earlier release has told them as well.
+        let twice: HashSet<_> = told.iter().filter_map(shown_as).collect();
+        let is_new = |entry: &&Entry| shown_as(entry).is_none_or(|shown| !twice.contains(&shown));
+        let shown = shown.iter().filter(is_new).cloned();
+        let mut entries: Vec<Entry> = shown.chain(told.iter().cloned()).collect();
+        entries.sort_by_key(|entry| entry.at);
+        Ok(entries)
     }
 }
 
@@ -101,6 +116,64 @@ fn row(
         ("expires_at".into(), history_expires(entry.at)),
     ]);
     Write::put(key, item)
+}
+
+/// What the row of an event tells.
+fn shown_by_event(row: &Item) -> Option<Entry> {
+    let reader = Reader::new(row, "an event's row");
+    let taken = What::EventTaken {
+        event: reader.optional_text("event_type")?.to_owned(),
+    };
+    let at = reader.optional_instant("received_at")?;
+    let cause = reader.optional_text("message_id")?;
+    Some(Entry::new(at, Actor::Intake, taken).caused_by(cause))
+}
+
+/// What the row of a file tells: that it was announced, unless it was only found in a list; that it was taken up, and how it ended.
+/// Everything else that became of it was told.
+fn shown_by_file(row: &Item) -> Vec<Entry> {
+    let reader = Reader::new(row, "a file's row");
+    let Ok(file) = read_file(row) else {
+        return Vec::new();
+    };
+    let when = |[at, by]: [&str; 2]| {
+        let by = reader.optional_text(by).map(Actor::named);
+        Some((reader.optional_instant(at)?, by.unwrap_or(Actor::Processor)))
+    };
+    let mut entries = Vec::with_capacity(3);
+    if let Some(cause) = reader.optional_text("message_id") {
+        let announced = What::FileAnnounced {
+            file: file.s3_key.clone(),
+            label: file.label.clone(),
+        };
+        let entry = Entry::new(file.received_at, Actor::Intake, announced);
+        entries.push(entry.caused_by(cause));
+    }
+    if let Some((at, by)) = when(TAKEN) {
+        let taken = What::FileTaken {
+            file: file.s3_key.clone(),
+            fence: 1,
+            attempt: 1,
+            how: Taken::First,
+        };
+        entries.push(Entry::new(at, by, taken));
+    }
+    if let (Some((at, by)), Some(outcome)) = (when(ENDED), &file.outcome) {
+        let ended = What::file_ended(file.s3_key, outcome, file.counts, file.manifest.is_some());
+        entries.push(Entry::new(at, by, ended));
+    }
+    entries
+}
+
+/// What tells an entry that a row shows from every other: its kind, and the file or the event's message.
+fn shown_as(entry: &Entry) -> Option<(&'static str, &str)> {
+    let of = match &entry.what {
+        What::EventTaken { .. } => entry.cause.as_deref()?,
+        What::FileAnnounced { file, .. } | What::FileEnded { file, .. } => file,
+        What::FileTaken { file, how, .. } if *how == Taken::First => file,
+        _ => return None,
+    };
+    Some((entry.what.kind(), of))
 }
 
 fn encode(entry: &Entry) -> Result<String, Error> {

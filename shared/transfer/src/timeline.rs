@@ -1,7 +1,8 @@
 //! What happened to a transfer, entry by entry, and what that says about its health: what support reads.
 //!
 //! [`entries`] says what an input adds, so that it is written together with the state that the input made; what only the
-//! shell knows (which file was announced, that the sweeper revived one) it says itself. [`health`] reads the whole back.
+//! shell knows (that the sweeper revived a file) it says itself. What the row of an event or of a file shows by itself is not
+//! written a second time: it is told from that row. [`health`] reads the whole back.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::identity::{ChainId, TransferId};
 use crate::message::{MESSAGE_MAX, clip};
 use crate::settlement::{Answer, Form, Listing};
 use crate::timestamp::Timestamp;
-use crate::transfer::{MessageOutcome, SettledBy, StopReason, Transfer};
+use crate::transfer::{FileOutcome, MessageOutcome, SettledBy, StopReason, Transfer};
 use crate::verdict::{Cause, Status, Verdict};
 
 mod entries;
@@ -51,6 +52,25 @@ pub enum Actor {
     /// One that this release doesn't know.
     #[serde(other)]
     Unknown,
+}
+
+impl Actor {
+    /// Its name, as rows have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Intake => "intake",
+            Self::Processor => "processor",
+            Self::Sweeper => "sweeper",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The one that rows name so.
+    pub fn named(name: &str) -> Self {
+        let known = [Self::Intake, Self::Processor, Self::Sweeper];
+        let named = known.into_iter().find(|actor| actor.as_str() == name);
+        named.unwrap_or(Self::Unknown)
+    }
 }
 
 /// What an entry tells.
@@ -382,6 +402,28 @@ impl What {
             created_at: transfer.created_at,
             adopted,
             phase_of: transfer.is_later_phase().then(|| transfer.id.first_phase()),
+        }
+    }
+
+    /// The end of a file's import.
+    pub fn file_ended(
+        file: String,
+        outcome: &FileOutcome,
+        counts: Counts,
+        manifest: bool,
+    ) -> Self {
+        let (how, problem) = match outcome {
+            FileOutcome::Imported => (Ended::Imported, None),
+            FileOutcome::Unreadable { reason } => (Ended::Unreadable, Some(reason.clone())),
+            FileOutcome::Poisoned { reason } => (Ended::Poisoned, Some(reason.clone())),
+            FileOutcome::Stopped => (Ended::Stopped, None),
+        };
+        Self::FileEnded {
+            file,
+            how,
+            problem,
+            counts,
+            manifest,
         }
     }
 

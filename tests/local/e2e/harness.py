@@ -384,7 +384,7 @@ class App:
             lines.append("tracked: not at all")
         else:
             lines.append(f"tracked: {tracked.phase} {tracked.verdict} {tracked.message!r} {tracked.counts}")
-            lines += [f"  {line}" for line in self.tracking.timeline(self.tenant, identifier)]
+            lines += [f"  {line['what']}" for line in self.explained(identifier)["timeline"]]
             for row in self.tracking.files(self.tenant, identifier):
                 lines.append(f"  file {row.get('label')} {row['state']} attempts={row['attempts']} {row.get('counts')}")
         for function in ("processor", "sweeper", "intake"):

@@ -142,7 +142,7 @@ def _watch(stack: Stack, twin: Twin, tracking: Tracking, tenant: str, plan: dict
             if platform["state"] not in ("READY", "IN_PROGRESS", "CANCELLATION_REQUESTED"):
                 break
             if time.monotonic() - began > _PATIENCE_SECONDS:
-                raise Problem(_stuck(tracking, tenant, identifier, platform))
+                raise Problem(_stuck(stack, tenant, identifier, platform))
             # The schedule runs it every minute; here nobody wants to wait for that.
             if time.monotonic() - swept > 1.0:
                 stack.sweep()
@@ -166,8 +166,8 @@ def _fill(progress: Progress, bars: dict[str, TaskID], files: list[dict]) -> Non
         progress.update(bar, completed=counts.get("read", 0), note=note)
 
 
-def _stuck(tracking: Tracking, tenant: str, identifier: str, platform: dict) -> str:
-    timeline = "\n  ".join(tracking.timeline(tenant, identifier)[-12:])
+def _stuck(stack: Stack, tenant: str, identifier: str, platform: dict) -> str:
+    timeline = "\n  ".join(line["what"] for line in stack.explain(tenant, identifier)["timeline"][-12:])
     return f"transfer {identifier} is still {platform['state']} after {_PATIENCE_SECONDS} s; its timeline ends:\n  {timeline}"
 
 

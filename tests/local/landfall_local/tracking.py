@@ -79,11 +79,6 @@ class Tracking:
         """The rows of a transfer's files."""
         return self.rows(self.partition(tenant, identifier), "FILE#")
 
-    def timeline(self, tenant: str, identifier: str) -> list[str]:
-        """What happened to a transfer, in order."""
-        rows = self.rows(self.partition(tenant, identifier), "LOG#")
-        return [f"{row['what']}: {row['detail']}" for row in rows]
-
     def attempts(self, tenant: str, original: str) -> list[str]:
         """The transfers of a chain, the first seen first."""
         return [row["transfer_id"] for row in self.rows(f"CHAIN#{tenant}#{original}", "ATTEMPT#")]

@@ -1,12 +1,12 @@
-use super::{Ended, What};
+use super::What;
 use crate::acknowledgements::Acknowledgements;
-use crate::transfer::{FileOutcome, Input, Phase, StopReason, Transfer};
+use crate::transfer::{Input, Phase, StopReason, Transfer};
 
 /// What an input that was applied adds to the timeline; `before` is none when the transfer was made for it. Nothing for an
 /// input that tells nothing new.
 ///
-/// The shell adds what no input says: events, files announced, adopted or taken up, progress that was sent, work revived,
-/// dead letters, and what needs a person.
+/// The shell adds what no input says: files adopted or taken over, progress that was sent, work revived, dead letters, and what needs a person. Nothing here tells of an
+/// event that arrived, nor of a file that was announced, taken up or ended: their own rows do.
 pub fn entries(before: Option<&Transfer>, after: &Transfer, input: &Input) -> Vec<What> {
     let mut told = Vec::new();
     let fresh;
@@ -61,26 +61,6 @@ fn of_input(before: &Transfer, after: &Transfer, input: &Input) -> Option<What> 
         }
         Input::ExportPhaseCompleted if was.completed_at != is.completed_at => {
             Some(What::ExportPhaseCompleted)
-        }
-        Input::FileEnded {
-            file,
-            outcome,
-            counts,
-            manifest,
-        } if before.work.files_ended != after.work.files_ended => {
-            let (how, problem) = match outcome {
-                FileOutcome::Imported => (Ended::Imported, None),
-                FileOutcome::Unreadable { reason } => (Ended::Unreadable, Some(reason.clone())),
-                FileOutcome::Poisoned { reason } => (Ended::Poisoned, Some(reason.clone())),
-                FileOutcome::Stopped => (Ended::Stopped, None),
-            };
-            Some(What::FileEnded {
-                file: file.clone(),
-                how,
-                problem,
-                counts: *counts,
-                manifest: *manifest,
-            })
         }
         Input::WorkMoved { file, counts } if before.work.in_flight.get(file) != Some(counts) => {
             Some(What::SliceCommitted {

@@ -23,6 +23,7 @@ mod paces;
 mod records;
 mod segments;
 mod tenants;
+mod timeline;
 mod tokens;
 mod transfers;
 
@@ -44,6 +45,7 @@ use paces::*;
 use records::*;
 use segments::*;
 use tenants::*;
+use timeline::*;
 use tokens::*;
 use transfers::*;
 
@@ -131,6 +133,10 @@ checks! {
     the_timeline_keeps_entries_of_one_millisecond_apart_and_writes_none_twice,
     a_state_and_what_is_told_of_it_are_written_together,
     an_entry_that_this_release_can_not_read_is_told_as_unknown,
+    the_timeline_tells_what_the_rows_of_events_and_files_show,
+    a_file_that_has_ended_is_kept_as_history_without_what_its_work_needed,
+    what_an_earlier_release_has_told_besides_is_told_once,
+    a_file_that_only_a_list_showed_is_not_told_as_announced,
     // Events and what is due.
     an_event_is_stored_once_and_found_by_the_sweeper_until_it_is_handled,
     an_event_that_comes_twice_stays_as_it_came_first,

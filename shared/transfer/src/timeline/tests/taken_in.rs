@@ -110,18 +110,9 @@ fn what_tells_nothing_new_adds_nothing() {
 }
 
 #[test]
-fn an_import_tells_what_moved_what_stopped_it_and_how_it_ended() {
-    let unreadable = Input::FileEnded {
-        file: "b".to_owned(),
-        outcome: FileOutcome::Unreadable {
-            reason: "cut short".to_owned(),
-        },
-        counts: counts(1),
-        manifest: true,
-    };
+fn an_import_tells_what_moved_and_what_stopped_it() {
     assert_eq!(
         told_by(vec![
-            (0, Input::FileSeen),
             (0, Input::FileSeen),
             (
                 1,
@@ -136,8 +127,8 @@ fn an_import_tells_what_moved_what_stopped_it_and_how_it_ended() {
                     reason: "the sink is not available".to_owned(),
                 },
             ),
+            // Its own row tells of it.
             (3, imported("a")),
-            (4, unreadable),
         ]),
         [
             moved("a"),
@@ -146,46 +137,36 @@ fn an_import_tells_what_moved_what_stopped_it_and_how_it_ended() {
                 reason: "the sink is not available".to_owned(),
                 retry_after_ms: None,
             },
-            ended("a"),
-            What::FileEnded {
-                file: "b".to_owned(),
-                how: Ended::Unreadable,
-                problem: Some("cut short".to_owned()),
-                counts: counts(1),
-                manifest: true,
-            },
         ]
     );
 }
 
 #[test]
-fn every_way_to_end_is_told() {
+fn every_way_to_end_reads_as_it_is() {
+    let reason = || "five".to_owned();
     for (outcome, how, problem) in [
         (FileOutcome::Imported, Ended::Imported, None),
         (FileOutcome::Stopped, Ended::Stopped, None),
         (
-            FileOutcome::Poisoned {
-                reason: "five".to_owned(),
-            },
+            FileOutcome::Unreadable { reason: reason() },
+            Ended::Unreadable,
+            Some(reason()),
+        ),
+        (
+            FileOutcome::Poisoned { reason: reason() },
             Ended::Poisoned,
-            Some("five".to_owned()),
+            Some(reason()),
         ),
     ] {
-        let input = Input::FileEnded {
-            file: "a".to_owned(),
-            outcome,
-            counts: counts(0),
-            manifest: false,
-        };
         assert_eq!(
-            told_by(vec![(0, Input::FileSeen), (1, input)]),
-            [What::FileEnded {
+            What::file_ended("a".to_owned(), &outcome, counts(1), true),
+            What::FileEnded {
                 file: "a".to_owned(),
                 how,
                 problem,
-                counts: counts(0),
-                manifest: false,
-            }]
+                counts: counts(1),
+                manifest: true,
+            }
         );
     }
 }
@@ -204,7 +185,6 @@ fn a_settlement_is_told_from_its_verdict_to_its_end() {
     assert_eq!(
         told_by(inputs),
         [
-            ended("a"),
             What::ExportPhaseCompleted,
             What::ExportComplete {
                 evidence: Evidence::ExportComplete,
