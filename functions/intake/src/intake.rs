@@ -14,6 +14,7 @@ use url::Url;
 use crate::answer::Answer;
 use crate::deadline::Deadline;
 use crate::forge::Forge;
+use crate::rehearsal::rehearse;
 use crate::request::Request;
 use crate::tenants::Tenants;
 
@@ -118,13 +119,14 @@ impl Intake {
     }
 
     /// Opens the connections to the table and to the queues while nobody waits, but not for long: the platform's 5 s may already run. What can't be
-    /// opened now is opened with the first event.
+    /// opened now is opened with the first event. And takes an event of nobody's apart, so that the first one finds the program in memory.
     pub async fn warm_up(&self) {
         tokio::join!(
             self.warmed("table", self.store.warm_up()),
             // Both queues are one host's, so either opens the connection.
             self.warmed("queues", self.imports.warm_up()),
         );
+        rehearse(&self.base_url, self.moment(self.clock.now()));
     }
 
     async fn warmed(&self, what: &str, warm_up: impl Future<Output = Result<(), Error>>) {

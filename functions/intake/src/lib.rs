@@ -15,6 +15,7 @@ mod events;
 mod forge;
 mod intake;
 mod lifecycle;
+mod rehearsal;
 mod request;
 mod tenants;
 

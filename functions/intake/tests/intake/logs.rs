@@ -228,3 +228,14 @@ async fn a_flavour_that_the_app_is_not_on_is_told_of_once() {
         assert_eq!(fields["metric"], "flavour_not_configured");
     }
 }
+
+#[tokio::test]
+async fn warming_up_stores_and_logs_nothing() {
+    let cloud = Cloud::start().await;
+    let intake = cloud.intake();
+    keep_lines();
+    take();
+    intake.warm_up().await;
+    assert_eq!(take(), "");
+    assert!(cloud.rows().await.is_empty());
+}
