@@ -6,7 +6,7 @@ use landfall_import::{
     Checkpoint, Import, Imports, Interruption, Ports, SliceOutcome, Target, import_slice,
 };
 use landfall_lifecycle::{Error, Site, manifest};
-use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking, File, Stored};
+use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking, File};
 use landfall_transfer::clocks::own::INVOCATION_MARGIN;
 use landfall_transfer::timeline::What;
 use landfall_transfer::{
@@ -34,13 +34,12 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
         let configuration = self.lifecycle.configuration();
         let now = self.lifecycle.now();
         let lease = configuration.work.lease;
-        let clocks = &configuration.clocks;
         let store = self.lifecycle.store();
         let claim = match found {
-            Some(file) => store.claim_found(file, owner, lease, now, clocks).await?,
+            Some(file) => store.claim_found(file, owner, lease, now).await?,
             None => {
                 store
-                    .claim(tenant, transfer, s3_key, owner, lease, now, clocks)
+                    .claim(tenant, transfer, s3_key, owner, lease, now)
                     .await?
             }
         };
@@ -54,7 +53,7 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
             Claim::Waits { until, counts } => {
                 self.waits(tenant, transfer, s3_key, until, counts).await
             }
-            Claim::Ended => Ok(()),
+            Claim::Ended(file) => self.lifecycle.ended_before(&file).await,
             Claim::Over => {
                 tracing::info!(transfer.id = %transfer, file.key = s3_key, "The transfer takes no work any more; the file is left alone.");
                 Ok(store.drop_file(tenant, transfer, s3_key).await?)
@@ -118,7 +117,7 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
         };
         match outcome {
             Sliced::Ended(ending) => self.end(claimed, &ending).await,
-            Sliced::Counted(counts, stored) => self.ended(claimed, counts, &stored).await,
+            Sliced::Closed(ending) => self.ended(claimed, &ending).await,
             Sliced::Continue(checkpoint) => self.go_on(claimed, &checkpoint, &source).await,
             Sliced::ReadAgain(counts) => self.read_again(claimed, counts).await,
             Sliced::Interrupted {
@@ -271,10 +270,14 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
                 counts,
                 problem,
                 measure,
-            } => match ledger.into_ended() {
-                Some(stored) => Sliced::Counted(counts, Box::new(stored)),
-                None => Sliced::Ended(ending(label, counts, problem, measure)),
-            },
+            } => {
+                let ending = ending(label, counts, problem, measure);
+                if ledger.has_ended() {
+                    Sliced::Closed(ending)
+                } else {
+                    Sliced::Ended(ending)
+                }
+            }
             SliceOutcome::Continue(checkpoint) => Sliced::Continue(checkpoint),
             SliceOutcome::ReadAgain(checkpoint) => Sliced::ReadAgain(checkpoint.counts),
             SliceOutcome::Interrupted {
@@ -480,7 +483,7 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
             .await
     }
 
-    /// The file has ended: counts it for its transfer and does what that makes due.
+    /// The file has ended: writes that, and does what it makes due.
     async fn end(&self, claimed: &Claimed, ending: &Ending) -> Result<(), Error> {
         let (file, lease) = (&claimed.file, &claimed.lease);
         let now = self.lifecycle.now();
@@ -490,18 +493,18 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
             .store()
             .end(lease, ending, now, clocks)
             .await?;
-        let Some(stored) = ended else {
+        if !ended {
             return self
                 .lifecycle
                 .worker_stopped(lease, &file.tenant, &file.transfer)
                 .await;
-        };
-        self.ended(claimed, ending.counts, &stored).await
+        }
+        self.ended(claimed, ending).await
     }
 
-    /// The file has ended and is counted: says so, and does what that makes due.
-    async fn ended(&self, claimed: &Claimed, counts: Counts, stored: &Stored) -> Result<(), Error> {
-        let file = &claimed.file;
+    /// The file has ended, and that is written: says so, and does what it makes due.
+    async fn ended(&self, claimed: &Claimed, ending: &Ending) -> Result<(), Error> {
+        let (file, counts) = (&claimed.file, ending.counts);
         tracing::info!(
             transfer.id = %file.transfer,
             file.key = %file.s3_key,
@@ -512,9 +515,7 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
             records.rejected = counts.rejected,
             "A file has ended."
         );
-        self.lifecycle.report(stored, 0).await?;
-        self.lifecycle.drive(&file.tenant, &file.transfer).await?;
-        Ok(())
+        self.lifecycle.file_ended(file, &ending.outcome).await
     }
 
     /// Reads the exporter's manifest; one that can't be used is a file that could not be read.
@@ -577,8 +578,8 @@ fn staged_file<B: StageBucket>(stage: &S3Sink<B>, claimed: &Claimed) -> StagedFi
 enum Sliced {
     /// The file is to be ended so.
     Ended(Ending),
-    /// The last commit has ended the file and counted it for its transfer, which then stands so.
-    Counted(Counts, Box<Stored>),
+    /// The last commit has ended it so.
+    Closed(Ending),
     Continue(Checkpoint),
     /// These are the file's counts until its second pass has ended.
     ReadAgain(Counts),

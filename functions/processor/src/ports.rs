@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use landfall_platform::downloads::{DownloadError, SignedUrl};
 use landfall_runtime::Clock;
 use landfall_tracking::{
     Claimed, Commit, Ending, Error as Tracking, Exception, ExceptionOutcome, File, Landed, Lease,
-    RecordKey, Stored,
+    RecordKey,
 };
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::{Counts, FileOutcome, Measure, TenantId, Timestamp, Transfer, TransferId};
@@ -457,8 +457,8 @@ pub(crate) struct FileLedger<'claim> {
     is_staged: bool,
     /// Until when the lease holds, as it was written last; in milliseconds.
     leased_until: AtomicI64,
-    /// The transfer, once a commit has ended the file and counted it there.
-    ended: OnceLock<Stored>,
+    /// Whether a commit has ended the file.
+    has_ended: AtomicBool,
 }
 
 impl<'claim> FileLedger<'claim> {
@@ -483,13 +483,13 @@ impl<'claim> FileLedger<'claim> {
                 label.into()
             },
             leased_until: AtomicI64::new(leased_until.as_millis()),
-            ended: OnceLock::new(),
+            has_ended: AtomicBool::new(false),
         }
     }
 
-    /// The transfer, if a commit has ended the file and counted it there.
-    pub(crate) fn into_ended(self) -> Option<Stored> {
-        self.ended.into_inner()
+    /// Whether a commit has ended the file.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
     }
 
     fn leased(&self, until: Timestamp) {
@@ -598,15 +598,16 @@ impl Ledger for FileLedger<'_> {
                 .commit_end(self.lease, &commit, &ending, now, clocks)
                 .await
         } else {
-            store.commit(self.lease, &commit, now).await.map(|()| None)
+            store.commit(self.lease, &commit, now).await.map(|()| false)
         };
         let committed = committed.or_else(|error| match error {
-            Tracking::Unknown if is_planted(SeededBug::UnknownCommitBelieved) => Ok(None),
+            Tracking::Unknown if is_planted(SeededBug::UnknownCommitBelieved) => Ok(false),
             error => Err(error),
         });
-        match committed.map_err(commit_error)? {
-            Some(stored) => drop(self.ended.set(stored)),
-            None => self.leased(commit.leased_until),
+        if committed.map_err(commit_error)? {
+            self.has_ended.store(true, Ordering::Relaxed);
+        } else {
+            self.leased(commit.leased_until);
         }
         Ok(())
     }

@@ -102,7 +102,6 @@ impl Sweeper {
                 "sweeper",
                 configuration.work.lease,
                 now,
-                &configuration.clocks,
             )
             .await?;
         match claim {
@@ -121,7 +120,9 @@ impl Sweeper {
                 store
                     .end(&claimed.lease, &ending, now, &configuration.clocks)
                     .await?;
-                self.lifecycle.drive(tenant, transfer).await?;
+                self.lifecycle
+                    .file_ended(&claimed.file, &ending.outcome)
+                    .await?;
                 Ok(true)
             }
             // Somebody is at it again. If that ends badly too, the letter is still here.
@@ -130,8 +131,12 @@ impl Sweeper {
                 store.drop_file(tenant, transfer, s3_key).await?;
                 Ok(true)
             }
+            Claim::Ended(file) => {
+                self.lifecycle.ended_before(&file).await?;
+                Ok(true)
+            }
             // Of a file that waits for its second pass the sweeper queues another message at its time.
-            Claim::Waits { .. } | Claim::Ended | Claim::Unknown => Ok(true),
+            Claim::Waits { .. } | Claim::Unknown => Ok(true),
         }
     }
 }

@@ -225,9 +225,11 @@ impl DynamoDb {
         partition: &str,
         prefix: &str,
         after: Option<Key>,
+        limit: Option<usize>,
     ) -> Result<Page, Error> {
         let input = Query {
             table_name: &self.tracking,
+            limit: limit.map(limited),
             consistent_read: Some(true),
             key_condition_expression: "pk = :pk AND begins_with(sk, :prefix)",
             expression_attribute_values: HashMap::from([
@@ -272,7 +274,7 @@ impl DynamoDb {
                 (":shard", Attribute::Text(shard)),
                 (":until", Attribute::Number(until)),
             ]),
-            limit: Some(i32::try_from(limit).unwrap_or(i32::MAX)),
+            limit: Some(limited(limit)),
             exclusive_start_key: start,
             ..Query::default()
         };
@@ -401,8 +403,9 @@ impl Table for DynamoDb {
         partition: &'a str,
         prefix: &'a str,
         after: Option<Key>,
+        limit: Option<usize>,
     ) -> BoxFuture<'a, Result<Page, Error>> {
-        self.query(partition, prefix, after).boxed()
+        self.query(partition, prefix, after, limit).boxed()
     }
 
     fn due<'a>(
@@ -422,6 +425,10 @@ impl Table for DynamoDb {
     fn transact(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<(), Error>> {
         self.transact(writes).boxed()
     }
+}
+
+fn limited(rows: usize) -> i32 {
+    i32::try_from(rows).unwrap_or(i32::MAX)
 }
 
 fn condition_failed(answer: &Bytes) -> WriteError {

@@ -94,7 +94,7 @@ impl Lifecycle {
                 .is_some_and(|message| message.answer.is_some())
         };
         if messages.open() != 1
-            || transfer.work.files_open() > 0
+            || files.iter().any(|file| file.state == FileState::Open)
             || exporter.completed_at.is_some()
             || self.now() < silent_from
             || files.iter().any(may_be_answered)

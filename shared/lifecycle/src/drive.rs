@@ -5,13 +5,13 @@ use std::time::Duration;
 use landfall_platform::connect::client::CallError;
 use landfall_runtime::{Clock, Configuration};
 use landfall_tracking::{
-    Error as Tracking, File, FileState, Lease, Message, Queue, Store, Stored, Task, Told,
+    Error as Tracking, File, FileState, Lease, Message, Queue, Store, Stored, Task, Told, totals,
 };
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::timeline::{Actor, Entry, What, entries};
 use landfall_transfer::{
-    Answer, Completeness, Evidence, ExportFacts, FileFacts, Input, Listing, Phase, Step, TenantId,
-    Timestamp, Transfer, TransferId, evaluate,
+    Answer, Completeness, Evidence, ExportFacts, FileFacts, FileOutcome, Input, Listing, Phase,
+    Step, TenantId, Timestamp, Transfer, TransferId, evaluate,
 };
 
 use crate::error::Error;
@@ -38,6 +38,8 @@ pub struct Lifecycle {
 pub(crate) enum Done {
     /// Take this in and go on.
     Input(Input),
+    /// Take these in, one after the other in one write, and go on.
+    Inputs(Vec<Input>),
     /// It is written already; go on.
     Stored(Box<Stored>),
     /// Nothing more can be done now.
@@ -108,6 +110,17 @@ impl Lifecycle {
         id: &TransferId,
         input: &Input,
     ) -> Result<Option<Stored>, Error> {
+        self.apply_each(tenant, id, std::slice::from_ref(input))
+            .await
+    }
+
+    /// Takes inputs in, one after the other, and writes the state that follows, as [`Lifecycle::apply`] does.
+    async fn apply_each(
+        &self,
+        tenant: &TenantId,
+        id: &TransferId,
+        inputs: &[Input],
+    ) -> Result<Option<Stored>, Error> {
         let mut first_read = None;
         for _ in 0..RACES_MAX {
             let Some(mut stored) = self.store.transfer(tenant, id).await? else {
@@ -117,7 +130,7 @@ impl Lifecycle {
                 let first_read = first_read.get_or_insert_with(|| stored.transfer.clone());
                 stored.transfer.clone_from(first_read);
             }
-            match self.apply_to(&stored, input.clone()).await {
+            match self.apply_each_to(&stored, inputs).await {
                 Err(Error::Tracking(Tracking::Conflict | Tracking::Contended)) => {}
                 outcome => return outcome.map(Some),
             }
@@ -127,16 +140,25 @@ impl Lifecycle {
 
     /// Takes an input in over the version that was read; a conflict says that it was not the newest.
     pub(crate) async fn apply_to(&self, stored: &Stored, input: Input) -> Result<Stored, Error> {
+        self.apply_each_to(stored, std::slice::from_ref(&input))
+            .await
+    }
+
+    /// The same with several inputs, one after the other.
+    async fn apply_each_to(&self, stored: &Stored, inputs: &[Input]) -> Result<Stored, Error> {
         let clocks = &self.configuration.clocks;
         let now = self.now();
         let mut transfer = stored.transfer.clone();
-        if !transfer.apply(input.clone(), now, clocks) {
+        let mut what = Vec::new();
+        for input in inputs {
+            let before = transfer.clone();
+            transfer.apply(input.clone(), now, clocks);
+            what.extend(entries(Some(&before), &transfer, input));
+        }
+        if transfer == stored.transfer {
             return Ok(stored.clone());
         }
-        let told = Told {
-            at: now,
-            what: entries(Some(&stored.transfer), &transfer, &input),
-        };
+        let told = Told { at: now, what };
         let saved = self.store.save(stored, transfer, &told, clocks).await?;
         if saved.transfer.phase.as_str() != stored.transfer.phase.as_str() {
             tracing::info!(
@@ -156,9 +178,15 @@ impl Lifecycle {
         tenant: &TenantId,
         id: &TransferId,
     ) -> Result<Option<Transfer>, Error> {
-        let Some(mut stored) = self.store.transfer(tenant, id).await? else {
-            return Ok(None);
-        };
+        match self.store.transfer(tenant, id).await? {
+            Some(stored) => self.drive_on(stored).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same from a state on that was just read, or written.
+    async fn drive_on(&self, mut stored: Stored) -> Result<Option<Transfer>, Error> {
+        let (tenant, id) = &(stored.transfer.tenant.clone(), stored.transfer.id.clone());
         for _ in 0..STEPS_MAX {
             let step = stored
                 .transfer
@@ -170,6 +198,12 @@ impl Lifecycle {
                 Ok(Done::Input(input)) => {
                     // The state may have moved since it was read; what was found out is taken in all the same.
                     let Some(next) = self.apply(tenant, id, &input).await? else {
+                        return Ok(None);
+                    };
+                    stored = next;
+                }
+                Ok(Done::Inputs(inputs)) => {
+                    let Some(next) = self.apply_each(tenant, id, &inputs).await? else {
                         return Ok(None);
                     };
                     stored = next;
@@ -221,6 +255,10 @@ impl Lifecycle {
         match step {
             Step::Wait => Ok(Done::Stop),
             Step::Stop(reason) => Ok(Done::Input(Input::Stop(reason))),
+            Step::CountFiles => {
+                let (counted, _) = self.count_files(transfer).await?;
+                Ok(Done::Input(counted))
+            }
             Step::CheckCompleteness => self.check_completeness(transfer).await,
             Step::FenceFiles => {
                 let (totals, leased_until) = self
@@ -247,27 +285,89 @@ impl Lifecycle {
         }
     }
 
-    /// Tells the admin how far a transfer is, if a report is allowed now. `in_flight` is the share of the current file, in thousandths.
-    pub async fn report(&self, stored: &Stored, in_flight: u32) -> Result<(), Error> {
+    /// Reads the rows of a transfer's files, and counts them.
+    async fn count_files(&self, transfer: &Transfer) -> Result<(Input, Vec<File>), Error> {
+        let at = self.now();
+        let files = self.store.files(&transfer.tenant, &transfer.id).await?;
+        let totals = totals(&files);
+        Ok((Input::FilesCounted { totals, at }, files))
+    }
+
+    /// Counts the files of a transfer that is there, and writes the state that follows.
+    async fn count(&self, stored: Stored) -> Result<Stored, Error> {
         let transfer = &stored.transfer;
-        if !transfer.may_report(self.now(), &self.configuration.clocks) {
+        let (counted, _) = self.count_files(transfer).await?;
+        let counted = self.apply(&transfer.tenant, &transfer.id, &counted).await?;
+        Ok(counted.unwrap_or(stored))
+    }
+
+    /// A transfer as it is once this count is taken in.
+    fn counted(&self, transfer: &Transfer, count: &Input) -> Transfer {
+        let mut counted = transfer.clone();
+        counted.apply(count.clone(), self.now(), &self.configuration.clocks);
+        counted
+    }
+
+    /// A file has ended, which only its own row says: counts the files of its transfer where that may be over with it, and does what is owed then. Whoever
+    /// ends the last open file sees all others ended. Doing it again changes nothing; where nobody does it, the sweeper counts them in time.
+    pub async fn file_ended(&self, file: &File, outcome: &FileOutcome) -> Result<(), Error> {
+        let (tenant, id) = (&file.tenant, &file.transfer);
+        // Read after the file has ended: what is known of the transfer by now is not older than that.
+        let Some(mut stored) = self.store.transfer(tenant, id).await? else {
             return Ok(());
+        };
+        if let Some(reported) = self.report(&stored, 0).await? {
+            stored = reported;
         }
+        let is_manifest =
+            file.label.as_deref() == Some(&*self.configuration.completeness.manifest_label);
+        let mut all_ended = false;
+        if is_manifest || matches!(outcome, FileOutcome::Poisoned { .. }) {
+            // Only from now on can others read that the transfer may be over with its files. Who has ended one before has not looked, so this one looks once more.
+            stored = self.count(stored).await?;
+            all_ended = stored.transfer.work.files_open() == 0;
+        }
+        let transfer = &stored.transfer;
+        if !all_ended
+            && transfer.is_open()
+            && transfer.ends_with_its_files()
+            && !self.store.has_open_file(tenant, id, &file.s3_key).await?
+        {
+            stored = self.count(stored).await?;
+        }
+        self.drive_on(stored).await.map(drop)
+    }
+
+    /// A message asks for a file that is done with: perhaps its worker has ended it and died before it did what that makes due.
+    pub async fn ended_before(&self, file: &File) -> Result<(), Error> {
+        match &file.outcome {
+            Some(outcome) => self.file_ended(file, outcome).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the admin how far a transfer is, if a report is allowed now. `in_flight` is the share of the current file, in thousandths. Returns the transfer as it stands
+    /// then, where it was written and nobody else is known to have.
+    pub async fn report(&self, stored: &Stored, in_flight: u32) -> Result<Option<Stored>, Error> {
+        if !stored
+            .transfer
+            .may_report(self.now(), &self.configuration.clocks)
+        {
+            return Ok(None);
+        }
+        let (count, _) = self.count_files(&stored.transfer).await?;
+        let transfer = &self.counted(&stored.transfer, &count);
         let report = transfer.report(in_flight);
+        let percent = report.percent;
         // Written first: of all workers and sweepers one sends, and the percent never falls whoever is next.
-        match self
-            .apply_to(
-                stored,
-                Input::Reporting {
-                    percent: report.percent,
-                },
-            )
+        let written = match self
+            .apply_each_to(stored, &[count, Input::Reporting { percent }])
             .await
         {
-            Ok(_) => {}
-            Err(Error::Tracking(Tracking::Conflict | Tracking::Contended)) => return Ok(()),
+            Ok(written) => written,
+            Err(Error::Tracking(Tracking::Conflict | Tracking::Contended)) => return Ok(None),
             Err(error) => return Err(error),
-        }
+        };
         let site = self.site(&transfer.tenant).await?;
         let outcome = site.report(&transfer.id, &report).await;
         let reported = What::ProgressReported {
@@ -280,9 +380,10 @@ impl Lifecycle {
             tracing::info!(transfer.id = %transfer.id, error = %error, "A progress update was not taken; the next one follows.");
             if error.may_be_over() {
                 self.look_whether_over(transfer, &site).await?;
+                return Ok(None);
             }
         }
-        Ok(())
+        Ok(Some(written))
     }
 
     /// A call was answered as if the transfer were over: believed only when the platform lists it no more, or, where it has no list, says of its files that it is settled.
@@ -395,8 +496,10 @@ impl Lifecycle {
                 Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
             }
         }
-        let files = self.store.files(&transfer.tenant, &transfer.id).await?;
-        let evidence = transfer.evidence(self.now(), &self.configuration.clocks);
+        let (count, files) = self.count_files(transfer).await?;
+        // A file that has moved since the last count may have broken a silence.
+        let counted = self.counted(transfer, &count);
+        let evidence = counted.evidence(self.now(), &self.configuration.clocks);
         let found = self.completeness(transfer, &files, evidence);
         if matches!(
             found,
@@ -413,12 +516,13 @@ impl Lifecycle {
                 Err(error) => return Ok(Done::Input(unavailable(transfer, &site, &error))),
             }
         }
-        Ok(Done::Input(match found {
+        let found = match found {
             Completeness::Complete { evidence, missing } => {
                 Input::ExportComplete { evidence, missing }
             }
             Completeness::Waiting(waiting_for) => incomplete(waiting_for, &files),
-        }))
+        };
+        Ok(Done::Inputs(vec![count, found]))
     }
 
     /// Whether the export is complete by this evidence, as its files, their labels and its manifest have it.
@@ -537,10 +641,7 @@ fn facts(file: &File) -> FileFacts {
         ended: file.state == FileState::Ended,
         unreadable: matches!(
             file.outcome,
-            Some(
-                landfall_transfer::FileOutcome::Unreadable { .. }
-                    | landfall_transfer::FileOutcome::Poisoned { .. }
-            )
+            Some(FileOutcome::Unreadable { .. } | FileOutcome::Poisoned { .. })
         ),
         read: file.counts.read,
         measure: file.measure.clone(),

@@ -89,14 +89,17 @@ impl Store {
             Some(at) if at <= now => {}
             _ => return Ok(DueItem::Gone),
         }
+        let kind = reader.text("kind")?;
+        if kind == "file" {
+            return Ok(DueItem::File(Box::new(read_file(&due.key, &item)?)));
+        }
         let tenant = TenantId::new(reader.text("tenant")?);
-        match reader.text("kind")? {
+        match kind {
             "transfer" => Ok(DueItem::Transfer(
                 tenant,
                 TransferId::new(reader.text("transfer_id")?),
             )),
             "tenant" => Ok(DueItem::Tenant(tenant)),
-            "file" => Ok(DueItem::File(Box::new(read_file(&item)?))),
             "event" => Ok(DueItem::Event(Box::new(EventRow {
                 tenant,
                 transfer: reader.optional_text("transfer_id").map(TransferId::new),

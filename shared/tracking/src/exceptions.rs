@@ -174,7 +174,10 @@ impl Store {
         let partition = keys::transfer(tenant, transfer);
         let after = after.map(|place| Key::new(&partition, place));
         let recounted = self.recounted(&partition).await?;
-        let page = self.table.query(&partition, keys::EXCEPTION, after).await?;
+        let page = self
+            .table
+            .query(&partition, keys::EXCEPTION, after, None)
+            .await?;
         let more = page.next.is_some();
         let last = page.rows.last().map(|(key, _)| key.sort.clone());
         let mut rows = Vec::with_capacity(page.rows.len());

@@ -23,7 +23,7 @@ use crate::item::{Item, Reader, Value, instant, number, text};
 use crate::keys;
 use crate::records::{Landed, put_landed};
 use crate::store::{Store, dedupe_expires, history_expires};
-use crate::table::{Returning, Write, WriteError};
+use crate::table::{Key, Returning, Write, WriteError};
 use crate::timeline::alone;
 use crate::transfers::Stored;
 
@@ -49,9 +49,9 @@ pub struct NewFile {
 /// Where a file stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileState {
-    /// Stored, and not yet counted by its transfer.
+    /// Stored, and not yet taken up.
     Announced,
-    /// Counted; being imported, or about to be.
+    /// Taken up; being imported, or about to be.
     Open,
     /// Its import has ended.
     Ended,
@@ -106,6 +106,10 @@ pub struct File {
     pub event: Option<String>,
     /// When it was first seen.
     pub received_at: Timestamp,
+    /// When a worker first took it up.
+    pub taken_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
     /// Where it stands.
     pub state: FileState,
     /// The fencing token: only its newest holder may write.
@@ -166,6 +170,8 @@ pub struct Lease {
     pub(crate) s3_key: String,
     owner: String,
     pub(crate) fence: u64,
+    /// Whether its transfer counts messages of files, and with an end whether one can be answered.
+    has_messages: bool,
 }
 
 impl Lease {
@@ -194,8 +200,8 @@ pub enum Claim {
         /// Its records, as they count until then.
         counts: Counts,
     },
-    /// It has ended, or was fenced off.
-    Ended,
+    /// It has ended, or was fenced off; this is its row.
+    Ended(Box<File>),
     /// Its transfer takes no work any more.
     Over,
     /// Neither its row nor its transfer is known.
@@ -314,6 +320,9 @@ pub(crate) const RACES_MAX: u32 = 12;
 /// Most writes of one transaction (AWS DynamoDB limits).
 const TRANSACTION_WRITES: usize = 100;
 
+/// Rows of files that a look for an open one reads first: some 4 read units.
+const LOOKED_AT_FIRST: usize = 16;
+
 /// Updates under way at once when a transfer's files are fenced off.
 const FENCED_AT_ONCE: usize = 25;
 
@@ -325,9 +334,7 @@ impl Store {
         let mut set = |name: &'static str, value| item.insert(name.into(), value);
         set("kind", text("file"));
         set("v", number(1));
-        set("tenant", text(file.tenant.as_str()));
-        set("transfer_id", text(file.transfer.as_str()));
-        set("s3_key", text(&file.s3_key));
+        // Whose it is says its key; a row of more than a kilobyte costs twice as much, each time.
         if let Some(label) = &file.label {
             set("label", text(label));
         }
@@ -373,7 +380,7 @@ impl Store {
     ) -> Result<Option<File>, Error> {
         let key = keys::file(tenant, transfer, s3_key);
         let item = self.table.get(&key, true).await?;
-        item.as_ref().map(read_file).transpose()
+        item.map(|item| read_file(&key, &item)).transpose()
     }
 
     /// Reads the rows of all files of a transfer.
@@ -383,17 +390,53 @@ impl Store {
         transfer: &TransferId,
     ) -> Result<Vec<File>, Error> {
         let rows = self
-            .rows(&keys::transfer(tenant, transfer), keys::FILE)
+            .rows_with_keys(&keys::transfer(tenant, transfer), keys::FILE)
             .await?;
-        rows.iter().map(read_file).collect()
+        rows.iter().map(|(key, row)| read_file(key, row)).collect()
     }
 
-    /// Takes a file up for `lease`, with a new fencing token, if its transfer is open and nobody holds it. The first time
-    /// it is counted by its transfer in the same write.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is one fact of the claim; a struct would be made for this call alone"
-    )]
+    /// Whether any file of a transfer is still to be worked on. It is looked for behind the file of that key first, in growing steps: whether files are worked on
+    /// in the order of their keys or in none, where many are left one is soon found.
+    pub async fn has_open_file(
+        &self,
+        tenant: &TenantId,
+        id: &TransferId,
+        beside: &str,
+    ) -> Result<bool, Error> {
+        let beside = keys::file(tenant, id, beside);
+        let mut limit = LOOKED_AT_FIRST;
+        for begin in [Some(&beside), None] {
+            let mut after = begin.cloned();
+            loop {
+                let page = self
+                    .table
+                    .query(&beside.partition, keys::FILE, after, Some(limit))
+                    .await?;
+                for (_, row) in &page.rows {
+                    let state = Reader::new(row, "a file's row").text("state")?;
+                    if matches!(
+                        FileState::parse(state)?,
+                        FileState::Announced | FileState::Open
+                    ) {
+                        return Ok(true);
+                    }
+                }
+                limit *= 2;
+                // From the beginning on no further than to where the first look began.
+                let is_behind = |key: &Key| begin.is_some() || *key < beside;
+                after = page.next.filter(is_behind);
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes a file up for `lease`, with a new fencing token, if its transfer is open and nobody holds it.
+    ///
+    /// Only the file's row is written. That its transfer is open must be read when that row is known to be there already: then whoever
+    /// stops the transfer does so after the read, finds the row when it fences the files, and moves the token on.
     pub async fn claim(
         &self,
         tenant: &TenantId,
@@ -402,79 +445,82 @@ impl Store {
         owner: &str,
         lease: Duration,
         now: Timestamp,
-        clocks: &Clocks,
     ) -> Result<Claim, Error> {
         for race in 0..RACES_MAX {
-            let (file, stored) =
-                tokio::try_join!(self.file(tenant, id, s3_key), self.transfer(tenant, id))?;
-            let (Some(file), Some(stored)) = (file, stored) else {
+            let Some(file) = self.file(tenant, id, s3_key).await? else {
                 return Ok(Claim::Unknown);
             };
-            if !stored.transfer.is_open() {
-                return Ok(Claim::Over);
-            }
-            match file.state {
-                FileState::Announced => {}
-                FileState::Open => {
-                    if let Some(until) = file.leased_until.filter(|until| *until > now) {
-                        return Ok(Claim::Held(until));
-                    }
-                    if let Some(until) = file.again_at.filter(|until| *until > now) {
-                        let counts = file.counts;
-                        return Ok(Claim::Waits { until, counts });
-                    }
-                }
-                FileState::Ended | FileState::Fenced | FileState::Dropped => {
-                    return Ok(Claim::Ended);
-                }
-            }
-            match self
-                .take_up(&file, &stored, owner, now + lease, now, clocks)
-                .await
-            {
-                Ok(claimed) => return Ok(Claim::Claimed(Box::new(claimed))),
+            match self.claim_once(&file, owner, lease, now).await {
                 Err(Error::Conflict | Error::Contended) => self.pause(race).await,
-                Err(error) => return Err(error),
+                outcome => return outcome,
             }
         }
         Err(Error::Contended)
     }
 
-    /// Takes a file up that was found announced, as [`Store::claim`] does: its row is read again only if it or its transfer has changed since.
+    /// Takes a file up as [`Store::claim`] does whose row was read just now: it is read again only if it has changed since.
     pub async fn claim_found(
         &self,
         file: &File,
         owner: &str,
         lease: Duration,
         now: Timestamp,
-        clocks: &Clocks,
     ) -> Result<Claim, Error> {
-        let (tenant, id) = (&file.tenant, &file.transfer);
-        if file.state == FileState::Announced
-            && let Some(stored) = self.transfer(tenant, id).await?
-            && stored.transfer.is_open()
-        {
-            match self
-                .take_up(file, &stored, owner, now + lease, now, clocks)
-                .await
-            {
-                Ok(claimed) => return Ok(Claim::Claimed(Box::new(claimed))),
-                Err(Error::Conflict | Error::Contended) => self.pause(0).await,
-                Err(error) => return Err(error),
+        match self.claim_once(file, owner, lease, now).await {
+            Err(Error::Conflict | Error::Contended) => self.pause(0).await,
+            outcome => return outcome,
+        }
+        self.claim(
+            &file.tenant,
+            &file.transfer,
+            &file.s3_key,
+            owner,
+            lease,
+            now,
+        )
+        .await
+    }
+
+    async fn claim_once(
+        &self,
+        file: &File,
+        owner: &str,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Claim, Error> {
+        let Some(Stored { transfer, .. }) = self.transfer(&file.tenant, &file.transfer).await?
+        else {
+            return Ok(Claim::Unknown);
+        };
+        if !transfer.is_open() && !is_planted(SeededBug::StoppedTransferTakenUp) {
+            return Ok(Claim::Over);
+        }
+        match file.state {
+            FileState::Announced => {}
+            FileState::Open => {
+                if let Some(until) = file.leased_until.filter(|until| *until > now) {
+                    return Ok(Claim::Held(until));
+                }
+                if let Some(until) = file.again_at.filter(|until| *until > now) {
+                    let counts = file.counts;
+                    return Ok(Claim::Waits { until, counts });
+                }
+            }
+            FileState::Ended | FileState::Fenced | FileState::Dropped => {
+                return Ok(Claim::Ended(Box::new(file.clone())));
             }
         }
-        self.claim(tenant, id, &file.s3_key, owner, lease, now, clocks)
-            .await
+        let claimed = self.take_up(file, transfer, owner, now + lease, now);
+        Ok(Claim::Claimed(Box::new(claimed.await?)))
     }
 
     async fn take_up(
         &self,
         file: &File,
-        stored: &Stored,
+        transfer: Transfer,
         owner: &str,
         leased_until: Timestamp,
         now: Timestamp,
-        clocks: &Clocks,
     ) -> Result<Claimed, Error> {
         let key = keys::file(&file.tenant, &file.transfer, &file.s3_key);
         let shard = keys::due_shard(&key);
@@ -500,41 +546,26 @@ impl Store {
             .add("attempts", 1)
             .set("due_shard", text(shard))
             .set("due_at", instant(due_at));
-        let how = match (file.state, file.leased_until) {
-            (FileState::Announced, _) => Taken::First,
+        let first = file.state == FileState::Announced;
+        match (first, file.leased_until) {
+            (true, _) => {
+                self.write(shown(taken, TAKEN, now, self.actor())).await?;
+            }
             // Whoever had it neither ended nor gave it back.
-            (_, Some(_)) => Taken::TakenOver,
-            _ => Taken::NextSlice,
-        };
-        let mut writes = Vec::with_capacity(3);
-        let (transfer_write, transfer) = if how == Taken::First {
-            writes.push(shown(taken, TAKEN, now, self.actor()));
-            let mut transfer = stored.transfer.clone();
-            transfer.apply(Input::FileSeen, now, clocks);
-            let (write, next) = Self::over(stored, transfer, clocks)?;
-            (write, next.transfer)
-        } else {
-            writes.push(taken);
-            // A next slice is told by what it commits.
-            if how == Taken::TakenOver {
+            (_, Some(_)) => {
                 let taken_over = What::FileTaken {
                     file: file.s3_key.clone(),
                     fence: file.fence + 1,
                     attempt: file.attempts + 1,
-                    how,
+                    how: Taken::TakenOver,
                 };
                 let entry = Entry::new(now, self.actor(), taken_over);
-                writes.push(alone(&file.tenant, &file.transfer, &entry)?);
+                let told = alone(&file.tenant, &file.transfer, &entry)?;
+                self.transact(vec![taken, told]).await?;
             }
-            (
-                still_open(&file.tenant, &file.transfer),
-                stored.transfer.clone(),
-            )
-        };
-        if how == Taken::First || !is_planted(SeededBug::StoppedTransferTakenUp) {
-            writes.push(transfer_write);
+            // A next slice is told by what it commits.
+            _ => self.write(taken).await?,
         }
-        self.transact(writes).await?;
         Ok(Claimed {
             lease: Lease {
                 tenant: file.tenant.clone(),
@@ -543,6 +574,7 @@ impl Store {
                 s3_key: file.s3_key.clone(),
                 owner: owner.to_owned(),
                 fence: file.fence + 1,
+                has_messages: transfer.messages.is_some(),
             },
             file: File {
                 state: FileState::Open,
@@ -550,6 +582,7 @@ impl Store {
                 attempts: file.attempts + 1,
                 leased_until: Some(leased_until),
                 due_at: Some(due_at),
+                taken_at: file.taken_at.or(first.then_some(now)),
                 ..file.clone()
             },
             transfer,
@@ -593,9 +626,9 @@ impl Store {
         Err(Error::Contended)
     }
 
-    /// Writes a file's last batch as [`Store::commit`] does, and its end as [`Store::end`] does, in one transaction.
-    /// Returns the transfer, or none when the batch was written alone, and what is left is to end the file: the transfer
-    /// takes no work any more, others were faster to change it, or all of it is too much for one transaction.
+    /// Writes a file's last batch as [`Store::commit`] does, and its end as [`Store::end`] does, at once.
+    /// Returns whether the file has ended; if not, the batch is written, and what is left is to end the file: all of it was too much for one
+    /// transaction, or its transfer takes no answer any more.
     pub async fn commit_end(
         &self,
         lease: &Lease,
@@ -603,52 +636,63 @@ impl Store {
         ending: &Ending,
         now: Timestamp,
         clocks: &Clocks,
-    ) -> Result<Option<Stored>, Error> {
+    ) -> Result<bool, Error> {
         let batch = put_batch(lease, commit, now)?;
         // A try that comes too late for the transfer's version is paid for with all its rows: records aren't tried twice.
-        let tries = if batch.is_empty() { RACES_MAX } else { 1 };
+        let tries = if lease.has_messages && !batch.is_empty() {
+            1
+        } else {
+            RACES_MAX
+        };
         for race in 0..tries {
-            let stored = self.transfer(&lease.tenant, &lease.transfer).await?;
-            let Some(stored) = stored.filter(|stored| stored.transfer.is_open()) else {
+            let Some(decided) = self.decided(lease, ending, now, clocks).await? else {
                 break;
             };
-            let (counted, next) = self.counted(lease, ending, &stored, now, clocks).await?;
-            if 1 + counted.len() + batch.len() > TRANSACTION_WRITES {
+            if 1 + decided.len() + batch.len() > TRANSACTION_WRITES {
                 break;
             }
-            let mut writes = vec![self.ended(fenced(lease), ending, now)?];
-            writes.extend(counted);
-            writes.extend(batch.iter().cloned());
-            let is_apart = is_planted(SeededBug::EndedInTwoWrites)
+            let is_apart = is_planted(SeededBug::EndedInTwoWrites) && !decided.is_empty()
                 || is_planted(SeededBug::CheckpointBeforeRecords) && !batch.is_empty();
+            let mut writes = vec![self.ended(fenced(lease), ending, now)?];
+            writes.extend(decided);
+            writes.extend(batch.iter().cloned());
             if is_apart {
                 self.write(writes.remove(0)).await?;
             }
-            match self.transact(writes).await {
-                Ok(()) => return Ok(Some(next)),
-                // The file was lost, or only the transfer has changed.
-                Err(Error::Conflict) => self.holds(lease).await?,
+            match self.write_end(writes).await {
+                Ok(()) => return Ok(true),
+                // The file was lost, or its end is ours and its answer was; or the transfer alone has changed.
+                Err(Error::Conflict) => {
+                    if self.has_ended(lease).await? {
+                        return Ok(true);
+                    }
+                    self.holds(lease).await?;
+                }
                 Err(Error::Contended) => {}
-                Err(Error::Unknown) => return self.ended_after_all(lease).await,
+                Err(Error::Unknown) if self.has_ended(lease).await.unwrap_or(false) => {
+                    return Ok(true);
+                }
                 Err(error) => return Err(error),
             }
             self.pause(race).await;
         }
         // What was delivered counts whether the file can end or not, as long as it isn't fenced off.
         self.commit(lease, commit, now).await?;
-        Ok(None)
+        Ok(false)
     }
 
-    /// After an answer that never came. Nobody else ends a file under this token: if it has ended, so was the answer.
-    async fn ended_after_all(&self, lease: &Lease) -> Result<Option<Stored>, Error> {
+    /// Whether the file has ended under this lease. Nobody else ends it under its token.
+    async fn has_ended(&self, lease: &Lease) -> Result<bool, Error> {
         let file = self.file(&lease.tenant, &lease.transfer, &lease.s3_key);
-        let is_ours = |file: &File| file.state == FileState::Ended && file.fence == lease.fence;
-        if !matches!(file.await, Ok(Some(file)) if is_ours(&file)) {
-            return Err(Error::Unknown);
-        }
-        match self.transfer(&lease.tenant, &lease.transfer).await {
-            Ok(Some(stored)) => Ok(Some(stored)),
-            _ => Err(Error::Unknown),
+        let is_ours = |file: File| file.state == FileState::Ended && file.fence == lease.fence;
+        Ok(file.await?.is_some_and(is_ours))
+    }
+
+    /// An end's writes: alone, where there is one, which costs half as much.
+    async fn write_end(&self, mut writes: Vec<Write>) -> Result<(), Error> {
+        match writes.len() {
+            1 => self.write(writes.remove(0)).await,
+            _ => self.transact(writes).await,
         }
     }
 
@@ -761,79 +805,76 @@ impl Store {
         }
     }
 
-    /// Ends a file, and counts it for its transfer in the same write. Returns the transfer, or none when the lease was
-    /// lost or the transfer takes no work any more.
+    /// Ends a file. Returns whether it is ended by this lease; if not, the lease was lost, or a transfer that would answer its message takes none any more.
     pub async fn end(
         &self,
         lease: &Lease,
         ending: &Ending,
         now: Timestamp,
         clocks: &Clocks,
-    ) -> Result<Option<Stored>, Error> {
+    ) -> Result<bool, Error> {
         for race in 0..RACES_MAX {
-            let Some(stored) = self.transfer(&lease.tenant, &lease.transfer).await? else {
-                return Ok(None);
+            let Some(decided) = self.decided(lease, ending, now, clocks).await? else {
+                return Ok(false);
             };
-            if !stored.transfer.is_open() {
-                return Ok(None);
-            }
-            let (counted, next) = self.counted(lease, ending, &stored, now, clocks).await?;
             let mut writes = vec![self.ended(fenced(lease), ending, now)?];
-            writes.extend(counted);
-            if is_planted(SeededBug::EndedInTwoWrites) {
+            writes.extend(decided);
+            if is_planted(SeededBug::EndedInTwoWrites) && writes.len() > 1 {
                 self.write(writes.remove(0)).await?;
             }
-            match self.transact(writes).await {
-                Ok(()) => return Ok(Some(next)),
+            match self.write_end(writes).await {
+                Ok(()) => return Ok(true),
                 Err(Error::Conflict) => {
-                    let file = self
-                        .file(&lease.tenant, &lease.transfer, &lease.s3_key)
-                        .await?;
-                    if file.is_none_or(|file| {
-                        file.fence != lease.fence || file.state != FileState::Open
-                    }) {
-                        return Ok(None);
+                    if self.has_ended(lease).await? {
+                        return Ok(true);
                     }
-                    self.pause(race).await;
+                    match self.holds(lease).await {
+                        Ok(()) => {}
+                        Err(Error::Conflict) => return Ok(false),
+                        Err(error) => return Err(error),
+                    }
                 }
-                Err(Error::Contended) => self.pause(race).await,
+                Err(Error::Contended) => {}
                 Err(error) => return Err(error),
             }
+            self.pause(race).await;
         }
         Err(Error::Contended)
     }
 
-    /// The writes that count a file's end for its transfer, over the version that was read; and the transfer as it stands
-    /// then.
-    async fn counted(
+    /// What a file's end writes of its transfer: that its message, where it has one, is decided, over the version that was read. None where the transfer takes that no more.
+    async fn decided(
         &self,
         lease: &Lease,
         ending: &Ending,
-        stored: &Stored,
         now: Timestamp,
         clocks: &Clocks,
-    ) -> Result<(Vec<Write>, Stored), Error> {
-        let mut inputs = vec![Input::FileEnded {
-            file: lease.s3_key.clone(),
-            outcome: ending.outcome.clone(),
-            counts: ending.counts,
-            manifest: ending.manifest.is_some(),
-        }];
-        if stored.transfer.messages.is_some() {
-            // Read after the transfer: whoever counts the message in between makes this write fail.
-            let file = self
-                .file(&lease.tenant, &lease.transfer, &lease.s3_key)
-                .await?;
-            if file.is_some_and(|file| file.message.is_some()) {
-                let applied = is_applied(&ending.outcome, ending.counts);
-                inputs.push(Input::MessageDecided { applied });
-            }
+    ) -> Result<Option<Vec<Write>>, Error> {
+        if !lease.has_messages {
+            return Ok(Some(Vec::new()));
         }
+        let Some(stored) = self.transfer(&lease.tenant, &lease.transfer).await? else {
+            return Ok(None);
+        };
+        if !stored.transfer.is_open() {
+            return Ok(None);
+        }
+        // Read after the transfer: whoever counts the message in between makes this write fail.
+        let file = self
+            .file(&lease.tenant, &lease.transfer, &lease.s3_key)
+            .await?;
+        let inputs = if file.is_some_and(|file| file.message.is_some()) {
+            let applied = is_applied(&ending.outcome, ending.counts);
+            vec![Input::MessageDecided { applied }]
+        } else {
+            Vec::new()
+        };
+        // Also where there is none yet: who counts it must find the file ended, or this write fails.
         let (transfer, told) = apply_all(&stored.transfer, inputs, now, clocks);
-        let (transfer_write, next) = Self::over(stored, transfer, clocks)?;
+        let (transfer_write, next) = Self::over(&stored, transfer, clocks)?;
         let mut writes = vec![transfer_write];
         writes.extend(told.writes(&next, self.actor())?);
-        Ok((writes, next))
+        Ok(Some(writes))
     }
 
     /// The update of a file's row by its end. From then on it is history, and shorter: nobody goes on from it.
@@ -846,7 +887,6 @@ impl Store {
             .set("expires_at", history_expires(now))
             .remove("event")
             .remove("checkpoint")
-            .remove("again_at")
             .remove("lease_owner")
             .remove("leased_until")
             .remove("due_shard")
@@ -873,20 +913,16 @@ impl Store {
         now: Timestamp,
     ) -> Result<(FileTotals, Option<Timestamp>), Error> {
         let files = self.files(tenant, id).await?;
-        let mut totals = FileTotals::default();
-        let mut leased_until = None;
+        let mut fenced = Vec::with_capacity(files.len());
         for some in files.chunks(FENCED_AT_ONCE) {
-            for file in try_join_all(some.iter().map(|file| self.fence(file.clone()))).await? {
-                totals.counts += file.counts;
-                totals.known += u64::from(file.state != FileState::Dropped);
-                totals.ended += u64::from(file.state == FileState::Ended);
-                let lease = file
-                    .leased_until
-                    .filter(|until| file.state == FileState::Fenced && *until > now);
-                leased_until = leased_until.max(lease);
-            }
+            fenced.extend(try_join_all(some.iter().map(|file| self.fence(file.clone()))).await?);
         }
-        Ok((totals, leased_until))
+        let leases = fenced
+            .iter()
+            .filter(|file| file.state == FileState::Fenced)
+            .filter_map(|file| file.leased_until);
+        let leased_until = leases.filter(|until| *until > now).max();
+        Ok((totals(&fenced), leased_until))
     }
 
     async fn fence(&self, mut file: File) -> Result<File, Error> {
@@ -908,8 +944,8 @@ impl Store {
                 .remove("due_at");
             match self.table.write(fenced, Returning::Row).await {
                 // The row as it was written: a batch may have been committed since it was read.
-                Ok(row) => return read_file(&row),
-                Err(WriteError::ConditionFailed(Some(row))) => file = read_file(&row)?,
+                Ok(row) => return read_file(&key, &row),
+                Err(WriteError::ConditionFailed(Some(row))) => file = read_file(&key, &row)?,
                 Err(WriteError::ConditionFailed(None)) => return Ok(file),
                 Err(WriteError::Failed(Error::Contended)) => self.pause(race).await,
                 Err(WriteError::Failed(error)) => return Err(error),
@@ -975,20 +1011,58 @@ fn put_batch(lease: &Lease, commit: &Commit, now: Timestamp) -> Result<Vec<Write
     Ok(writes)
 }
 
-/// Demands, within a transaction, that the transfer still takes work.
-fn still_open(tenant: &TenantId, id: &TransferId) -> Write {
-    Write::check(keys::transfer_state(tenant, id)).only_if("phase", text("OPEN"))
+/// What the rows of a transfer's files add up to.
+pub fn totals(files: &[File]) -> FileTotals {
+    let mut totals = FileTotals::default();
+    let mut failed: Vec<(Option<Timestamp>, &str)> = Vec::new();
+    for file in files {
+        let newest = |known: Option<Timestamp>, at| known.max(at);
+        totals.last_received_at = newest(totals.last_received_at, Some(file.received_at));
+        match file.state {
+            FileState::Announced | FileState::Dropped => {
+                totals.late += 1;
+                continue;
+            }
+            FileState::Open if file.counts == Counts::default() => {}
+            FileState::Open => {
+                totals.in_flight.insert(file.s3_key.clone(), file.counts);
+            }
+            FileState::Ended => {
+                totals.ended += 1;
+                totals.counts += file.counts;
+            }
+            FileState::Fenced => totals.counts += file.counts,
+        }
+        totals.known += 1;
+        totals.manifest |= file.manifest.is_some();
+        totals.last_moved_at = newest(totals.last_moved_at, file.taken_at.max(file.ended_at));
+        match &file.outcome {
+            Some(FileOutcome::Unreadable { reason }) => failed.push((file.ended_at, reason)),
+            Some(FileOutcome::Poisoned { reason }) => {
+                totals.poisoned += 1;
+                failed.push((file.ended_at, reason));
+            }
+            Some(FileOutcome::Imported | FileOutcome::Stopped) | None => {}
+        }
+    }
+    totals.failed = failed.len() as u64;
+    totals.first_problem = failed.iter().min().map(|(_, reason)| (*reason).to_owned());
+    totals
 }
 
-pub(crate) fn read_file(item: &Item) -> Result<File, Error> {
+pub(crate) fn read_file(key: &Key, item: &Item) -> Result<File, Error> {
     let reader = Reader::new(item, "a file's row");
+    let (tenant, transfer, s3_key) = keys::read_file(key)
+        .ok_or_else(|| Error::unreadable("a file's row", "its key is no file's"))?;
     Ok(File {
-        tenant: TenantId::new(reader.text("tenant")?),
-        transfer: TransferId::new(reader.text("transfer_id")?),
-        s3_key: reader.text("s3_key")?.to_owned(),
+        tenant,
+        transfer,
+        s3_key,
         label: reader.optional_text("label").map(str::to_owned),
         event: reader.optional_text("event").map(str::to_owned),
         received_at: reader.optional_instant("received_at").unwrap_or_default(),
+        taken_at: reader.optional_instant(TAKEN[0]),
+        ended_at: reader.optional_instant(ENDED[0]),
         state: FileState::parse(reader.text("state")?)?,
         fence: reader.number("fence")?,
         leased_until: reader.optional_instant("leased_until"),

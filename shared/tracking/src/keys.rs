@@ -22,6 +22,11 @@ pub(crate) fn part(text: &str) -> String {
     text.replace('%', "%25").replace('#', "%23")
 }
 
+/// What [`part`] made of a text, as it was.
+fn whole(part: &str) -> String {
+    part.replace("%23", "#").replace("%25", "%")
+}
+
 pub(crate) fn transfer(tenant: &TenantId, id: &TransferId) -> String {
     format!("TRANSFER#{}#{}", part(tenant.as_str()), part(id.as_str()))
 }
@@ -57,6 +62,17 @@ pub(crate) fn token(id: &TenantId) -> Key {
 /// The row of a file.
 pub(crate) fn file(tenant: &TenantId, id: &TransferId, s3_key: &str) -> Key {
     Key::new(transfer(tenant, id), format!("{FILE}{}", part(s3_key)))
+}
+
+/// Whose file a row is, its transfer and the platform's key for it. None for another kind of row.
+pub(crate) fn read_file(key: &Key) -> Option<(TenantId, TransferId, String)> {
+    let (tenant, id) = key.partition.strip_prefix("TRANSFER#")?.split_once('#')?;
+    let s3_key = key.sort.strip_prefix(FILE)?;
+    Some((
+        TenantId::new(whole(tenant)),
+        TransferId::new(whole(id)),
+        whole(s3_key),
+    ))
 }
 
 /// The row that says that a file's exceptions are those of its second pass.
@@ -106,6 +122,19 @@ mod tests {
     const SHARDS_OF_A_TO_H: [&str; 8] = [
         "DUE#1", "DUE#2", "DUE#0", "DUE#2", "DUE#3", "DUE#3", "DUE#1", "DUE#2",
     ];
+
+    #[test]
+    fn a_files_key_says_whose_it_is_whatever_stands_in_it() {
+        for odd in ["plain", "a#b", "%23", "#%", "%2523#", ""] {
+            let (tenant, id) = (TenantId::new(odd), TransferId::new(odd));
+            let key = file(&tenant, &id, odd);
+            assert_eq!(
+                read_file(&key),
+                Some((tenant.clone(), id.clone(), odd.to_owned()))
+            );
+            assert_eq!(read_file(&transfer_state(&tenant, &id)), None);
+        }
+    }
 
     #[test]
     fn a_tenant_with_a_separator_in_its_name_stays_in_its_own_partition() {

@@ -42,7 +42,10 @@ impl Store {
         after: Option<Key>,
     ) -> Result<KeptMappings, Error> {
         let partition = keys::transfer(tenant, transfer);
-        let page = self.table.query(&partition, keys::MAPPINGS, after).await?;
+        let page = self
+            .table
+            .query(&partition, keys::MAPPINGS, after, None)
+            .await?;
         let packed = |(_, item): &(Key, Item)| {
             let reader = Reader::new(item, "used mappings");
             reader.bytes("packed").map(<[u8]>::to_vec)

@@ -146,7 +146,7 @@ impl Store {
         let after = after.map(|sort| Key::new(&partition, sort));
         let page = self
             .table
-            .query(&partition, &of_attempt(attempt), after)
+            .query(&partition, &of_attempt(attempt), after, None)
             .await?;
         let more = page.next.is_some();
         let mut segments = Vec::with_capacity(page.rows.len());

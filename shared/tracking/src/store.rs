@@ -69,11 +69,21 @@ impl Store {
 
     /// All rows of a partition whose sort key begins with `prefix`, page by page.
     pub(crate) async fn rows(&self, partition: &str, prefix: &str) -> Result<Vec<Item>, Error> {
+        let rows = self.rows_with_keys(partition, prefix).await?;
+        Ok(rows.into_iter().map(|(_, item)| item).collect())
+    }
+
+    /// The same with their keys.
+    pub(crate) async fn rows_with_keys(
+        &self,
+        partition: &str,
+        prefix: &str,
+    ) -> Result<Vec<(Key, Item)>, Error> {
         let mut rows = Vec::new();
         let mut after = None;
         loop {
-            let page = self.table.query(partition, prefix, after).await?;
-            rows.extend(page.rows.into_iter().map(|(_, item)| item));
+            let page = self.table.query(partition, prefix, after, None).await?;
+            rows.extend(page.rows);
             after = page.next;
             if after.is_none() {
                 return Ok(rows);

@@ -247,12 +247,14 @@ pub trait Table: fmt::Debug + Send + Sync {
         attributes: &'static [&'static str],
     ) -> BoxFuture<'_, Result<Many, Error>>;
 
-    /// A page of the rows of a partition of the tracking table whose sort key begins with `prefix`, consistently.
+    /// A page of the rows of a partition of the tracking table whose sort key begins with `prefix`, consistently; of so many rows at most, where a limit is given. What it
+    /// begins after begins with `prefix`, too.
     fn query<'a>(
         &'a self,
         partition: &'a str,
         prefix: &'a str,
         after: Option<Key>,
+        limit: Option<usize>,
     ) -> BoxFuture<'a, Result<Page, Error>>;
 
     /// A page of the sparse index: the entries of a shard (attribute `due_shard`) up to an instant (attribute `due_at`, in

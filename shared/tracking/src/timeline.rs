@@ -33,11 +33,13 @@ impl Store {
         let (told, events, files) = tokio::try_join!(
             self.rows(&partition, keys::LOG),
             self.rows(&partition, keys::EVENT),
-            self.rows(&partition, keys::FILE),
+            self.rows_with_keys(&partition, keys::FILE),
         )?;
         let told: Vec<Entry> = told.iter().map(read).collect();
         let events = events.iter().filter_map(shown_by_event);
-        let shown: Vec<Entry> = events.chain(files.iter().flat_map(shown_by_file)).collect();
+        let shown: Vec<Entry> = events
+            .chain(files.iter().flat_map(|(key, row)| shown_by_file(key, row)))
+            .collect();
         // An earlier release has told them as well.
         let twice: HashSet<_> = told.iter().filter_map(shown_as).collect();
         let is_new = |entry: &&Entry| shown_as(entry).is_none_or(|shown| !twice.contains(&shown));
@@ -131,9 +133,9 @@ fn shown_by_event(row: &Item) -> Option<Entry> {
 
 /// What the row of a file tells: that it was announced, unless it was only found in a list; that it was taken up, and how it ended.
 /// Everything else that became of it was told.
-fn shown_by_file(row: &Item) -> Vec<Entry> {
+fn shown_by_file(key: &Key, row: &Item) -> Vec<Entry> {
     let reader = Reader::new(row, "a file's row");
-    let Ok(file) = read_file(row) else {
+    let Ok(file) = read_file(key, row) else {
         return Vec::new();
     };
     let when = |[at, by]: [&str; 2]| {

@@ -60,14 +60,20 @@ seeded_bugs! {
         "A transfer's new state is written whatever version stands there.",
         "S2: what another has written is not lost";
     StoppedTransferTakenUp, "stopped-transfer-taken-up",
-        "A file is taken over without the demand that its transfer still takes work.",
+        "A file is taken up without a look whether its transfer still takes work.",
         "promise 4: nothing is written for what is over";
     DuplicateOverwrites, "duplicate-overwrites",
         "A row that intake has stored already is put again when its event is delivered again.",
         "S4 and promise 5: effects happen once";
-    EndedInTwoWrites, "ended-in-two-writes",
-        "A file is ended in one write and counted for its transfer in a second one.",
+    VerdictBeforeFence, "verdict-before-fence",
+        "The verdict on a complete export is written without moving the fencing tokens of its files on first.",
+        "promise 4: nothing is written for what is over";
+    OldCountBelieved, "old-count-believed",
+        "A transfer is stopped for files that don't move, or that don't come, on a count from before that was due.",
         "promise 2: settled by what really happened";
+    EndedInTwoWrites, "ended-in-two-writes",
+        "A file is ended in one write and its message decided in a second one.",
+        "promise 2: the platform waits for nobody in vain";
     CheckpointBeforeRecords, "checkpoint-before-records",
         "A batch's checkpoint is written before its records instead of with them.",
         "S7: no gap in the target";

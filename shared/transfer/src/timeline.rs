@@ -406,12 +406,7 @@ impl What {
     }
 
     /// The end of a file's import.
-    pub fn file_ended(
-        file: String,
-        outcome: &FileOutcome,
-        counts: Counts,
-        manifest: bool,
-    ) -> Self {
+    pub fn file_ended(file: String, outcome: &FileOutcome, counts: Counts, manifest: bool) -> Self {
         let (how, problem) = match outcome {
             FileOutcome::Imported => (Ended::Imported, None),
             FileOutcome::Unreadable { reason } => (Ended::Unreadable, Some(reason.clone())),

@@ -7,8 +7,9 @@ use crate::clocks::{Clocks, platform};
 use crate::counts::Counts;
 use crate::identity::{ChainId, TenantId, TransferId};
 use crate::message::{asked_again, clip};
+use crate::seeded_bugs::{SeededBug, is_planted};
 use crate::timestamp::Timestamp;
-use crate::verdict::Verdict;
+use crate::verdict::{MISSING_MAX, Verdict};
 
 mod ending;
 mod input;
@@ -31,6 +32,7 @@ pub struct Transfer {
     /// Its own id.
     pub id: TransferId,
     /// The first transfer of its chain, when this is a re-run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<TransferId>,
     /// When the platform made it, or when we first saw it: the earlier of the two. Deadlines count from here.
     pub created_at: Timestamp,
@@ -45,16 +47,19 @@ pub struct Transfer {
     /// Highest percent that was reported; 0 when none was.
     pub last_percent: u8,
     /// When progress was last reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_reported_at: Option<Timestamp>,
     /// When it was last compared with the platform's lists.
     pub reconciled_at: Timestamp,
     /// Since when the platform doesn't list it as active although it is open here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent_since: Option<Timestamp>,
     /// Nothing is asked of the platform before this, because it could not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_back_until: Option<Timestamp>,
     /// When the admin's cancellation was first seen, whatever we were about to do: from then on the platform waits no longer than
     /// [`platform::CANCELLATION_GRACE`].
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled_at: Option<Timestamp>,
     /// How far the messages of its files are answered; none where the app settles the transfer itself, as on Connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +109,7 @@ impl Transfer {
                 checked_files: 0,
             },
             work: Work {
+                counted_at: now,
                 files_known: 0,
                 files_ended: 0,
                 files_failed: 0,
@@ -212,22 +218,9 @@ impl Transfer {
                 self.exporter.triggered_at.get_or_insert(now);
                 self.heard(now);
             }
-            Input::FileSeen => {
-                if self.is_open() {
-                    self.work.files_known += 1;
-                    self.work.last_moved_at = now;
-                    self.heard(now);
-                }
-            }
-            Input::FileEnded {
-                file,
-                outcome,
-                counts,
-                manifest,
-            } => {
-                if self.is_open() {
-                    self.work.in_flight.remove(&file);
-                    self.file_ended(outcome, counts, manifest, now);
+            Input::FilesCounted { totals, at } => {
+                if self.is_open() && at >= self.work.counted_at {
+                    self.files_counted(totals, at);
                 }
             }
             Input::WorkMoved { file, counts } => self.work_moved(file, counts, now),
@@ -259,9 +252,16 @@ impl Transfer {
             Input::Listed(listing) => self.listed(listing, now, clocks),
             Input::ExportComplete { evidence, missing } => {
                 if self.can_be_complete(evidence, now, clocks) {
-                    // Only stops can end without a verdict of ours.
-                    if let Some(verdict) = Verdict::of_import(self, evidence, &missing, now) {
-                        self.settle(verdict, now);
+                    let missing = match missing.as_slice() {
+                        [] => Vec::new(),
+                        // Its row stays small, whatever a manifest names.
+                        some => vec![clip(&some.join("; "), MISSING_MAX)],
+                    };
+                    if is_planted(SeededBug::VerdictBeforeFence) {
+                        let verdict = Verdict::of_import(self, evidence, &missing, now);
+                        self.settle(verdict.expect("an import has one"), now);
+                    } else {
+                        self.stop(StopReason::Complete { evidence, missing }, now);
                     }
                 }
             }
@@ -348,26 +348,29 @@ impl Transfer {
         }
     }
 
-    fn file_ended(&mut self, outcome: FileOutcome, counts: Counts, manifest: bool, now: Timestamp) {
+    fn files_counted(&mut self, totals: FileTotals, at: Timestamp) {
+        let received = totals.last_received_at;
+        self.heard(received.unwrap_or(self.exporter.last_heard_at));
         let work = &mut self.work;
-        work.files_ended += 1;
-        work.counts += counts;
-        work.last_moved_at = now;
-        work.stalled_by = None;
-        self.exporter.manifest |= manifest;
-        let problem = match outcome {
-            FileOutcome::Imported | FileOutcome::Stopped => return,
-            FileOutcome::Unreadable { reason } => {
-                work.files_failed += 1;
-                reason
-            }
-            FileOutcome::Poisoned { reason } => {
-                work.files_failed += 1;
-                work.files_poisoned += 1;
-                reason
-            }
-        };
-        work.first_problem.get_or_insert(clip(&problem, 200));
+        if totals.ended > work.files_ended {
+            work.stalled_by = None;
+        }
+        let moved = totals.last_moved_at;
+        work.last_moved_at = work.last_moved_at.max(moved.unwrap_or_default());
+        work.counted_at = at;
+        self.take_totals(totals);
+    }
+
+    fn take_totals(&mut self, totals: FileTotals) {
+        self.exporter.manifest |= totals.manifest;
+        let work = &mut self.work;
+        work.files_known = totals.known;
+        work.files_ended = totals.ended;
+        work.files_failed = totals.failed;
+        work.files_poisoned = totals.poisoned;
+        work.counts = totals.counts;
+        work.in_flight = totals.in_flight.into_iter().take(IN_FLIGHT_MAX).collect();
+        work.first_problem = totals.first_problem.map(|problem| clip(&problem, 200));
     }
 }
 

@@ -115,7 +115,7 @@ impl Verdict {
         };
         let absent = match missing {
             [] => String::new(),
-            some => format!(". Missing: {}", clip(&some.join("; "), 300)),
+            some => format!(". Missing: {}", clip(&some.join("; "), MISSING_MAX)),
         };
         let decided = match ruling.cause {
             Cause::NoFile => "Decided",
@@ -194,6 +194,9 @@ impl Ruling {
         }
     }
 }
+
+/// Longest list of what is missing in a message, in characters.
+pub(crate) const MISSING_MAX: usize = 300;
 
 /// Longest problem, reason or exception's class in a message: the next step must begin within the first 200 characters.
 const REASON_MAX: usize = 80;

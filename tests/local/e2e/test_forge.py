@@ -185,7 +185,11 @@ def test_an_older_token_that_comes_late_does_not_replace_a_newer_one(forge):
 def test_a_cancelled_migration_stops_and_answers_failed(forge):
     forge.twin.switch(store_bytes_per_second=20_000)
     identifier = forge.migrate({"label": "cards-{n}-of-{of}.ndjson", "copies": 3, "records": 3000})["transfer_id"]
-    forge.wait(lambda: (row := forge.tracked(identifier)) and row.files_known == 3, 20, lambda: forge.story(identifier))
+
+    def at_work() -> bool:
+        return [file["state"] for file in forge.tracking.files(forge.tenant, identifier)] == ["OPEN"] * 3
+
+    forge.wait(at_work, 20, lambda: forge.story(identifier))
     forge.twin.post(f"/control/transfers/{identifier}/cancel", {"force": True})
     forge.wait(
         lambda: forge.sweep() and all(answer == "FAILED" for answer, _ in answers(forge, identifier)),

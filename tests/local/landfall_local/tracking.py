@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from boto3.dynamodb.types import TypeDeserializer
 
@@ -76,8 +77,9 @@ class Tracking:
         )
 
     def files(self, tenant: str, identifier: str) -> list[dict]:
-        """The rows of a transfer's files."""
-        return self.rows(self.partition(tenant, identifier), "FILE#")
+        """The rows of a transfer's files, with the platform's key for each, which stands in the row's own."""
+        rows = self.rows(self.partition(tenant, identifier), "FILE#")
+        return [row | {"s3_key": unquote(row["sk"].removeprefix("FILE#"))} for row in rows]
 
     def attempts(self, tenant: str, original: str) -> list[str]:
         """The transfers of a chain, the first seen first."""

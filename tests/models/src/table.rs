@@ -198,6 +198,15 @@ impl TableModel {
         }
     }
 
+    /// Takes a row of the tracking table away without a call, as if it had never been put: nobody in Landfall does.
+    pub fn lose(&self, key: &Key) {
+        let mut rows = self.lock();
+        if let Some(row) = rows.tracking.remove(key) {
+            rows.index.note(key, place(&row).as_ref(), None);
+            rows.index.show(key, None);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -613,10 +622,12 @@ impl Table for TableModel {
         partition: &'a str,
         prefix: &'a str,
         after: Option<Key>,
+        limit: Option<usize>,
     ) -> BoxFuture<'a, Result<Page, Error>> {
         let effect = move |rows: &mut Rows| {
             let first = Key::new(partition, prefix);
-            let limit = rows.page_limit.unwrap_or(usize::MAX);
+            let limits = rows.page_limit.into_iter().chain(limit);
+            let limit = limits.min().unwrap_or(usize::MAX);
             let (mut page, mut bytes) = (Page::default(), 0);
             for (key, row) in rows.tracking.range(first..) {
                 if key.partition != partition || !key.sort.starts_with(prefix) {

@@ -66,7 +66,7 @@ async fn a_throttled_call_did_nothing_and_says_so() {
     let error = bad.transact(vec![counted(1)]).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)));
     assert!(bad.get(&key("row"), true).await.is_err());
-    assert!(bad.query("P", "r", None).await.is_err());
+    assert!(bad.query("P", "r", None, None).await.is_err());
     assert!(bad.due("D", 1, 1, None).await.is_err());
     let many = bad.get_many(Which::Tracking, vec![key("row")], &["n"]);
     assert!(many.await.is_err());
@@ -149,7 +149,7 @@ async fn reads_meet_nothing_that_only_writes_can() {
     for fate in [Fate::LostAfter, Fate::Repeated, Fate::Contended] {
         let (_, bad) = tables(fate).await;
         bad.get(&key("row"), true).await.unwrap();
-        bad.query("P", "r", None).await.unwrap();
+        bad.query("P", "r", None, None).await.unwrap();
         bad.due("D", 1, 1, None).await.unwrap();
         let many = bad.get_many(Which::Tracking, vec![key("row")], &["n"]);
         many.await.unwrap();

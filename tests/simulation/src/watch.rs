@@ -173,7 +173,7 @@ fn rank(item: &Item) -> u8 {
 fn file(row: &Written, tracking: &BTreeMap<Key, Arc<Item>>, violations: &Violations) {
     let Some(before) = &row.before else { return };
     let after = &row.after;
-    let key = text(after, "s3_key");
+    let key = &row.key.sort;
     let (was, is) = (text(before, "state"), text(after, "state"));
     let allowed = match was {
         "ANNOUNCED" => matches!(is, "ANNOUNCED" | "OPEN" | "DROPPED"),
@@ -181,6 +181,11 @@ fn file(row: &Written, tracking: &BTreeMap<Key, Arc<Item>>, violations: &Violati
         ended => is == ended,
     };
     violations.require(allowed, || format!("file {key}: {is} came after {was}"));
+    let now = phase(&row.key, tracking);
+    let ends_late = is == "ENDED" && was != "ENDED" && !matches!(now, "OPEN" | "STOPPING");
+    violations.require(!ends_late, || {
+        format!("file {key}: it ended although its transfer is {now}")
+    });
     let fenced_off = was == "OPEN" && is == "FENCED";
     violations.require(!fenced_off || phase(&row.key, tracking) != "OPEN", || {
         format!("file {key}: it was fenced off although its transfer is open")
@@ -276,9 +281,9 @@ pub(crate) fn exceptions_match(tracking: &[(Key, Arc<Item>)], violations: &Viola
         let of = |name: &str| counts.as_ref().and_then(|counts| counts[name].as_i64());
         let counted = of("held").unwrap_or(0) + of("rejected").unwrap_or(0);
         violations.require(listed == counted, || {
-            let file = text(file, "s3_key");
             format!(
-                "file {file}: {listed} records are listed as not arrived, {counted} are counted"
+                "file {}: {listed} records are listed as not arrived, {counted} are counted",
+                key.sort
             )
         });
     }

@@ -87,8 +87,8 @@ async fn all_five_types_are_stored_and_queued_whole_but_for_the_plans_name() {
     assert_eq!(event_of(&sent[0])["label"], "attachments-0003-of-0007");
     let row = cloud.rows_of("FILE#").await.remove(0);
     assert_eq!(
-        (text(&row, "s3_key"), text(&row, "label")),
-        ("key-1", "attachments-0003-of-0007")
+        (text(&row, "sk"), text(&row, "label")),
+        ("FILE#key-1", "attachments-0003-of-0007")
     );
     assert!(!format!("{:?}{sent:?}", cloud.rows().await).contains("Jane"));
 }

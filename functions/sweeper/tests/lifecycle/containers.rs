@@ -1,10 +1,11 @@
 //! Ids that are looked up only if they are of this migration's containers.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use landfall_processor::NoSink;
 use landfall_tracking::{Message, SystemToken, Task};
-use landfall_transfer::{TenantId, Transfer, TransferId};
+use landfall_transfer::{FileTotals, TenantId, TransferId};
 use serde_json::{Value, json};
 
 use crate::world::{HOUR, MINUTE, World};
@@ -79,10 +80,8 @@ async fn uploaded_on_forge(world: &World) {
     world.work().await;
 }
 
-async fn on_forge(world: &World) -> Transfer {
-    let id = TransferId::new(TRANSFER);
-    let stored = world.store.transfer(&installation(), &id).await;
-    stored.unwrap().unwrap().transfer
+async fn on_forge(world: &World) -> FileTotals {
+    world.totals_of(&installation(), TRANSFER).await
 }
 
 #[tokio::test]
@@ -98,7 +97,7 @@ async fn records_of_this_migration_s_projects_arrive_and_those_of_an_earlier_one
     world.work().await;
     let verdict = world.platform.verdict();
     assert_eq!(verdict.status, "INCOMPLETE", "{}", verdict.message);
-    let counts = world.transfer("t").await.work.counts;
+    let counts = world.totals("t").await.counts;
     assert_eq!((counts.applied, counts.rejected), (3, 2));
     let target = world.target().await;
     assert_eq!(target.len(), 3);
@@ -127,7 +126,7 @@ async fn on_forge_too() {
     let world = world().await;
     world.begin(TRANSFER, &[("k-forge", "b.ndjson", &records(1..=5))]);
     uploaded_on_forge(&world).await;
-    let counts = on_forge(&world).await.work.counts;
+    let counts = on_forge(&world).await.counts;
     assert_eq!((counts.applied, counts.rejected), (3, 2));
     assert_eq!(container_calls(&world), ["", "&lastEntity=2"]);
 }
@@ -141,11 +140,11 @@ async fn a_platform_that_lists_no_containers_now_puts_the_file_off_and_nothing_i
     world.uploaded("t", "k", "a.ndjson").await;
     let first = world.visible();
     assert_eq!(world.handle(first).await, 0, "the message is done with");
-    let transfer = world.transfer("t").await;
-    assert_eq!(transfer.work.files_open(), 1);
-    assert_eq!(transfer.work.counts.read, 0);
+    let totals = world.totals("t").await;
+    assert_eq!((totals.known, totals.ended), (1, 0));
+    assert_eq!(totals.in_flight, BTreeMap::new(), "nothing is read");
     world.work().await;
-    let counts = world.transfer("t").await.work.counts;
+    let counts = world.totals("t").await.counts;
     assert_eq!((counts.applied, counts.rejected), (3, 2));
     assert_eq!(container_calls(&world), ["", "", "", "", "&lastEntity=2"]);
 }
@@ -159,11 +158,9 @@ async fn a_transfer_that_is_over_at_the_platform_is_put_off_until_the_list_says_
     let first = world.visible();
     assert_eq!(world.handle(first).await, 0, "the message is done with");
     assert_eq!(container_calls(&world), [""], "a refusal isn't repeated");
-    let transfer = world.transfer("t").await;
-    assert_eq!(
-        (transfer.work.files_open(), transfer.work.counts.read),
-        (1, 0)
-    );
+    let totals = world.totals("t").await;
+    assert_eq!((totals.known, totals.ended), (1, 0));
+    assert_eq!(totals.in_flight, BTreeMap::new(), "nothing is read");
     for _ in 0..10 {
         world.clock.advance(MINUTE);
         world.sweep().await;
@@ -179,7 +176,7 @@ async fn what_earlier_attempts_used_is_no_answer_for_an_id_outside_of_this_migra
     world.begin("t-1", &[("k", "a.ndjson", &records(1..=3))]);
     world.uploaded("t-1", "k", "a.ndjson").await;
     world.work().await;
-    assert_eq!(world.transfer("t-1").await.work.counts.applied, 3);
+    assert_eq!(world.totals("t-1").await.counts.applied, 3);
     // Now the platform has no mapping any more, and project 3 isn't part of the migration.
     world.platform.knobs().forgotten = ["1", "2", "3"].map(str::to_owned).into();
     world.platform.knobs().projects = vec![1, 2];
@@ -187,7 +184,7 @@ async fn what_earlier_attempts_used_is_no_answer_for_an_id_outside_of_this_migra
     let event = json!({ "s3Key": "r", "label": "b.ndjson", "originalTransferId": "t-1" });
     world.event("app-data-uploaded", "t-2", event).await;
     world.work().await;
-    let counts = world.transfer("t-2").await.work.counts;
+    let counts = world.totals("t-2").await.counts;
     assert_eq!((counts.read, counts.applied, counts.rejected), (3, 2, 1));
     let target = world.target().await;
     assert!(target.contains_key("t-1 b.ndjson r2") && !target.contains_key("t-1 b.ndjson r3"));
@@ -199,11 +196,11 @@ async fn two_tenants_whose_transfers_have_one_id_share_neither_containers_nor_ma
     world.begin(TRANSFER, &[("k", "a.ndjson", &records(1..=5))]);
     world.uploaded(TRANSFER, "k", "a.ndjson").await;
     world.work().await;
-    assert_eq!(world.transfer(TRANSFER).await.work.counts.applied, 3);
+    assert_eq!(world.totals(TRANSFER).await.counts.applied, 3);
     world.platform.knobs().projects = vec![5];
     world.begin(TRANSFER, &[("k-forge", "b.ndjson", &records(1..=5))]);
     uploaded_on_forge(&world).await;
-    let counts = on_forge(&world).await.work.counts;
+    let counts = on_forge(&world).await.counts;
     assert_eq!((counts.applied, counts.rejected), (1, 4));
     assert_eq!(container_calls(&world), ["", "&lastEntity=2", ""]);
 }

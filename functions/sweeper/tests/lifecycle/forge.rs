@@ -72,7 +72,8 @@ async fn values_wait_until_it_is_known_where_jira_is_called_and_then_reach_it() 
     let id = TransferId::new(TRANSFER);
     let stored = world.store.transfer(&installation(), &id).await;
     let transfer = stored.unwrap().unwrap().transfer;
-    assert!(transfer.is_open() && transfer.work.files_open() == 1);
+    let totals = world.totals_of(&installation(), TRANSFER).await;
+    assert!(transfer.is_open() && (totals.known, totals.ended) == (1, 0));
 
     let product_api = format!("{}{PRODUCT_API}", world.platform.url);
     calls(&world, 4 * HOUR, Some(product_api)).await;

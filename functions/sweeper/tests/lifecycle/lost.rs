@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use landfall_tracking::{Claim, EventRow, NewFile};
-use landfall_transfer::{Clocks, TransferId};
+use landfall_transfer::TransferId;
 use serde_json::json;
 
 use crate::world::{HOUR, MINUTE, World, records, tenant};
@@ -193,7 +193,6 @@ async fn a_file_whose_worker_died_is_taken_over_and_finished() {
             "dead worker",
             Duration::from_secs(90),
             world.clock.now(),
-            &Clocks::default(),
         )
         .await
         .unwrap();

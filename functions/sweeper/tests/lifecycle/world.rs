@@ -14,9 +14,9 @@ use landfall_models::DataKeysModel;
 use landfall_processor::{NoSink, Processor};
 use landfall_runtime::{Clock, Configuration, Environment};
 use landfall_sweeper::{Explanation, Summary, Sweeper};
-use landfall_tracking::{Installed, Message, Store, Task, Vault};
+use landfall_tracking::{Installed, Message, Store, Task, Vault, totals};
 use landfall_transfer::timeline::Actor;
-use landfall_transfer::{TenantId, Timestamp, Transfer, TransferId};
+use landfall_transfer::{FileTotals, TenantId, Timestamp, Transfer, TransferId};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -313,6 +313,17 @@ impl<K: Sink> World<K> {
             .unwrap()
             .unwrap()
             .transfer
+    }
+
+    /// What the rows of a transfer's files add up to.
+    pub(crate) async fn totals(&self, id: &str) -> FileTotals {
+        self.totals_of(&tenant(), id).await
+    }
+
+    /// The same of any tenant's.
+    pub(crate) async fn totals_of(&self, tenant: &TenantId, id: &str) -> FileTotals {
+        let files = self.store.files(tenant, &TransferId::new(id)).await;
+        totals(&files.unwrap())
     }
 
     /// The target: every record by its key.

@@ -175,7 +175,7 @@ async fn a_query_is_metered_by_the_sum_of_its_rows_as_dynamodb_does() {
     }
     for prefix in ["small", "s", "1", "2", "6", "nobody"] {
         let metered = pair
-            .metered(|model| async move { model.query("P", prefix, None).await.unwrap() })
+            .metered(|model| async move { model.query("P", prefix, None, None).await.unwrap() })
             .await;
         let answer = pair
             .client

@@ -345,9 +345,10 @@ impl Run {
                 let clocks = &self.lifecycle.configuration().clocks;
                 let lease = minutes(1);
                 let imported = async {
-                    let claim = store
-                        .claim(&tenant, &id, key, "worker", lease, now, clocks)
-                        .await?;
+                    let claim = store.claim(&tenant, &id, key, "worker", lease, now).await?;
+                    if let Claim::Ended(file) = &claim {
+                        self.lifecycle.ended_before(file).await?;
+                    }
                     if let Claim::Claimed(claimed) = claim {
                         let counts = Counts {
                             read: 10,
@@ -357,6 +358,9 @@ impl Run {
                         };
                         let ending = Ending::new(FileOutcome::Imported, counts);
                         store.end(&claimed.lease, &ending, now, clocks).await?;
+                        self.lifecycle
+                            .file_ended(&claimed.file, &ending.outcome)
+                            .await?;
                     }
                     Ok(())
                 };

@@ -28,6 +28,10 @@ pub const ABSENT_FOR: Duration = Duration::from_mins(2);
 /// A transfer that was only just made may not be listed yet for this long: the lag itself.
 pub const LISTED_AFTER: Duration = Duration::from_mins(1);
 
+/// While a transfer may end with its open files, the sweeper counts these this often, should whoever ended the last one have died before it counted them; `clocks.quiet_period`
+/// where that is shorter. The rows of 10,000 files that have ended are 1,300 read units.
+pub const RECOUNT: Duration = Duration::from_mins(1);
+
 /// A settlement that was answered 200 and that the platform's list doesn't confirm for this many times
 /// `clocks.settle_confirm_after` counts as stuck. It is not believed for that: a 200 alone proves nothing (PROTOCOL.md 2.6).
 pub const UNCONFIRMED: u32 = 10;

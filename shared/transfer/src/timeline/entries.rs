@@ -96,10 +96,12 @@ fn of_input(before: &Transfer, after: &Transfer, input: &Input) -> Option<What> 
                 transfer: after.id.phase(2),
             })
         }
-        Input::ExportComplete { evidence, missing } => Some(What::ExportComplete {
-            evidence: *evidence,
-            missing: missing.len() as u64,
-        }),
+        Input::ExportComplete { evidence, missing } if after.phase != before.phase => {
+            Some(What::ExportComplete {
+                evidence: *evidence,
+                missing: missing.len() as u64,
+            })
+        }
         Input::SettlementAnswered(answer) => match &before.phase {
             Phase::Settling(sent) => Some(What::SettlementSent {
                 attempt: sent.attempts,
@@ -149,6 +151,17 @@ fn of_messages(before: &Transfer, after: &Transfer, input: &Input) -> Option<Wha
     }
 }
 
+/// Whether a transfer is stopped because everything is there.
+const fn closes(phase: &Phase) -> bool {
+    matches!(
+        phase,
+        Phase::Stopping {
+            reason: StopReason::Complete { .. },
+            ..
+        }
+    )
+}
+
 /// What the step from one phase to another tells.
 fn of_phase(before: &Phase, after: &Phase, input: &Input) -> Vec<What> {
     let mut told = Vec::new();
@@ -163,7 +176,9 @@ fn of_phase(before: &Phase, after: &Phase, input: &Input) -> Vec<What> {
             Phase::Stopping { leased_until, .. } => *leased_until,
             _ => None,
         };
-        told.push(What::Fenced { leased_until });
+        if leased_until.is_some() || !closes(before) {
+            told.push(What::Fenced { leased_until });
+        }
     }
     match (before, after) {
         (Phase::Stopping { reason: was, .. }, Phase::Stopping { reason, .. }) if was == reason => {}
@@ -174,6 +189,8 @@ fn of_phase(before: &Phase, after: &Phase, input: &Input) -> Vec<What> {
                 ..
             },
         ) => told.push(What::Superseded { by: by.clone() }),
+        // It is told what decided that.
+        (_, after @ Phase::Stopping { .. }) if closes(after) => {}
         (_, Phase::Stopping { reason, .. }) => told.push(What::Stopping {
             reason: reason.clone(),
         }),

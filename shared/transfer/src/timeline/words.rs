@@ -228,6 +228,7 @@ fn in_brackets(formatter: &mut fmt::Formatter<'_>, text: Option<&str>) -> fmt::R
 
 const fn stop_words(reason: &StopReason) -> &'static str {
     match reason {
+        StopReason::Complete { .. } => "everything is there",
         StopReason::Cancelled => "it was cancelled",
         StopReason::ListenerError => "the server's listener failed and nothing moves any more",
         StopReason::WorkStale => "the import makes no progress",

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::{FileTotals, Input, MessageOutcome, Phase, Settled, SettledBy, StopReason, Transfer};
 use crate::acknowledgements::Token;
 use crate::clocks::{Clocks, own, platform};
+use crate::message::count_of;
 use crate::seeded_bugs::{SeededBug, is_planted};
 use crate::settlement::{Confirmed, Listing, Settlement};
 use crate::timestamp::Timestamp;
@@ -192,6 +193,10 @@ impl Transfer {
         let unanswered = self
             .answer_at_latest(clocks)
             .is_some_and(|latest| now >= latest);
+        let late = (totals.known - totals.ended) + totals.late;
+        if matches!(self.phase, Phase::Stopping { .. }) {
+            self.take_totals(totals);
+        }
         let Phase::Stopping {
             reason,
             since,
@@ -200,10 +205,6 @@ impl Transfer {
         else {
             return;
         };
-        self.work.files_known = totals.known;
-        self.work.files_ended = totals.ended;
-        self.work.counts = totals.counts;
-        self.work.in_flight.clear();
         let overdue = unanswered
             || *reason == StopReason::Cancelled && now >= *since + clocks.cancel_settle_by
             || is_planted(SeededBug::LeaseNotWaitedFor);
@@ -212,7 +213,17 @@ impl Transfer {
             return;
         }
         let reason = reason.clone();
-        if let Some(verdict) = Verdict::of_stop(self, &reason, clocks.work_stale_after, now) {
+        let verdict = if let StopReason::Complete { evidence, missing } = &reason {
+            let mut missing = missing.clone();
+            if late > 0 {
+                let files = count_of(late, "file");
+                missing.push(format!("{files} that came too late"));
+            }
+            Verdict::of_import(self, *evidence, &missing, now)
+        } else {
+            Verdict::of_stop(self, &reason, clocks.work_stale_after, now)
+        };
+        if let Some(verdict) = verdict {
             self.settle(verdict, now);
         } else {
             let (by, status) = match reason {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,15 +30,31 @@ pub enum FileOutcome {
     Stopped,
 }
 
-/// Sums over the files of a transfer, taken while no file can change any more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the rows of a transfer's files add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileTotals {
-    /// Files there are.
+    /// Files that were taken up.
     pub known: u64,
-    /// Files that ended before the transfer was stopped.
+    /// Of these, files whose import has ended, one way or the other.
     pub ended: u64,
-    /// Records of all files, those of half-imported ones included.
+    /// Of these, files that could not be read to their end.
+    pub failed: u64,
+    /// Of these, files that killed every worker that tried them.
+    pub poisoned: u64,
+    /// Files that nobody has taken up: once their transfer takes no work any more, they came too late.
+    pub late: u64,
+    /// Records of the files that have ended or were fenced off.
     pub counts: Counts,
+    /// Records so far of those that are being imported, by file.
+    pub in_flight: BTreeMap<String, Counts>,
+    /// The problem of the file that failed first.
+    pub first_problem: Option<String>,
+    /// Whether one of them is a manifest that could be used.
+    pub manifest: bool,
+    /// When the newest of them was announced or found.
+    pub last_received_at: Option<Timestamp>,
+    /// When one was last taken up, or ended.
+    pub last_moved_at: Option<Timestamp>,
 }
 
 /// Something that happened to a transfer.
@@ -45,18 +62,12 @@ pub struct FileTotals {
 pub enum Input {
     /// The server's listener was started.
     ListenerTriggered,
-    /// A file was announced, or found in the platform's list, for the first time.
-    FileSeen,
-    /// The import of a file ended. Given once a file.
-    FileEnded {
-        /// Its key.
-        file: String,
-        /// How.
-        outcome: FileOutcome,
-        /// Its records.
-        counts: Counts,
-        /// Whether it was a manifest that could be used.
-        manifest: bool,
+    /// Its files were counted. Nobody writes the transfer when a file is taken up or ends: what became of them stands in their own rows.
+    FilesCounted {
+        /// What their rows add up to.
+        totals: FileTotals,
+        /// When the look at the rows began. What happened later may be missing; of two counts the later one stays.
+        at: Timestamp,
     },
     /// The import moved: a slice committed something.
     WorkMoved {
@@ -106,7 +117,7 @@ pub enum Input {
     },
     /// The platform's list of active transfers was read.
     Listed(Listing),
-    /// Completeness was looked at: nothing more will come.
+    /// Completeness was looked at: nothing more will come. Given right behind the count of the files that were looked at.
     ExportComplete {
         /// What decided it.
         evidence: Evidence,
@@ -190,6 +201,8 @@ pub enum MessageOutcome {
 pub enum Step {
     /// Nothing until the transfer's next due instant.
     Wait,
+    /// Count the files, as [`Input::FilesCounted`] has them.
+    CountFiles,
     /// Look whether the export is complete: files, manifest, and (without a manifest) the platform's list.
     CheckCompleteness,
     /// Apply [`Input::Stop`].

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::completeness::Evidence;
 use crate::counts::Counts;
 use crate::identity::TransferId;
 use crate::settlement::{Form, Settlement};
@@ -41,10 +42,17 @@ impl Phase {
     }
 }
 
-/// Why a transfer is stopped before its import is complete.
+/// Why a transfer is stopped: why it takes no more files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
+    /// Everything is there. The verdict waits until no file can be taken up any more: one may have come since the files were looked at.
+    Complete {
+        /// What decided it.
+        evidence: Evidence,
+        /// What is not there, as the verdict words it.
+        missing: Vec<String>,
+    },
     /// The admin or Atlassian Support asked for it.
     Cancelled,
     /// The server's listener failed and nothing more moves.
@@ -117,29 +125,37 @@ pub enum SettledBy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exporter {
     /// When `listener-triggered` arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub triggered_at: Option<Timestamp>,
     /// Last sign of life: the newest event or newly found file.
     pub last_heard_at: Timestamp,
     /// When its listener failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errored_at: Option<Timestamp>,
     /// The exception's class, when the platform told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exception: Option<String>,
     /// When the platform said that the export phase is complete.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
     /// Whether its manifest has been read.
     pub manifest: bool,
     /// What completeness waits for, as of the last look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
     /// When completeness was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked_at: Option<Timestamp>,
     /// Number of ended files at that look.
     pub checked_files: u64,
 }
 
-/// What our own import did. The manifest file counts as a file.
+/// What our own import did, as of the last count of its files. The manifest file counts as a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
+    /// When the files were counted. A release that counted each file as it came and went left none.
+    #[serde(default)]
+    pub counted_at: Timestamp,
     /// Files that are known.
     pub files_known: u64,
     /// Files whose import has ended, one way or the other.
@@ -153,12 +169,13 @@ pub struct Work {
     /// Last sign of progress of our own.
     pub last_moved_at: Timestamp,
     /// The first problem of a file, as the admin may read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_problem: Option<String>,
     /// Records of files that are being imported, by file; of so many at once that their row stays small.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub in_flight: BTreeMap<String, Counts>,
     /// Why nothing moves although a file is open, as the admin may read it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalled_by: Option<String>,
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::completeness::Evidence;
 use crate::settlement::{Answer, Form, Listing};
-use crate::verdict::{Cause, Status};
+use crate::verdict::{Cause, Status, Verdict};
 
 const START: Timestamp = Timestamp::from_millis(1_763_769_600_000);
 
@@ -25,13 +25,116 @@ fn transfer() -> Transfer {
     )
 }
 
+/// A transfer as its shells treat it.
+trait Happens {
+    /// Takes an input in. What a count has is *added* to the files that are known; and when everything is there, no file is open any more.
+    fn happens(&mut self, input: Input, now: Timestamp, clocks: &Clocks) -> bool;
+}
+
+impl Happens for Transfer {
+    fn happens(&mut self, input: Input, now: Timestamp, clocks: &Clocks) -> bool {
+        let input = match input {
+            Input::FilesCounted { totals: more, .. } => {
+                let mut totals = totals_of(self);
+                totals.known += more.known;
+                totals.ended += more.ended;
+                totals.failed += more.failed;
+                totals.poisoned += more.poisoned;
+                totals.counts += more.counts;
+                totals.first_problem = totals.first_problem.or(more.first_problem);
+                totals.manifest = more.manifest;
+                if more.ended > 0 {
+                    totals.in_flight.clear();
+                }
+                totals.last_received_at = (more.known > 0).then_some(now);
+                totals.last_moved_at = (more.known + more.ended > 0).then_some(now);
+                Input::FilesCounted { totals, at: now }
+            }
+            input => input,
+        };
+        let changed = self.apply(input, now, clocks);
+        if let Phase::Stopping {
+            reason: StopReason::Complete { .. },
+            ..
+        } = &self.phase
+        {
+            let totals = totals_of(self);
+            self.apply(fenced(totals), now, clocks);
+        }
+        changed
+    }
+}
+
+/// What the files of a transfer add up to that was counted just now.
+fn totals_of(transfer: &Transfer) -> FileTotals {
+    let work = &transfer.work;
+    FileTotals {
+        known: work.files_known,
+        ended: work.files_ended,
+        failed: work.files_failed,
+        poisoned: work.files_poisoned,
+        counts: work.counts,
+        in_flight: work.in_flight.clone(),
+        first_problem: work.first_problem.clone(),
+        ..FileTotals::default()
+    }
+}
+
+/// What is owed, once the files are counted where that is owed first.
+fn owed(transfer: &Transfer, now: Timestamp) -> Step {
+    let mut transfer = transfer.clone();
+    match transfer.next_step(now, &clocks()) {
+        Step::CountFiles => {
+            transfer.happens(counted(), now, &clocks());
+            transfer.next_step(now, &clocks())
+        }
+        step => step,
+    }
+}
+
+/// Nothing has happened to any file.
+fn counted() -> Input {
+    let totals = FileTotals::default();
+    Input::FilesCounted { totals, at: START }
+}
+
+/// One more file is taken up, and counted.
+fn seen() -> Input {
+    Input::FilesCounted {
+        totals: FileTotals {
+            known: 1,
+            ..FileTotals::default()
+        },
+        at: START,
+    }
+}
+
+/// An open file ends, and is counted.
+fn ended(outcome: FileOutcome, counts: Counts, manifest: bool) -> Input {
+    let poisoned = matches!(outcome, FileOutcome::Poisoned { .. });
+    let first_problem = match outcome {
+        FileOutcome::Imported | FileOutcome::Stopped => None,
+        FileOutcome::Unreadable { reason } | FileOutcome::Poisoned { reason } => Some(reason),
+    };
+    let totals = FileTotals {
+        ended: 1,
+        failed: u64::from(first_problem.is_some()),
+        poisoned: u64::from(poisoned),
+        counts,
+        first_problem,
+        manifest,
+        ..FileTotals::default()
+    };
+    Input::FilesCounted { totals, at: START }
+}
+
 fn given(inputs: impl IntoIterator<Item = (u64, Input)>) -> Transfer {
     let mut transfer = transfer();
     for (minutes, input) in inputs {
         if input == complete() {
-            transfer.apply(Input::ExportPhaseCompleted, at(minutes), &clocks());
+            transfer.happens(Input::ExportPhaseCompleted, at(minutes), &clocks());
         }
-        transfer.apply(input, at(minutes), &clocks());
+        transfer.happens(input, at(minutes), &clocks());
     }
     transfer
 }
@@ -46,12 +149,7 @@ fn counts(read: u64, rejected: u64) -> Counts {
 }
 
 fn imported(read: u64, rejected: u64) -> Input {
-    Input::FileEnded {
-        file: String::new(),
-        outcome: FileOutcome::Imported,
-        counts: counts(read, rejected),
-        manifest: false,
-    }
+    ended(FileOutcome::Imported, counts(read, rejected), false)
 }
 
 fn moved() -> Input {
@@ -85,7 +183,7 @@ fn fenced(totals: FileTotals) -> Input {
 
 #[test]
 fn one_rejected_record_makes_it_incomplete() {
-    let transfer = given([(0, Input::FileSeen), (1, imported(10, 1)), (1, complete())]);
+    let transfer = given([(0, seen()), (1, imported(10, 1)), (1, complete())]);
     assert_eq!(verdict(&transfer).status, Status::Incomplete);
     assert!(
         verdict(&transfer)
@@ -96,7 +194,7 @@ fn one_rejected_record_makes_it_incomplete() {
 
 #[test]
 fn an_import_of_which_nothing_arrived_has_failed() {
-    let transfer = given([(0, Input::FileSeen), (1, imported(3, 3)), (1, complete())]);
+    let transfer = given([(0, seen()), (1, imported(3, 3)), (1, complete())]);
     assert_eq!(
         (verdict(&transfer).status, verdict(&transfer).cause),
         (Status::Failed, Cause::NothingUsable)
@@ -110,21 +208,16 @@ fn counts_that_do_not_balance_are_never_a_success() {
         applied: 1,
         ..Counts::default()
     };
-    let ended = Input::FileEnded {
-        file: String::new(),
-        outcome: FileOutcome::Imported,
-        counts: lost,
-        manifest: false,
-    };
-    let transfer = given([(0, Input::FileSeen), (1, ended), (1, complete())]);
+    let ended = ended(FileOutcome::Imported, lost, false);
+    let transfer = given([(0, seen()), (1, ended), (1, complete())]);
     assert_eq!(verdict(&transfer).status, Status::Incomplete);
 }
 
 #[test]
 fn an_export_can_not_be_complete_while_a_file_is_open() {
     let transfer = given([
-        (0, Input::FileSeen),
-        (0, Input::FileSeen),
+        (0, seen()),
+        (0, seen()),
         (1, imported(1, 0)),
         (1, complete()),
     ]);
@@ -134,8 +227,8 @@ fn an_export_can_not_be_complete_while_a_file_is_open() {
 #[test]
 fn a_file_that_ended_during_a_look_makes_another_look_due() {
     let mut transfer = given([
-        (0, Input::FileSeen),
-        (0, Input::FileSeen),
+        (0, seen()),
+        (0, seen()),
         (1, imported(1, 0)),
         (2, imported(1, 0)),
     ]);
@@ -144,7 +237,7 @@ fn a_file_that_ended_during_a_look_makes_another_look_due() {
         waiting_for: "more".to_owned(),
         files_ended: 1,
     };
-    transfer.apply(looked_at_one, at(2), &clocks());
+    transfer.happens(looked_at_one, at(2), &clocks());
     assert_eq!(
         transfer.next_step(at(2), &clocks()),
         Step::CheckCompleteness
@@ -153,37 +246,32 @@ fn a_file_that_ended_during_a_look_makes_another_look_due() {
 
 #[test]
 fn records_in_flight_are_told_and_counted_once() {
-    let mut transfer = given([(0, Input::FileSeen)]);
+    let mut transfer = given([(0, seen())]);
     let half = Input::WorkMoved {
         file: "k".to_owned(),
         counts: counts(5, 1),
     };
-    transfer.apply(half.clone(), at(1), &clocks());
-    transfer.apply(half, at(2), &clocks());
+    transfer.happens(half.clone(), at(1), &clocks());
+    transfer.happens(half, at(2), &clocks());
     assert!(
         transfer.report(0).message.contains("5 records read"),
         "{:?}",
         transfer.report(0)
     );
-    let ended = Input::FileEnded {
-        file: "k".to_owned(),
-        outcome: FileOutcome::Imported,
-        counts: counts(9, 1),
-        manifest: false,
-    };
-    transfer.apply(ended, at(3), &clocks());
+    let ended = ended(FileOutcome::Imported, counts(9, 1), false);
+    transfer.happens(ended, at(3), &clocks());
     assert_eq!(transfer.work.counts_so_far(), counts(9, 1));
 }
 
 #[test]
 fn work_that_can_not_go_on_says_what_it_waits_for_until_it_moves() {
-    let mut transfer = given([(0, Input::FileSeen)]);
+    let mut transfer = given([(0, seen())]);
     let stalled = Input::WorkStalled {
         reason: "the sink is not available".to_owned(),
     };
-    assert!(transfer.apply(stalled.clone(), at(1), &clocks()));
+    assert!(transfer.happens(stalled.clone(), at(1), &clocks()));
     assert!(
-        !transfer.apply(stalled, at(2), &clocks()),
+        !transfer.happens(stalled, at(2), &clocks()),
         "the same reason is not written again"
     );
     let told = transfer.report(0).message;
@@ -191,13 +279,13 @@ fn work_that_can_not_go_on_says_what_it_waits_for_until_it_moves() {
         told.starts_with("Waiting since") && told.contains("because the sink is not available"),
         "{told}"
     );
-    transfer.apply(moved(), at(3), &clocks());
+    transfer.happens(moved(), at(3), &clocks());
     assert!(transfer.report(0).message.starts_with("Importing:"));
 }
 
 #[test]
 fn a_file_whose_held_records_are_asked_again_says_when_and_has_moved() {
-    let mut transfer = given([(0, Input::FileSeen)]);
+    let mut transfer = given([(0, seen())]);
     let counts = Counts {
         held: 2,
         ..counts(9, 0)
@@ -207,11 +295,11 @@ fn a_file_whose_held_records_are_asked_again_says_when_and_has_moved() {
         counts,
         at: at(20),
     };
-    assert!(transfer.apply(later.clone(), at(5), &clocks()));
+    assert!(transfer.happens(later.clone(), at(5), &clocks()));
     assert_eq!(transfer.work.last_moved_at, at(5));
     assert_eq!(transfer.work.counts_so_far(), counts);
     assert!(
-        !transfer.apply(later.clone(), at(6), &clocks()),
+        !transfer.happens(later.clone(), at(6), &clocks()),
         "whoever takes the file up too early changes nothing"
     );
     let other = |at| Input::AskedAgainLater {
@@ -220,40 +308,40 @@ fn a_file_whose_held_records_are_asked_again_says_when_and_has_moved() {
         at,
     };
     for (minute, again) in [(7, other(at(25))), (8, later.clone()), (9, other(at(25)))] {
-        transfer.apply(again, at(minute), &clocks());
+        transfer.happens(again, at(minute), &clocks());
         assert_eq!(
             transfer.work.last_moved_at,
             at(7),
             "two files that wait are no progress, however often they are taken up"
         );
     }
-    transfer.apply(later, at(10), &clocks());
+    transfer.happens(later, at(10), &clocks());
     let told = transfer.report(0).message;
     assert!(
         told.contains("because 2 held records are asked again at 22 Nov 00:20 UTC"),
         "{told}"
     );
-    transfer.apply(moved(), at(20), &clocks());
+    transfer.happens(moved(), at(20), &clocks());
     assert!(transfer.report(0).message.starts_with("Importing:"));
 }
 
 #[test]
 fn a_share_of_a_file_counts_only_while_a_file_is_open() {
     assert_eq!(given([]).report(500).percent, 1);
-    let open = given([(0, Input::FileSeen)]);
+    let open = given([(0, seen())]);
     assert_eq!(open.report(500).percent, 50);
     assert_eq!(open.report(9_000).percent, 99);
 }
 
 #[test]
 fn a_report_never_falls_and_never_leaves_1_to_99() {
-    let mut transfer = given([(0, Input::FileSeen), (0, Input::FileSeen)]);
+    let mut transfer = given([(0, seen()), (0, seen())]);
     assert_eq!(transfer.report(0).percent, 1);
-    transfer.apply(imported(1, 0), at(1), &clocks());
+    transfer.happens(imported(1, 0), at(1), &clocks());
     let half = transfer.report(500).percent;
     assert_eq!(half, 74);
-    transfer.apply(Input::Reporting { percent: half }, at(1), &clocks());
-    transfer.apply(Input::FileSeen, at(2), &clocks());
+    transfer.happens(Input::Reporting { percent: half }, at(1), &clocks());
+    transfer.happens(seen(), at(2), &clocks());
     assert_eq!(transfer.report(0).percent, half);
     assert!(!transfer.may_report(at(1), &clocks()));
     assert!(transfer.may_report(at(2), &clocks()));
@@ -296,10 +384,10 @@ fn the_age_of_the_first_attempt_does_not_end_a_rerun() {
 fn what_is_due_is_never_a_wait_and_nothing_is_owed_before() {
     let states = [
         given([]),
-        given([(0, Input::FileSeen)]),
-        given([(0, Input::FileSeen), (1, imported(1, 0))]),
-        given([(0, Input::FileSeen), (1, imported(1, 0)), (2, complete())]),
-        given([(0, Input::FileSeen), (1, Input::CancelRequested)]),
+        given([(0, seen())]),
+        given([(0, seen()), (1, imported(1, 0))]),
+        given([(0, seen()), (1, imported(1, 0)), (2, complete())]),
+        given([(0, seen()), (1, Input::CancelRequested)]),
         given([(0, Input::ListenerErrored { exception: None })]),
         given([(0, Input::PlatformUnavailable { retry_after: None })]),
     ];
@@ -352,7 +440,7 @@ fn a_row_tells_the_records_of_so_many_files_in_flight_that_it_stays_small() {
     let moved = |transfer: &mut Transfer, file: u64, read: u64| {
         let file = format!("k-{file}");
         let counts = counts(read, 0);
-        transfer.apply(Input::WorkMoved { file, counts }, at(1), &clocks());
+        transfer.happens(Input::WorkMoved { file, counts }, at(1), &clocks());
     };
     for file in 0..=IN_FLIGHT_MAX as u64 {
         moved(&mut transfer, file, 1);
@@ -366,24 +454,18 @@ fn a_row_tells_the_records_of_so_many_files_in_flight_that_it_stays_small() {
 fn files_that_failed_are_counted_and_the_first_problem_is_kept() {
     let failed = |reason: &str, poisoned: bool| {
         let reason = reason.to_owned();
-        Input::FileEnded {
-            file: String::new(),
-            outcome: if poisoned {
+        ended(
+            if poisoned {
                 FileOutcome::Poisoned { reason }
             } else {
                 FileOutcome::Unreadable { reason }
             },
-            counts: Counts::default(),
-            manifest: false,
-        }
+            Counts::default(),
+            false,
+        )
     };
-    let manifest = Input::FileEnded {
-        file: "m".to_owned(),
-        outcome: FileOutcome::Imported,
-        counts: Counts::default(),
-        manifest: true,
-    };
-    let mut inputs = vec![(0, Input::FileSeen); 5];
+    let manifest = ended(FileOutcome::Imported, Counts::default(), true);
+    let mut inputs = vec![(0, seen()); 5];
     inputs.extend([
         (1, manifest),
         (1, failed("first", false)),
@@ -400,6 +482,7 @@ fn files_that_failed_are_counted_and_the_first_problem_is_kept() {
 }
 
 mod completeness;
+mod counting;
 mod messages;
 mod settling;
 mod staging;
@@ -410,9 +493,9 @@ mod stored;
 fn only_an_open_transfer_without_an_open_file_or_a_listener_error_waits_for_its_exporter() {
     assert!(transfer().waits_for_exporter());
     assert!(transfer().is_open());
-    let at_work = given([(0, Input::FileSeen)]);
+    let at_work = given([(0, seen())]);
     assert!(!at_work.waits_for_exporter());
-    let worked = given([(0, Input::FileSeen), (1, imported(1, 0))]);
+    let worked = given([(0, seen()), (1, imported(1, 0))]);
     assert!(worked.waits_for_exporter());
     let errored = given([(0, Input::ListenerErrored { exception: None })]);
     assert!(!errored.waits_for_exporter());

@@ -204,7 +204,11 @@ pub(super) fn ruling(end: End<'_>, arrived: Arrived) -> Option<Ruling> {
             rerun!(" once the app's support says so; what has arrived is not applied again."),
             "see why the scheduled trigger no longer reaches the app, re-run",
         ),
-        (End::Stopped(S::SettledElsewhere { .. } | S::Superseded { .. }), _) => return None,
+        // Whoever is complete has a verdict of another kind, and in the other cases somebody else has decided.
+        (
+            End::Stopped(S::Complete { .. } | S::SettledElsewhere { .. } | S::Superseded { .. }),
+            _,
+        ) => return None,
     };
     Some(Ruling {
         status,

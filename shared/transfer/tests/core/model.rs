@@ -17,7 +17,7 @@ use crate::world::START;
 
 mod alphabet;
 
-use alphabet::{Alphabet, LEASE, ended, inputs};
+use alphabet::{Alphabet, LEASE, ended, inputs, seen};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -147,6 +147,11 @@ fn check_step(before: &Transfer, input: &Input, after: &Transfer, changed: bool)
     }
     if let Some(decided) = verdict(before) {
         assert_eq!(verdict(after), Some(decided), "a verdict never changes");
+    } else if verdict(after).is_some() {
+        assert!(
+            matches!(input, Input::FilesFenced { .. }),
+            "a verdict is written when no file can be taken up any more"
+        );
     }
     if before.is_settled() {
         let mut allowed = before.clone();
@@ -290,58 +295,70 @@ impl Seen {
     }
 }
 
+/// An input that follows from the transfer that it is given to.
+type Then = Box<dyn Fn(&Transfer) -> Input>;
+
 /// Transfers in mid-life, so that few steps lead far: with files, with a manifest, stopping, settling, and on their last day.
 fn mid_lives() -> Vec<(Transfer, Timestamp)> {
     let clocks = Clocks::default();
-    let after = |inputs: Vec<Input>| {
+    let after = |inputs: Vec<Then>| {
         let mut transfer = first_seen();
         for input in inputs {
+            let input = input(&transfer);
             transfer.apply(input, START, &clocks);
         }
         transfer
     };
+    let then = |input: Input| -> Then { Box::new(move |_| input.clone()) };
     let one = Counts {
         read: 1,
         applied: 1,
         ..Counts::default()
     };
-    let imported = || ended(FileOutcome::Imported, one, false);
+    let seen = || -> Then { Box::new(|transfer| seen(transfer, START)) };
+    let ends = |counts: Counts, manifest: bool| -> Then {
+        Box::new(move |transfer| ended(transfer, START, &FileOutcome::Imported, counts, manifest))
+    };
+    let imported = || ends(one, false);
     let complete = Input::ExportComplete {
         evidence: Evidence::ExportComplete,
         missing: vec![],
     };
     let settling = after(vec![
-        Input::FileSeen,
+        seen(),
         imported(),
-        Input::ExportPhaseCompleted,
-        complete,
-        Input::SettlementBegun,
-    ]);
-    let stopping = after(vec![
-        Input::FileSeen,
-        Input::CancelRequested,
-        Input::FilesFenced {
+        then(Input::ExportPhaseCompleted),
+        then(complete),
+        then(Input::FilesFenced {
             totals: FileTotals {
                 known: 1,
-                ended: 0,
+                ended: 1,
                 counts: one,
+                ..FileTotals::default()
+            },
+            leased_until: None,
+        }),
+        then(Input::SettlementBegun),
+    ]);
+    let stopping = after(vec![
+        seen(),
+        then(Input::CancelRequested),
+        then(Input::FilesFenced {
+            totals: FileTotals {
+                known: 1,
+                counts: one,
+                ..FileTotals::default()
             },
             leased_until: Some(START + LEASE),
-        },
+        }),
     ]);
     let last_day = START + clocks.hard_deadline - Duration::from_mins(1);
     vec![
-        (after(vec![Input::FileSeen, Input::FileSeen]), START),
-        (after(vec![Input::FileSeen, imported()]), START),
-        (
-            after(vec![
-                Input::FileSeen,
-                ended(FileOutcome::Imported, Counts::default(), true),
-            ]),
-            START,
-        ),
-        (after(vec![Input::FileSeen]), last_day),
-        (after(vec![Input::FileSeen, imported()]), last_day),
+        (after(vec![seen(), seen()]), START),
+        (after(vec![seen(), imported()]), START),
+        (after(vec![seen(), ends(Counts::default(), true)]), START),
+        (after(vec![seen()]), last_day),
+        (after(vec![seen(), imported()]), last_day),
         (stopping, START),
         (settling, START),
     ]

@@ -19,9 +19,11 @@ pub(crate) struct File {
     pub(crate) outcome: FileOutcome,
     pub(crate) counts: Counts,
     pub(crate) manifest: bool,
-    /// Whether the core knows of it.
+    /// Whether somebody has taken it up.
     pub(crate) announced: bool,
     pub(crate) ended: bool,
+    /// When it was taken up, or ended.
+    pub(crate) moved_at: Timestamp,
 }
 
 impl File {
@@ -33,6 +35,7 @@ impl File {
             manifest: false,
             announced: false,
             ended: false,
+            moved_at: START,
         }
     }
 }
@@ -82,10 +85,12 @@ impl World {
         self.timeline.extend(told.into_iter().map(entry));
     }
 
+    /// A file is taken up, of which nobody tells the core.
     pub(crate) fn announce(&mut self, index: usize) {
-        if !self.files[index].announced && self.transfer.is_open() {
-            self.files[index].announced = true;
-            self.take(Input::FileSeen);
+        let file = &mut self.files[index];
+        if !file.announced && self.transfer.is_open() {
+            file.announced = true;
+            file.moved_at = self.now;
         }
     }
 
@@ -95,13 +100,20 @@ impl World {
             return;
         }
         file.ended = true;
-        let ended = Input::FileEnded {
-            file: file.label.to_owned(),
-            outcome: file.outcome.clone(),
-            counts: file.counts,
-            manifest: file.manifest,
+        file.moved_at = self.now;
+        let matters = file.manifest || matches!(file.outcome, FileOutcome::Poisoned { .. });
+        let is_last = self.files.iter().all(|file| file.ended || !file.announced);
+        if matters || is_last && self.transfer.ends_with_its_files() {
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        let counted = Input::FilesCounted {
+            totals: self.totals(),
+            at: self.now,
         };
-        self.take(ended);
+        self.take(counted);
     }
 
     /// The verdict, once it is written.
@@ -128,6 +140,10 @@ impl World {
         for _ in 0..64 {
             let input = match self.transfer.next_step(self.now, &self.clocks) {
                 Step::Wait => return adopted,
+                Step::CountFiles => {
+                    self.count();
+                    continue;
+                }
                 Step::CheckCompleteness => self.look(&mut adopted),
                 Step::Stop(reason) => Input::Stop(reason),
                 Step::FenceFiles => Input::FilesFenced {
@@ -163,6 +179,7 @@ impl World {
                 }
             }
         }
+        self.count();
         let known = || self.files.iter().filter(|file| file.announced);
         let facts: Vec<FileFacts> = known()
             .filter(|file| !file.manifest)
@@ -196,12 +213,30 @@ impl World {
 
     fn totals(&self) -> FileTotals {
         let known = || self.files.iter().filter(|file| file.announced);
+        let ended = || known().filter(|file| file.ended);
+        let count = |files: usize| files as u64;
+        let mut failed: Vec<(Timestamp, &String)> = ended()
+            .filter_map(|file| match &file.outcome {
+                FileOutcome::Imported | FileOutcome::Stopped => None,
+                FileOutcome::Unreadable { reason } | FileOutcome::Poisoned { reason } => {
+                    Some((file.moved_at, reason))
+                }
+            })
+            .collect();
+        failed.sort();
+        let poisoned = |file: &&File| matches!(file.outcome, FileOutcome::Poisoned { .. });
+        let last_moved_at = known().map(|file| file.moved_at).max();
         FileTotals {
-            known: known().count() as u64,
-            ended: known().filter(|file| file.ended).count() as u64,
-            counts: known()
-                .filter(|file| file.ended)
-                .fold(Counts::default(), |sum, file| sum + file.counts),
+            known: count(known().count()),
+            ended: count(ended().count()),
+            failed: count(failed.len()),
+            poisoned: count(ended().filter(poisoned).count()),
+            counts: ended().fold(Counts::default(), |sum, file| sum + file.counts),
+            first_problem: failed.first().map(|(_, reason)| (*reason).clone()),
+            manifest: ended().any(|file| file.manifest),
+            last_received_at: last_moved_at,
+            last_moved_at,
+            ..FileTotals::default()
         }
     }
 

@@ -148,7 +148,7 @@ async fn query(
 ) -> Result<Vec<(Key, Item)>, Error> {
     let (mut rows, mut after) = (Vec::new(), None);
     loop {
-        let page = table.query(partition, prefix, after).await?;
+        let page = table.query(partition, prefix, after, None).await?;
         rows.extend(page.rows);
         after = page.next;
         if after.is_none() {

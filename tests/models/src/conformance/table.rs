@@ -66,6 +66,7 @@ checks! {
     a_query_of_nothing_is_one_empty_page,
     a_large_partition_takes_several_pages_and_every_row_is_on_one,
     a_page_goes_on_after_a_row_that_is_not_there,
+    a_query_reads_no_more_rows_than_its_limit_and_goes_on_behind_them,
     the_index_holds_only_rows_with_both_attributes,
     the_index_lists_a_shard_by_instant_up_to_and_with_the_last,
     the_index_knows_instants_before_the_epoch,
@@ -137,7 +138,7 @@ async fn record(table: &dyn Table, key: &Key) -> Option<Item> {
 async fn query(table: &dyn Table, partition: &str, prefix: &str) -> (Vec<String>, usize) {
     let (mut sorts, mut pages, mut after) = (Vec::new(), 0, None);
     loop {
-        let page = table.query(partition, prefix, after).await.unwrap();
+        let page = table.query(partition, prefix, after, None).await.unwrap();
         pages += 1;
         sorts.extend(page.rows.into_iter().map(|(key, _)| key.sort));
         after = page.next;
@@ -960,7 +961,7 @@ async fn a_query_finds_the_prefix_in_its_partition_and_nothing_else(table: &dyn 
     }
     let (sorts, _) = query(table, "P", "FILE#").await;
     assert_eq!(sorts, ["FILE#", "FILE#a", "FILE#a#b"]);
-    let page = table.query("P", "FILE#a#", None).await.unwrap();
+    let page = table.query("P", "FILE#a#", None, None).await.unwrap();
     let expected = (Key::new("P", "FILE#a#b"), sample());
     assert_eq!(page.rows, [expected]);
 }
@@ -1025,10 +1026,30 @@ async fn a_page_goes_on_after_a_row_that_is_not_there(table: &dyn Table) {
         ("F#b", vec!["F#c", "F#e"]),
         ("F#e", vec![]),
     ] {
-        let page = table.query("P", "F#", Some(key(after))).await.unwrap();
+        let page = table.query("P", "F#", Some(key(after)), None).await;
+        let page = page.unwrap();
         let sorts: Vec<&str> = page.rows.iter().map(|(key, _)| key.sort.as_str()).collect();
         assert_eq!(sorts, expected, "after {after}");
     }
+}
+
+async fn a_query_reads_no_more_rows_than_its_limit_and_goes_on_behind_them(table: &dyn Table) {
+    let expected: Vec<String> = (0..5).map(|number| format!("F#{number}")).collect();
+    for sort in &expected {
+        put(table, key(sort), sample()).await;
+    }
+    put(table, key("G"), sample()).await;
+    let (mut sorts, mut after) = (Vec::new(), None);
+    loop {
+        let page = table.query("P", "F#", after, Some(2)).await.unwrap();
+        assert!(page.rows.len() <= 2);
+        sorts.extend(page.rows.into_iter().map(|(key, _)| key.sort));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(sorts, expected);
 }
 
 // The sparse index.

@@ -4,8 +4,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::{join, join_all};
 use landfall_tracking::{
     Claim, Claimed, Commit, Ending, Error, Exception, ExceptionOutcome, FileState, Item, Key,
-    Landed, Lease, NewFile, Pass, RecordKey, Recorded, RestartPoint, Returning, Store, Value,
-    Write,
+    Landed, Lease, NewFile, Pass, RecordKey, Recorded, RestartPoint, Returning, Store, Told, Value,
+    Write, totals,
 };
 use landfall_transfer::timeline::{Taken, What};
 use landfall_transfer::{
@@ -39,6 +39,15 @@ impl Subject {
         self.announce("k").await;
     }
 
+    /// The same where the platform decides by the answers to messages.
+    async fn prepare_with_messages(&self) {
+        let transfer = Transfer::first_seen(tenant(), id(), None, None, NOW).with_messages();
+        let (nothing, clocks) = (Told::nothing(), Clocks::default());
+        let created = self.store.create(&transfer, &nothing, &clocks).await;
+        created.unwrap();
+        self.announce("k").await;
+    }
+
     async fn claim(&self, s3_key: &str, owner: &str, now: Timestamp) -> Claim {
         claim(&self.store, s3_key, owner, now).await
     }
@@ -50,6 +59,11 @@ impl Subject {
     async fn file(&self, s3_key: &str) -> landfall_tracking::File {
         let file = self.store.file(&tenant(), &id(), s3_key).await.unwrap();
         file.unwrap()
+    }
+
+    /// What the rows of the transfer's files add up to.
+    async fn totals(&self) -> FileTotals {
+        totals(&self.store.files(&tenant(), &id()).await.unwrap())
     }
 
     async fn ends(&self, lease: &Lease, counts: Counts) -> bool {
@@ -72,9 +86,8 @@ impl Subject {
 }
 
 async fn claim(store: &Store, s3_key: &str, owner: &str, now: Timestamp) -> Claim {
-    let (tenant, id, clocks) = (tenant(), id(), Clocks::default());
     store
-        .claim(&tenant, &id, s3_key, owner, LEASE, now, &clocks)
+        .claim(&tenant(), &id(), s3_key, owner, LEASE, now)
         .await
         .unwrap()
 }
@@ -93,7 +106,7 @@ async fn end(store: &Store, lease: &Lease, counts: Counts) -> bool {
         Clocks::default(),
     );
     let ended = store.end(lease, &ending, NOW, &clocks).await;
-    ended.unwrap().is_some()
+    ended.unwrap()
 }
 
 async fn fence(store: &Store, now: Timestamp) -> (FileTotals, Option<Timestamp>) {
@@ -209,9 +222,7 @@ pub(super) async fn an_upload_of_which_only_the_message_survived_makes_its_row_o
     let made = subject.file_row("k").await;
     subject.announce("other").await;
     let mut other = subject.file_row("other").await;
-    for name in ["s3_key", "due_shard"] {
-        other.insert(name.into(), made[name].clone());
-    }
+    other.insert("due_shard".into(), made["due_shard"].clone());
     assert_eq!(made, other, "as if it had been announced");
     // Intake's put may come between the look and the put.
     let slower = subject.meddled(|subject| async move { subject.announce("late").await }.boxed());
@@ -225,25 +236,19 @@ pub(super) async fn a_file_that_was_found_announced_is_taken_up_as_it_stands_by_
     subject: &Subject,
 ) {
     subject.prepare().await;
-    let (store, clocks) = (&subject.store, Clocks::default());
+    let store = &subject.store;
     let found = subject.file("k").await;
     let take = async |store: &Store| {
-        let claim = store.claim_found(&found, "a", LEASE, NOW, &clocks);
+        let claim = store.claim_found(&found, "a", LEASE, NOW);
         claim.await.unwrap()
     };
-    // The transfer changes between the look and the write.
-    let slower = subject.meddled(|subject| {
-        async move { subject.apply(Input::Reporting { percent: 7 }).await }.boxed()
-    });
-    let taken = claimed(take(&slower).await);
+    let taken = claimed(take(store).await);
     assert_eq!((taken.lease.fence(), taken.file.attempts), (1, 1));
-    let transfer = subject.transfer().await;
-    assert_eq!((transfer.last_percent, transfer.work.files_known), (7, 1));
     // What has become of it since is seen.
     let held = take(store).await;
     assert!(matches!(held, Claim::Held(until) if until == NOW + LEASE));
     assert!(subject.ends(&taken.lease, Counts::default()).await);
-    assert!(matches!(take(store).await, Claim::Ended));
+    assert!(matches!(take(store).await, Claim::Ended(_)));
     subject.stop().await;
     assert!(matches!(take(store).await, Claim::Over));
 }
@@ -261,7 +266,7 @@ pub(super) async fn an_upload_that_is_announced_again_after_it_was_taken_up_chan
         .commit(&taken.lease, &commit, NOW)
         .await
         .unwrap();
-    assert_eq!(subject.transfer().await.work.files_known, 1);
+    assert_eq!(subject.totals().await.known, 1);
 }
 
 // Taking up.
@@ -274,7 +279,7 @@ pub(super) async fn of_two_workers_one_takes_the_file_and_it_is_counted_once(sub
         .filter(|claim| matches!(claim, Claim::Claimed(_)))
         .count();
     assert_eq!(won, 1, "{one:?} {other:?}");
-    assert_eq!(subject.transfer().await.work.files_known, 1);
+    assert_eq!(subject.totals().await.known, 1);
 }
 
 pub(super) async fn a_file_that_is_taken_up_is_held_and_due_when_its_lease_runs_out(
@@ -299,7 +304,7 @@ pub(super) async fn a_file_that_is_taken_up_is_held_and_due_when_its_lease_runs_
         format!("{:?}", subject.file("k").await)
     );
     assert_eq!(taken.transfer, subject.transfer().await);
-    assert_eq!(taken.transfer.work.files_known, 1);
+    assert_eq!(subject.totals().await.known, 1);
     assert_eq!(*taken.lease.chain(), taken.transfer.chain());
 }
 
@@ -473,34 +478,45 @@ pub(super) async fn a_file_that_is_dropped_while_it_is_taken_up_stays_dropped(su
         .boxed()
     });
     let claim = claim(&slower, "k", "a", NOW).await;
-    assert!(matches!(claim, Claim::Ended), "{claim:?}");
+    assert!(matches!(claim, Claim::Ended(_)), "{claim:?}");
     assert_eq!(subject.file("k").await.state, FileState::Dropped);
-    assert_eq!(subject.transfer().await.work.files_known, 0);
+    assert_eq!(subject.totals().await.known, 0);
 }
 
-pub(super) async fn a_transfer_that_changes_while_a_file_is_taken_up_keeps_its_change(
+pub(super) async fn taking_a_file_up_and_ending_it_leaves_its_transfer_alone(subject: &Subject) {
+    subject.prepare().await;
+    let before = subject.transfer().await;
+    let taken = subject.claimed("k", "a", NOW).await;
+    assert_eq!(taken.transfer, before);
+    assert!(subject.ends(&taken.lease, applied(2)).await);
+    assert_eq!(subject.transfer().await, before);
+}
+
+pub(super) async fn a_file_that_is_taken_up_while_its_transfer_is_stopped_is_fenced_off(
     subject: &Subject,
 ) {
+    subject.prepare().await;
+    let slower = subject.meddled(|subject| async move { subject.stop().await }.boxed());
+    let taken = claimed(claim(&slower, "k", "a", NOW).await);
+    // Whoever has stopped it finds the file.
+    let (totals, leased_until) = subject.fence(later(1)).await;
+    assert_eq!((totals.known, leased_until), (1, Some(NOW + LEASE)));
+    let commit = batch(1, &["x"]);
+    assert_conflict(subject.store.commit(&taken.lease, &commit, later(2)).await);
+}
+
+pub(super) async fn a_file_is_not_taken_up_once_its_transfer_is_fenced(subject: &Subject) {
     subject.prepare().await;
     let slower = subject.meddled(|subject| {
-        async move { subject.apply(Input::Reporting { percent: 7 }).await }.boxed()
+        async move {
+            subject.stop().await;
+            subject.fence(later(1)).await;
+        }
+        .boxed()
     });
-    let taken = claimed(claim(&slower, "k", "a", NOW).await);
-    let transfer = subject.transfer().await;
-    assert_eq!((transfer.last_percent, transfer.work.files_known), (7, 1));
-    assert_eq!(taken.transfer, transfer);
-    assert_eq!(taken.lease.fence(), 1, "the first try wrote nothing");
-}
-
-pub(super) async fn a_file_is_not_taken_up_when_its_transfer_is_stopped_meanwhile(
-    subject: &Subject,
-) {
-    subject.prepare().await;
-    let before = subject.file_row("k").await;
-    let slower = subject.meddled(|subject| async move { subject.stop().await }.boxed());
     let claim = claim(&slower, "k", "a", NOW).await;
     assert!(matches!(claim, Claim::Over), "{claim:?}");
-    assert_eq!(subject.file_row("k").await, before);
+    assert_eq!(subject.file("k").await.state, FileState::Dropped);
 }
 
 pub(super) async fn a_batch_that_is_committed_while_its_file_is_taken_over_is_gone_on_from(
@@ -540,16 +556,33 @@ async fn claim_later(store: &Store, s3_key: &str) -> Claim {
     claim(store, s3_key, "b", later(200)).await
 }
 
-pub(super) async fn a_file_is_not_taken_over_when_its_transfer_is_stopped_meanwhile(
+pub(super) async fn a_file_that_is_taken_over_while_its_transfer_is_stopped_is_fenced_off(
     subject: &Subject,
 ) {
     subject.prepare().await;
     subject.claimed("k", "a", NOW).await;
-    let before = subject.file_row("k").await;
     let slower = subject.meddled(|subject| async move { subject.stop().await }.boxed());
+    let taken = claimed(claim(&slower, "k", "b", later(90)).await);
+    let (_, leased_until) = subject.fence(later(91)).await;
+    assert_eq!(leased_until, Some(later(180)));
+    let commit = batch(1, &["x"]);
+    assert_conflict(subject.store.commit(&taken.lease, &commit, later(92)).await);
+}
+
+pub(super) async fn a_file_is_not_taken_over_once_its_transfer_is_fenced(subject: &Subject) {
+    subject.prepare().await;
+    subject.claimed("k", "a", NOW).await;
+    let slower = subject.meddled(|subject| {
+        async move {
+            subject.stop().await;
+            subject.fence(later(89)).await;
+        }
+        .boxed()
+    });
     let claim = claim(&slower, "k", "b", later(90)).await;
     assert!(matches!(claim, Claim::Over), "{claim:?}");
-    assert_eq!(subject.file_row("k").await, before);
+    let file = subject.file("k").await;
+    assert_eq!((file.state, file.fence), (FileState::Fenced, 2));
 }
 
 // Committing.
@@ -993,11 +1026,14 @@ pub(super) async fn a_file_ends_once_and_is_counted_once(subject: &Subject) {
         subject.ends(&taken.lease, applied(2)),
     )
     .await;
-    assert!(one != other, "{one} {other}");
-    let work = subject.transfer().await.work;
-    assert_eq!((work.files_ended, work.counts), (1, applied(2)));
+    assert!(
+        one && other,
+        "whose answer was lost is told that it has ended"
+    );
+    let totals = subject.totals().await;
+    assert_eq!((totals.ended, totals.counts), (1, applied(2)));
     let again = subject.claim("k", "b", later(500)).await;
-    assert!(matches!(again, Claim::Ended));
+    assert!(matches!(again, Claim::Ended(_)));
 }
 
 pub(super) async fn a_file_that_has_ended_is_nobodys_and_nothing_is_due_for_it(subject: &Subject) {
@@ -1011,8 +1047,7 @@ pub(super) async fn a_file_that_has_ended_is_nobodys_and_nothing_is_due_for_it(s
     );
     let ending = Ending::new(outcome.clone(), applied(3));
     let ended = subject.store.end(&taken.lease, &ending, later(4), &clocks);
-    let stored = ended.await.unwrap().unwrap();
-    assert_eq!(stored.transfer, subject.transfer().await);
+    assert!(ended.await.unwrap());
     let file = subject.file("k").await;
     assert_eq!((file.state, file.fence), (FileState::Ended, 1));
     assert_eq!((file.outcome, file.counts), (Some(outcome), applied(3)));
@@ -1040,7 +1075,7 @@ async fn ends_with(store: &Store, lease: &Lease, commit: &Commit) -> Result<bool
         ..Ending::new(FileOutcome::Imported, commit.counts)
     };
     let ended = store.commit_end(lease, commit, &ending, later(4), &clocks);
-    Ok(ended.await?.is_some())
+    ended.await
 }
 
 pub(super) async fn a_file_ends_in_one_write_with_its_last_batch(subject: &Subject) {
@@ -1067,18 +1102,20 @@ pub(super) async fn a_file_ends_in_one_write_with_its_last_batch(subject: &Subje
     assert_eq!(subject.arrived(&taken.lease, &["x"]).await, 1);
     let exceptions = subject.rows("TRANSFER#tenant#transfer-1", "EXCEPTION#");
     assert_eq!(exceptions.await.len(), 1);
-    let work = subject.transfer().await.work;
-    assert_eq!((work.files_ended, work.counts), (1, last.counts));
+    let totals = subject.totals().await;
+    assert_eq!((totals.ended, totals.counts), (1, last.counts));
     let told = subject.store.timeline(&tenant(), &id()).await.unwrap();
     let ends = |what: &What| matches!(what, What::FileEnded { .. });
     assert_eq!(told.iter().filter(|entry| ends(&entry.what)).count(), 1);
-    // It is nobody's now.
-    assert_conflict(
+    // Nobody ends it again.
+    let before = subject.file_row("k").await;
+    assert!(
         ends_with(&subject.store, &taken.lease, &last)
             .await
-            .map(drop),
+            .unwrap()
     );
-    assert_eq!(subject.transfer().await.work.files_ended, 1);
+    assert_eq!(subject.file_row("k").await, before);
+    assert_eq!(subject.totals().await.ended, 1);
 }
 
 pub(super) async fn a_worker_that_was_taken_over_ends_nothing_with_its_last_batch(
@@ -1092,21 +1129,21 @@ pub(super) async fn a_worker_that_was_taken_over_ends_nothing_with_its_last_batc
     assert_conflict(outcome.map(drop));
     assert_eq!(subject.file_row("k").await, before);
     assert_eq!(subject.arrived(&late, &["x"]).await, 0);
-    assert_eq!(subject.transfer().await.work.files_ended, 0);
+    assert_eq!(subject.totals().await.ended, 0);
 }
 
-pub(super) async fn a_transfer_that_changes_while_a_file_ends_with_its_last_batch_keeps_its_change(
+pub(super) async fn a_transfer_with_messages_that_changes_while_a_file_ends_with_its_last_batch_keeps_its_change(
     subject: &Subject,
 ) {
-    subject.prepare().await;
+    subject.prepare_with_messages().await;
     let taken = subject.claimed("k", "a", NOW).await;
     let slower = subject.meddled(|subject| {
         async move { subject.apply(Input::Reporting { percent: 7 }).await }.boxed()
     });
     let last = batch(1, &[]);
     assert!(ends_with(&slower, &taken.lease, &last).await.unwrap());
-    let transfer = subject.transfer().await;
-    assert_eq!((transfer.last_percent, transfer.work.files_ended), (7, 1));
+    assert_eq!(subject.transfer().await.last_percent, 7);
+    assert_eq!(subject.totals().await.ended, 1);
     // Records are not sent twice for it: they are written alone, and the file ends in a write of its own.
     subject.announce("records").await;
     let lease = subject.claimed("records", "a", NOW).await.lease;
@@ -1117,46 +1154,56 @@ pub(super) async fn a_transfer_that_changes_while_a_file_ends_with_its_last_batc
     assert!(!ends_with(&slower, &lease, &last).await.unwrap());
     assert_eq!(subject.arrived(&lease, &["x"]).await, 1);
     assert!(subject.ends(&lease, last.counts).await);
-    let transfer = subject.transfer().await;
-    assert_eq!((transfer.last_percent, transfer.work.files_ended), (8, 2));
+    assert_eq!(subject.transfer().await.last_percent, 8);
+    assert_eq!(subject.totals().await.ended, 2);
 }
 
-pub(super) async fn a_last_batch_is_kept_though_its_transfer_is_stopped_and_the_file_does_not_end(
-    subject: &Subject,
-) {
-    for key in ["before", "meanwhile"] {
-        if key == "before" {
-            subject.open_transfer().await;
-        }
+pub(super) async fn a_last_batch_ends_its_file_until_its_transfer_is_fenced(subject: &Subject) {
+    subject.open_transfer().await;
+    for key in ["stopped", "fenced"] {
         subject.announce(key).await;
     }
-    let before = subject.claimed("before", "a", NOW).await.lease;
-    let meanwhile = subject.claimed("meanwhile", "a", NOW).await.lease;
+    let stopped = subject.claimed("stopped", "a", NOW).await.lease;
+    let fenced = subject.claimed("fenced", "a", NOW).await.lease;
     let slower = subject.meddled(|subject| async move { subject.stop().await }.boxed());
     let last = batch(1, &["x"]);
-    assert!(!ends_with(&slower, &meanwhile, &last).await.unwrap());
+    assert!(ends_with(&slower, &stopped, &last).await.unwrap());
+    let slower =
+        subject.meddled(|subject| async move { drop(subject.fence(later(1)).await) }.boxed());
     let last = batch(1, &["y"]);
-    assert!(!ends_with(&subject.store, &before, &last).await.unwrap());
-    for (key, lease) in [("before", &before), ("meanwhile", &meanwhile)] {
-        let file = subject.file(key).await;
-        assert_eq!((file.state, file.counts), (FileState::Open, last.counts));
-        assert_eq!(file.checkpoint, Some(last.checkpoint.clone()));
-        assert!(!subject.ends(lease, last.counts).await);
-    }
-    assert_eq!(subject.arrived(&before, &["x", "y"]).await, 2);
-    assert_eq!(subject.transfer().await.work.files_ended, 0);
+    assert_conflict(ends_with(&slower, &fenced, &last).await.map(drop));
+    assert_eq!(subject.arrived(&stopped, &["x", "y"]).await, 1);
+    let totals = subject.totals().await;
+    assert_eq!(
+        (totals.known, totals.ended, totals.counts),
+        (2, 1, applied(1))
+    );
+}
+
+pub(super) async fn a_last_batch_is_kept_though_its_message_can_not_be_answered_any_more(
+    subject: &Subject,
+) {
+    subject.prepare_with_messages().await;
+    let lease = subject.claimed("k", "a", NOW).await.lease;
+    subject.stop().await;
+    let last = batch(1, &["x"]);
+    assert!(!ends_with(&subject.store, &lease, &last).await.unwrap());
+    let file = subject.file("k").await;
+    assert_eq!((file.state, file.counts), (FileState::Open, last.counts));
+    assert!(!subject.ends(&lease, last.counts).await);
+    assert_eq!(subject.arrived(&lease, &["x"]).await, 1);
     let (totals, _) = subject.fence(later(1)).await;
-    assert_eq!(totals.counts.read, 2, "what was delivered is counted");
+    assert_eq!(totals.counts.read, 1, "what was delivered is counted");
 }
 
 pub(super) async fn a_last_batch_that_fills_a_transaction_is_written_before_the_file_ends(
     subject: &Subject,
 ) {
-    subject.prepare().await;
+    subject.prepare_with_messages().await;
     let lease = subject.claimed("k", "a", NOW).await.lease;
     let keys: Vec<String> = (0..99).map(|number| format!("r{number}")).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    // Beside these are the file's row, the transfer's and an entry of the timeline.
+    // Beside these are the file's row and the transfer's.
     let last = batch(99, &keys);
     assert!(!ends_with(&subject.store, &lease, &last).await.unwrap());
     assert_eq!(subject.file("k").await.state, FileState::Open);
@@ -1164,7 +1211,7 @@ pub(super) async fn a_last_batch_that_fills_a_transaction_is_written_before_the_
     assert_eq!(subject.arrived(&lease, &keys).await, 99);
     subject.announce("fits").await;
     let lease = subject.claimed("fits", "a", NOW).await.lease;
-    let last = batch(97, &keys[..97]);
+    let last = batch(98, &keys[..98]);
     assert!(ends_with(&subject.store, &lease, &last).await.unwrap());
 }
 
@@ -1191,7 +1238,7 @@ pub(super) async fn what_a_file_measures_is_kept_as_far_as_it_is_known(subject: 
         };
         let clocks = Clocks::default();
         let ended = subject.store.end(&taken.lease, &ending, NOW, &clocks);
-        assert!(ended.await.unwrap().is_some());
+        assert!(ended.await.unwrap());
         assert_eq!(subject.file(key).await.measure, measure);
         let row = subject.file_row(key).await;
         assert_eq!(row["bytes"], Value::Number(25_000_000_001));
@@ -1212,8 +1259,8 @@ pub(super) async fn files_that_end_at_once_are_all_counted(subject: &Subject) {
         .iter()
         .map(|taken| subject.ends(&taken.lease, applied(1)));
     assert!(join_all(ends).await.into_iter().all(|ended| ended));
-    let work = subject.transfer().await.work;
-    assert_eq!((work.files_ended, work.counts), (8, applied(8)));
+    let totals = subject.totals().await;
+    assert_eq!((totals.ended, totals.counts), (8, applied(8)));
 }
 
 pub(super) async fn a_manifest_is_kept_with_the_file_that_ended(subject: &Subject) {
@@ -1237,20 +1284,21 @@ pub(super) async fn a_manifest_is_kept_with_the_file_that_ended(subject: &Subjec
     };
     let clocks = Clocks::default();
     let ended = subject.store.end(&taken.lease, &ending, NOW, &clocks);
-    assert!(ended.await.unwrap().is_some());
+    assert!(ended.await.unwrap());
     assert_eq!(subject.file("k").await.manifest, Some(manifest));
 }
 
-pub(super) async fn a_transfer_that_changes_while_a_file_ends_keeps_its_change(subject: &Subject) {
-    subject.prepare().await;
+pub(super) async fn a_transfer_with_messages_that_changes_while_a_file_ends_keeps_its_change(
+    subject: &Subject,
+) {
+    subject.prepare_with_messages().await;
     let taken = subject.claimed("k", "a", NOW).await;
     let slower = subject.meddled(|subject| {
         async move { subject.apply(Input::Reporting { percent: 7 }).await }.boxed()
     });
     assert!(end(&slower, &taken.lease, applied(2)).await);
-    let transfer = subject.transfer().await;
-    assert_eq!((transfer.last_percent, transfer.work.files_ended), (7, 1));
-    assert_eq!(transfer.work.counts, applied(2));
+    assert_eq!(subject.transfer().await.last_percent, 7);
+    assert_eq!(subject.totals().await.counts, applied(2));
 }
 
 pub(super) async fn a_worker_that_was_taken_over_ends_nothing(subject: &Subject) {
@@ -1260,9 +1308,9 @@ pub(super) async fn a_worker_that_was_taken_over_ends_nothing(subject: &Subject)
     let before = subject.file_row("k").await;
     assert!(!subject.ends(&late.lease, applied(9)).await);
     assert_eq!(subject.file_row("k").await, before);
-    assert_eq!(subject.transfer().await.work.files_ended, 0);
+    assert_eq!(subject.totals().await.ended, 0);
     assert!(subject.ends(&current.lease, applied(2)).await);
-    assert_eq!(subject.transfer().await.work.counts, applied(2));
+    assert_eq!(subject.totals().await.counts, applied(2));
 }
 
 pub(super) async fn a_worker_that_is_taken_over_while_it_ends_a_file_ends_nothing(
@@ -1275,17 +1323,22 @@ pub(super) async fn a_worker_that_is_taken_over_while_it_ends_a_file_ends_nothin
     assert!(!end(&slower, &late.lease, applied(9)).await);
     let file = subject.file("k").await;
     assert_eq!((file.state, file.fence), (FileState::Open, 2));
-    assert_eq!(subject.transfer().await.work.files_ended, 0);
+    assert_eq!(subject.totals().await.ended, 0);
 }
 
-pub(super) async fn a_file_does_not_end_when_its_transfer_is_stopped_meanwhile(subject: &Subject) {
+pub(super) async fn a_file_does_not_end_once_its_transfer_is_fenced(subject: &Subject) {
     subject.prepare().await;
     let taken = subject.claimed("k", "a", NOW).await;
-    let before = subject.file_row("k").await;
-    let slower = subject.meddled(|subject| async move { subject.stop().await }.boxed());
+    let slower = subject.meddled(|subject| {
+        async move {
+            subject.stop().await;
+            subject.fence(later(1)).await;
+        }
+        .boxed()
+    });
     assert!(!end(&slower, &taken.lease, applied(9)).await);
-    assert_eq!(subject.file_row("k").await, before);
-    assert_eq!(subject.transfer().await.work.files_ended, 0);
+    assert_eq!(subject.file("k").await.state, FileState::Fenced);
+    assert_eq!(subject.totals().await.ended, 0);
 }
 
 // Stopping.
@@ -1342,11 +1395,15 @@ pub(super) async fn fencing_drops_what_was_never_taken_up_and_counts_what_has_en
     let expected = FileTotals {
         known: 2,
         ended: 1,
+        late: 1,
         counts: applied(5),
+        last_received_at: Some(NOW),
+        last_moved_at: Some(NOW),
+        ..FileTotals::default()
     };
     for _ in 0..2 {
         let (totals, leased_until) = subject.fence(later(1)).await;
-        assert_eq!((totals, leased_until), (expected, Some(later(120))));
+        assert_eq!((&totals, leased_until), (&expected, Some(later(120))));
     }
     assert_eq!(subject.file("announced").await.state, FileState::Dropped);
     assert_eq!(subject.file("ended").await.state, FileState::Ended);
@@ -1395,12 +1452,11 @@ pub(super) async fn fencing_leaves_a_file_that_ends_meanwhile_as_it_ended(subjec
         async move { assert!(subject.ends(&taken.lease, applied(2)).await) }.boxed()
     });
     let (totals, leased_until) = fence(&slower, later(1)).await;
-    let expected = FileTotals {
-        known: 1,
-        ended: 1,
-        counts: applied(2),
-    };
-    assert_eq!((totals, leased_until), (expected, None));
+    assert_eq!(leased_until, None);
+    assert_eq!(
+        (totals.known, totals.ended, totals.counts),
+        (1, 1, applied(2))
+    );
     let file = subject.file("k").await;
     assert_eq!((file.state, file.fence), (FileState::Ended, 1));
 }
@@ -1484,7 +1540,7 @@ pub(super) async fn only_a_file_that_was_never_taken_up_is_dropped(subject: &Sub
     assert_absent(&subject.file_row("k").await, &["due_at", "due_shard"]);
     assert_eq!(subject.due_files(later(10_000)).await, ["taken"]);
     let dropped = subject.claim("k", "a", NOW).await;
-    assert!(matches!(dropped, Claim::Ended));
+    assert!(matches!(dropped, Claim::Ended(_)));
 }
 
 pub(super) async fn dropping_a_file_that_is_not_there_makes_none(subject: &Subject) {
@@ -1514,4 +1570,110 @@ pub(super) async fn all_files_of_a_transfer_are_listed_and_no_others(subject: &S
     assert_eq!(listed, expected);
     let transfer: Transfer = subject.transfer().await;
     assert_eq!(transfer.work.files_known, 0, "they count when taken up");
+}
+
+// Counting.
+
+pub(super) async fn the_rows_of_files_add_up_to_what_a_transfer_knows_of_them(subject: &Subject) {
+    subject.open_transfer().await;
+    for key in ["announced", "imported", "second", "first", "open"] {
+        let file = NewFile {
+            received_at: later(if key == "announced" { 9 } else { 0 }),
+            ..upload(key)
+        };
+        subject.store.announce(&file, GRACE).await.unwrap();
+    }
+    let clocks = Clocks::default();
+    let imported = subject.claimed("imported", "a", later(1)).await;
+    assert!(subject.ends(&imported.lease, applied(3)).await);
+    for (key, seconds, poisoned) in [("first", 5, false), ("second", 7, true)] {
+        let taken = subject.claimed(key, "a", later(2)).await;
+        let reason = key.to_owned();
+        let outcome = if poisoned {
+            FileOutcome::Poisoned { reason }
+        } else {
+            FileOutcome::Unreadable { reason }
+        };
+        let ending = Ending::new(outcome, applied(1));
+        let ended = subject
+            .store
+            .end(&taken.lease, &ending, later(seconds), &clocks);
+        assert!(ended.await.unwrap());
+    }
+    let open = subject.claimed("open", "a", later(3)).await;
+    let commit = batch(2, &["x"]);
+    let committed = subject.store.commit(&open.lease, &commit, NOW).await;
+    committed.unwrap();
+    assert_eq!(
+        subject.totals().await,
+        FileTotals {
+            known: 4,
+            ended: 3,
+            failed: 2,
+            poisoned: 1,
+            late: 1,
+            counts: applied(5),
+            in_flight: [("open".to_owned(), applied(2))].into(),
+            first_problem: Some("first".to_owned()),
+            manifest: false,
+            last_received_at: Some(later(9)),
+            last_moved_at: Some(later(7)),
+        }
+    );
+}
+
+pub(super) async fn an_open_file_is_found_wherever_it_lies_and_not_where_there_is_none(
+    subject: &Subject,
+) {
+    subject.open_transfer().await;
+    // More than a first look reads, on both sides.
+    let keys: Vec<String> = (0..50).map(|number| format!("k-{number:02}")).collect();
+    let mut taken = Vec::new();
+    for key in &keys {
+        subject.announce(key).await;
+        taken.push(subject.claimed(key, "a", NOW).await.lease);
+    }
+    let is_found = async |beside: &str| {
+        let (tenant, id) = (tenant(), id());
+        let found = subject.store.has_open_file(&tenant, &id, beside);
+        found.await.unwrap()
+    };
+    for (left, beside) in [
+        (0, "k-25"),
+        (24, "k-25"),
+        (26, "k-25"),
+        (49, "k-25"),
+        (25, "k-25"),
+    ] {
+        for (number, lease) in taken.iter().enumerate() {
+            if number != left {
+                subject.ends(lease, Counts::default()).await;
+            }
+        }
+        assert!(is_found(beside).await, "{left}");
+        subject.ends(&taken[left], Counts::default()).await;
+        assert!(!is_found(beside).await);
+        for key in &keys {
+            let key = Key::new("TRANSFER#tenant#transfer-1", format!("FILE#{key}"));
+            let reopened = Write::update(key).set("state", text("OPEN"));
+            subject
+                .table
+                .write(reopened, Returning::Nothing)
+                .await
+                .unwrap();
+        }
+    }
+    for lease in &taken {
+        subject.ends(lease, Counts::default()).await;
+    }
+    for beside in ["k-00", "k-49", "unknown"] {
+        assert!(!is_found(beside).await);
+    }
+    subject.announce("a").await;
+    for beside in ["k-00", "k-49", "unknown"] {
+        assert!(
+            is_found(beside).await,
+            "one that nobody has taken up is open"
+        );
+    }
 }

@@ -72,8 +72,9 @@ impl Table for Meddled {
         partition: &'a str,
         prefix: &'a str,
         after: Option<Key>,
+        limit: Option<usize>,
     ) -> BoxFuture<'a, Result<Page, Error>> {
-        self.table.query(partition, prefix, after)
+        self.table.query(partition, prefix, after, limit)
     }
 
     fn due<'a>(

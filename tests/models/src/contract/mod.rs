@@ -70,9 +70,11 @@ checks! {
     a_file_or_transfer_that_is_not_there_can_not_be_taken_up,
     of_two_workers_that_take_over_at_once_the_slower_gets_nothing,
     a_file_that_is_dropped_while_it_is_taken_up_stays_dropped,
-    a_transfer_that_changes_while_a_file_is_taken_up_keeps_its_change,
-    a_file_is_not_taken_up_when_its_transfer_is_stopped_meanwhile,
-    a_file_is_not_taken_over_when_its_transfer_is_stopped_meanwhile,
+    taking_a_file_up_and_ending_it_leaves_its_transfer_alone,
+    a_file_that_is_taken_up_while_its_transfer_is_stopped_is_fenced_off,
+    a_file_is_not_taken_up_once_its_transfer_is_fenced,
+    a_file_that_is_taken_over_while_its_transfer_is_stopped_is_fenced_off,
+    a_file_is_not_taken_over_once_its_transfer_is_fenced,
     a_batch_that_is_committed_while_its_file_is_taken_over_is_gone_on_from,
     a_batch_moves_records_exceptions_and_checkpoint_together,
     a_file_whose_first_pass_has_ended_waits_for_its_second_and_is_due_behind_it,
@@ -95,16 +97,17 @@ checks! {
     a_file_that_has_ended_is_nobodys_and_nothing_is_due_for_it,
     a_file_ends_in_one_write_with_its_last_batch,
     a_worker_that_was_taken_over_ends_nothing_with_its_last_batch,
-    a_transfer_that_changes_while_a_file_ends_with_its_last_batch_keeps_its_change,
-    a_last_batch_is_kept_though_its_transfer_is_stopped_and_the_file_does_not_end,
+    a_transfer_with_messages_that_changes_while_a_file_ends_with_its_last_batch_keeps_its_change,
+    a_last_batch_ends_its_file_until_its_transfer_is_fenced,
+    a_last_batch_is_kept_though_its_message_can_not_be_answered_any_more,
     a_last_batch_that_fills_a_transaction_is_written_before_the_file_ends,
     files_that_end_at_once_are_all_counted,
     what_a_file_measures_is_kept_as_far_as_it_is_known,
     a_manifest_is_kept_with_the_file_that_ended,
-    a_transfer_that_changes_while_a_file_ends_keeps_its_change,
+    a_transfer_with_messages_that_changes_while_a_file_ends_keeps_its_change,
     a_worker_that_was_taken_over_ends_nothing,
     a_worker_that_is_taken_over_while_it_ends_a_file_ends_nothing,
-    a_file_does_not_end_when_its_transfer_is_stopped_meanwhile,
+    a_file_does_not_end_once_its_transfer_is_fenced,
     after_a_transfer_is_stopped_and_fenced_nothing_is_written_for_it,
     fencing_drops_what_was_never_taken_up_and_counts_what_has_ended,
     fencing_leaves_nothing_due_and_moves_the_token_on,
@@ -118,6 +121,8 @@ checks! {
     only_a_file_that_was_never_taken_up_is_dropped,
     dropping_a_file_that_is_not_there_makes_none,
     all_files_of_a_transfer_are_listed_and_no_others,
+    the_rows_of_files_add_up_to_what_a_transfer_knows_of_them,
+    an_open_file_is_found_wherever_it_lies_and_not_where_there_is_none,
     // Transfers.
     a_transfer_is_created_once_and_listed_under_its_chain,
     a_transfer_that_exists_is_not_created_over,
@@ -254,7 +259,11 @@ impl Subject {
     async fn rows(&self, partition: &str, prefix: &str) -> Vec<(Key, Item)> {
         let (mut rows, mut after) = (Vec::new(), None);
         loop {
-            let page = self.table.query(partition, prefix, after).await.unwrap();
+            let page = self
+                .table
+                .query(partition, prefix, after, None)
+                .await
+                .unwrap();
             rows.extend(page.rows);
             after = page.next;
             if after.is_none() {

@@ -82,7 +82,7 @@ impl Subject {
         let by_sweeper = self.store.clone().acting_as(Actor::Sweeper);
         let clocks = landfall_transfer::Clocks::default();
         let ended = by_sweeper.end(&lease, &ending, later(2), &clocks).await;
-        assert!(ended.unwrap().is_some());
+        assert!(ended.unwrap());
     }
 }
 

@@ -199,8 +199,9 @@ impl Table for Gated<TableModel> {
         partition: &'a str,
         prefix: &'a str,
         after: Option<Key>,
+        limit: Option<usize>,
     ) -> BoxFuture<'a, Result<Page, Error>> {
-        let call = self.model.query(partition, prefix, after);
+        let call = self.model.query(partition, prefix, after, limit);
         async move { self.call("query", prefix, false, call).await }.boxed()
     }
 

@@ -29,6 +29,8 @@ pub enum Prepared {
     WorkOff(usize),
     /// The platform ended a transfer, and its event for that got lost.
     EndsUntold(&'static str),
+    /// The row of a file of transfer `t` was lost, so that only its message survives.
+    LosesRow(&'static str),
     /// A sweeper ran.
     Sweep,
     /// So many seconds went by.
@@ -116,6 +118,15 @@ const MANIFEST: Act = Act::Upload(File {
     key: "fm",
     label: "export-manifest",
     content: Content::Manifest(&[("a.ndjson", 2)]),
+    told: true,
+});
+
+/// A file that no manifest names, so that nobody waits for it; without a record, for none would be missed.
+const FURTHER: Act = Act::Upload(File {
+    transfer: "t",
+    key: "f2",
+    label: "b.ndjson",
+    content: Content::Records(0, 0),
     told: true,
 });
 
@@ -261,9 +272,9 @@ fn on_forge() -> Vec<Setup> {
     all.map(forge).into()
 }
 
-/// Too many for every order.
+/// Too many for every order, or with too much to do.
 fn crowds() -> Vec<Setup> {
-    use Prepared::{Act, EndsUntold, Sweep, Wait, WorkOff};
+    use Prepared::{Act, EndsUntold, LosesRow, Sweep, Wait, WorkOff};
     use TaskKind::{SameMessage, Sweeper, Time, Worker};
     let prepared = |more: Vec<Prepared>| {
         let announced = vec![Sweep, Act(BEGIN), WorkOff(0), Act(FILE), Wait(121)];
@@ -271,6 +282,23 @@ fn crowds() -> Vec<Setup> {
     };
     let cancel = Act(crate::scene::Act::Cancel("t"));
     vec![
+        bounded(
+            2,
+            setup(
+                "settle: a worker with the manifest, and one with a file that becomes known meanwhile",
+                vec![
+                    Sweep,
+                    Act(BEGIN),
+                    WorkOff(0),
+                    Act(FILE),
+                    WorkOff(1),
+                    Act(MANIFEST),
+                    Act(FURTHER),
+                    LosesRow("f2"),
+                ],
+                vec![Worker(1), Worker(1)],
+            ),
+        ),
         bounded(
             1,
             setup(
@@ -306,7 +334,7 @@ fn crowds() -> Vec<Setup> {
 }
 
 /// Setups that are searched within seconds where nothing is optimised.
-const SMALL: &[&str] = &["claim", "sweep", "settle:"];
+const SMALL: &[&str] = &["claim", "sweep", "settle: two"];
 
 /// At most so many interruptions: in every order there would be too many to finish.
 fn bounded(preemptions: usize, setup: Setup) -> Setup {

@@ -11,7 +11,7 @@ use landfall_lifecycle::{Lifecycle, Platform};
 use landfall_models::{Delivery, QueueModel, vault};
 use landfall_processor::Processor;
 use landfall_sweeper::Sweeper;
-use landfall_tracking::{Queue, Store, Which};
+use landfall_tracking::{Key, Queue, Store, Which};
 
 use crate::cloud::{Cloud, VISIBILITY};
 use crate::scene::{Bench, Plot, Stage, StillTime, sqs};
@@ -53,6 +53,11 @@ impl<'run> World<'run> {
                     let platform = &stage.cloud().platform;
                     platform.end(id, "FAILED");
                     platform.next_settled();
+                }
+                Prepared::LosesRow(file) => {
+                    let (tenant, sort) = (setup.scene.tenant(), format!("FILE#{file}"));
+                    let partition = format!("TRANSFER#{tenant}#t");
+                    stage.cloud().table.lose(&Key::new(partition, sort));
                 }
                 Prepared::Sweep => stage.sweep_now(),
                 Prepared::Wait(seconds) => {

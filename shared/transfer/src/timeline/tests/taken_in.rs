@@ -12,25 +12,38 @@ fn told_by(inputs: Vec<(u64, Input)>) -> Vec<What> {
     told
 }
 
-fn imported(file: &str) -> Input {
-    Input::FileEnded {
-        file: file.to_owned(),
-        outcome: FileOutcome::Imported,
-        counts: counts(5),
-        manifest: false,
+fn totals(ended: u64) -> FileTotals {
+    FileTotals {
+        known: 1,
+        ended,
+        counts: counts(5 * ended),
+        ..FileTotals::default()
+    }
+}
+
+fn counted(ended: u64) -> Input {
+    Input::FilesCounted {
+        totals: totals(ended),
+        at: at(1),
     }
 }
 
 fn settling() -> Vec<(u64, Input)> {
     vec![
-        (0, Input::FileSeen),
-        (1, imported("a")),
+        (1, counted(1)),
         (2, Input::ExportPhaseCompleted),
         (
             2,
             Input::ExportComplete {
                 evidence: Evidence::ExportComplete,
                 missing: vec![],
+            },
+        ),
+        (
+            2,
+            Input::FilesFenced {
+                totals: totals(1),
+                leased_until: None,
             },
         ),
     ]
@@ -56,7 +69,7 @@ fn a_transfer_that_is_made_is_seen_for_the_first_time() {
         START,
     );
     assert_eq!(
-        entries(None, &rerun, &Input::FileSeen),
+        entries(None, &rerun, &counted(0)),
         [What::FirstSeen {
             chain: ChainId::new("t-1"),
             rerun_of: Some(TransferId::new("t-1")),
@@ -98,7 +111,7 @@ fn what_tells_nothing_new_adds_nothing() {
         assert_eq!(both.len(), 1, "{input:?}: {both:?}");
     }
     for input in [
-        Input::FileSeen,
+        counted(0),
         Input::Listed(Listing::Active),
         Input::Listed(Listing::Full),
         Input::Reporting { percent: 5 },
@@ -113,7 +126,7 @@ fn what_tells_nothing_new_adds_nothing() {
 fn an_import_tells_what_moved_and_what_stopped_it() {
     assert_eq!(
         told_by(vec![
-            (0, Input::FileSeen),
+            (0, counted(0)),
             (
                 1,
                 Input::WorkMoved {
@@ -127,8 +140,8 @@ fn an_import_tells_what_moved_and_what_stopped_it() {
                     reason: "the sink is not available".to_owned(),
                 },
             ),
-            // Its own row tells of it.
-            (3, imported("a")),
+            // The file's own row tells of it.
+            (3, counted(1)),
         ]),
         [
             moved("a"),

@@ -3,12 +3,7 @@ use super::*;
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 fn manifest() -> Input {
-    Input::FileEnded {
-        file: "m".to_owned(),
-        outcome: FileOutcome::Imported,
-        counts: Counts::default(),
-        manifest: true,
-    }
+    ended(FileOutcome::Imported, Counts::default(), true)
 }
 
 fn found(evidence: Evidence) -> Input {
@@ -22,21 +17,15 @@ fn found(evidence: Evidence) -> Input {
 fn a_transfer_without_a_file_is_looked_at_an_hour_after_its_listener_was_started() {
     let seen = given([]);
     assert!(!seen.is_quiet(at(60) - MILLISECOND, &clocks()));
-    assert_ne!(
-        seen.next_step(at(60) - MILLISECOND, &clocks()),
-        Step::CheckCompleteness
-    );
-    assert_eq!(seen.next_step(at(60), &clocks()), Step::CheckCompleteness);
+    assert_ne!(owed(&seen, at(60) - MILLISECOND), Step::CheckCompleteness);
+    assert_eq!(owed(&seen, at(60)), Step::CheckCompleteness);
     let triggered = given([
         (30, Input::ListenerTriggered),
         (80, Input::ListenerTriggered),
     ]);
     assert!(!triggered.is_quiet(at(90) - MILLISECOND, &clocks()));
     assert!(triggered.is_quiet(at(90), &clocks()));
-    assert_eq!(
-        triggered.next_step(at(90), &clocks()),
-        Step::CheckCompleteness
-    );
+    assert_eq!(owed(&triggered, at(90)), Step::CheckCompleteness);
 }
 
 #[test]
@@ -60,11 +49,7 @@ fn a_file_list_without_any_file_is_a_failure_that_says_so() {
 
 #[test]
 fn a_manifest_of_nothing_is_a_success_that_says_so() {
-    let transfer = given([
-        (0, Input::FileSeen),
-        (1, manifest()),
-        (1, found(Evidence::Manifest)),
-    ]);
+    let transfer = given([(0, seen()), (1, manifest()), (1, found(Evidence::Manifest))]);
     let verdict = verdict(&transfer);
     assert_eq!(
         (verdict.status, verdict.cause),
@@ -86,12 +71,13 @@ fn a_manifest_of_nothing_is_a_success_that_says_so() {
 fn the_platforms_word_that_the_export_is_complete_is_looked_into_at_once() {
     let none = given([(3, Input::ExportPhaseCompleted)]);
     assert_eq!(none.due_at(&clocks()), Some(at(3)));
-    assert_eq!(none.next_step(at(3), &clocks()), Step::CheckCompleteness);
-    let mut one = given([(0, Input::FileSeen), (3, Input::ExportPhaseCompleted)]);
-    assert_eq!(one.next_step(at(3), &clocks()), Step::Wait);
-    one.apply(imported(1, 0), at(4), &clocks());
-    assert_eq!(one.next_step(at(4), &clocks()), Step::CheckCompleteness);
-    one.apply(found(Evidence::ExportComplete), at(4), &clocks());
+    assert_eq!(owed(&none, at(3)), Step::CheckCompleteness);
+    let mut one = given([(0, seen()), (3, Input::ExportPhaseCompleted)]);
+    assert_eq!(one.next_step(at(3), &clocks()), Step::CountFiles);
+    assert_eq!(owed(&one, at(3)), Step::Wait);
+    one.happens(imported(1, 0), at(4), &clocks());
+    assert_eq!(owed(&one, at(4)), Step::CheckCompleteness);
+    one.happens(found(Evidence::ExportComplete), at(4), &clocks());
     assert_eq!(verdict(&one).status, Status::Success);
     assert!(
         verdict(&one)
@@ -126,7 +112,7 @@ fn the_strongest_sign_that_nothing_more_comes_is_the_evidence() {
         |inputs: Vec<(u64, Input)>, minutes| given(inputs).evidence(at(minutes), &clocks());
     let errored = || (1, Input::ListenerErrored { exception: None });
     let exported = || (1, Input::ExportPhaseCompleted);
-    let file = || vec![(1, Input::FileSeen), (1, imported(1, 0))];
+    let file = || vec![(1, seen()), (1, imported(1, 0))];
     let day = 24 * 60;
     assert_eq!(evidence(file(), day), None);
     assert_eq!(evidence(file(), day + 1), Some(Evidence::FileList));
@@ -143,7 +129,7 @@ fn the_strongest_sign_that_nothing_more_comes_is_the_evidence() {
 #[test]
 fn the_platforms_list_is_needed_unless_a_manifest_alone_decides() {
     let needs = |more: Vec<(u64, Input)>| {
-        let mut inputs = vec![(0, Input::FileSeen)];
+        let mut inputs = vec![(0, seen())];
         inputs.extend(more);
         given(inputs).needs_file_list()
     };
@@ -161,13 +147,13 @@ fn the_platforms_list_is_needed_unless_a_manifest_alone_decides() {
 
 #[test]
 fn a_look_whose_evidence_is_void_meanwhile_decides_nothing() {
-    let quiet_once = given([(0, Input::FileSeen), (1, imported(1, 0))]);
+    let quiet_once = given([(0, seen()), (1, imported(1, 0))]);
     let look = at(1 + 24 * 60);
     for (meanwhile, evidence) in [
         // Heard again: no longer quiet.
         (Some(Input::ListenerTriggered), Evidence::FileList),
         // A file was announced: work is open.
-        (Some(Input::FileSeen), Evidence::FileList),
+        (Some(seen()), Evidence::FileList),
         // Broken off: another evidence.
         (
             Some(Input::ListenerErrored { exception: None }),
@@ -179,37 +165,33 @@ fn a_look_whose_evidence_is_void_meanwhile_decides_nothing() {
     ] {
         let mut transfer = quiet_once.clone();
         if let Some(input) = meanwhile {
-            transfer.apply(input, look, &clocks());
+            transfer.happens(input, look, &clocks());
         }
-        assert!(!transfer.apply(found(evidence), look, &clocks()));
+        assert!(!transfer.happens(found(evidence), look, &clocks()));
         assert!(transfer.is_open(), "{evidence:?}");
     }
     let mut still = quiet_once.clone();
-    assert!(!still.apply(found(Evidence::FileList), look - MILLISECOND, &clocks()));
-    assert!(still.apply(found(Evidence::FileList), look, &clocks()));
+    assert!(!still.happens(found(Evidence::FileList), look - MILLISECOND, &clocks()));
+    assert!(still.happens(found(Evidence::FileList), look, &clocks()));
 }
 
 #[test]
 fn a_poisoned_file_outweighs_a_complete_export() {
-    let poisoned = Input::FileEnded {
-        file: String::new(),
-        outcome: FileOutcome::Poisoned {
+    let poisoned = ended(
+        FileOutcome::Poisoned {
             reason: "five".to_owned(),
         },
-        counts: Counts::default(),
-        manifest: false,
-    };
+        Counts::default(),
+        false,
+    );
     let transfer = given([
-        (0, Input::FileSeen),
+        (0, seen()),
         (1, poisoned),
         (1, Input::ExportPhaseCompleted),
         (1, found(Evidence::ExportComplete)),
     ]);
     assert!(transfer.is_open());
-    assert_eq!(
-        transfer.next_step(at(1), &clocks()),
-        Step::Stop(StopReason::Poison)
-    );
+    assert_eq!(owed(&transfer, at(1)), Step::Stop(StopReason::Poison));
 }
 
 #[test]
@@ -235,7 +217,7 @@ fn a_listener_error_before_any_file_names_the_exception_and_that_no_file_came() 
 #[test]
 fn a_missing_file_is_the_reason_when_nothing_else_went_wrong() {
     let transfer = given([
-        (0, Input::FileSeen),
+        (0, seen()),
         (1, imported(10, 0)),
         (1, Input::ExportPhaseCompleted),
         (
@@ -269,10 +251,10 @@ fn the_admin_is_told_what_an_idle_transfer_waits_for() {
         told(&transfer)
             .starts_with("Waiting for the server app's first file since 22 Nov 00:00 UTC")
     );
-    transfer.apply(Input::FileSeen, at(1), &clocks());
-    transfer.apply(imported(1, 0), at(2), &clocks());
+    transfer.happens(seen(), at(1), &clocks());
+    transfer.happens(imported(1, 0), at(2), &clocks());
     assert!(told(&transfer).starts_with("Waiting for the server app since 22 Nov 00:02 UTC"));
-    transfer.apply(
+    transfer.happens(
         Input::ExportIncomplete {
             waiting_for: "more".to_owned(),
             files_ended: 1,

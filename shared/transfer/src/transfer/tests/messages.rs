@@ -29,11 +29,11 @@ impl Run {
     }
 
     fn tell(&mut self, minute: u64, input: Input) {
-        self.transfer.apply(input, at(minute), &clocks());
+        self.transfer.happens(input, at(minute), &clocks());
     }
 
     fn announce(&mut self, minute: u64) {
-        self.tell(minute, Input::FileSeen);
+        self.tell(minute, seen());
         self.tell(minute, Input::MessageArrived { at: at(minute) });
     }
 
@@ -79,9 +79,11 @@ impl Run {
                         known: work.files_known,
                         ended: work.files_ended,
                         counts: work.counts,
+                        ..FileTotals::default()
                     };
-                    self.tell(minute, fenced(totals));
+                    self.tell(minute, fenced(totals.clone()));
                 }
+                Step::CountFiles => self.tell(minute, counted()),
                 Step::CheckCompleteness => self.tell(minute, complete()),
                 Step::Reconcile => self.tell(minute, Input::Listed(Listing::Active)),
                 Step::Settle => {
@@ -278,7 +280,7 @@ fn connect_has_no_messages_whatever_is_said_of_them() {
         Input::AnswerBegun,
         Input::AnswersNotTaken { retry_after: None },
     ] {
-        assert!(!connect.apply(input, at(1), &clocks()));
+        assert!(!connect.happens(input, at(1), &clocks()));
     }
     assert_eq!(connect, transfer());
 }
@@ -382,7 +384,7 @@ fn without_any_token_it_is_looked_for_until_one_comes_and_that_is_told_once() {
     let before = run.transfer.clone();
     let missing = Input::TokenLooked { good_until: None };
     let mut again = before.clone();
-    assert!(again.apply(missing.clone(), at(7), &clocks()));
+    assert!(again.happens(missing.clone(), at(7), &clocks()));
     assert_eq!(entries(Some(&before), &again, &missing), []);
     assert_eq!(
         entries(Some(&forge()), &again, &missing),
@@ -392,7 +394,7 @@ fn without_any_token_it_is_looked_for_until_one_comes_and_that_is_told_once() {
         good_until: Some(at(240)),
     };
     let mut good = before.clone();
-    good.apply(came.clone(), at(7), &clocks());
+    good.happens(came.clone(), at(7), &clocks());
     assert_eq!(entries(Some(&before), &good, &came), [What::TokenCame]);
     run.drive(7);
     assert!(run.transfer.is_open());

@@ -2,47 +2,47 @@ use super::*;
 
 #[test]
 fn a_clean_import_settles_success_and_is_over_when_the_platform_lists_it_no_more() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
     assert_eq!(verdict(&transfer).status, Status::Success);
     assert_eq!(transfer.next_step(at(1), &clocks()), Step::Settle);
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
+    transfer.happens(Input::SettlementBegun, at(1), &clocks());
     assert_eq!(transfer.next_step(at(1), &clocks()), Step::Wait);
-    transfer.apply(
+    transfer.happens(
         Input::SettlementAnswered(Answer::Accepted),
         at(1),
         &clocks(),
     );
     assert_eq!(transfer.next_step(at(1), &clocks()), Step::Confirm);
-    transfer.apply(Input::Listed(Listing::Absent), at(1), &clocks());
+    transfer.happens(Input::Listed(Listing::Absent), at(1), &clocks());
     assert!(transfer.is_settled());
     assert_eq!(transfer.due_at(&clocks()), None);
 }
 
 #[test]
 fn a_settlement_that_is_accepted_but_still_listed_takes_the_next_form_after_a_minute() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
     let mut now = at(1);
     for form in [Form::Hundred, Form::Omitted, Form::LastReported] {
         let Phase::Settling(settlement) = &transfer.phase else {
             panic!("settled too early")
         };
         assert_eq!(settlement.form, form);
-        transfer.apply(Input::SettlementBegun, now, &clocks());
-        transfer.apply(Input::SettlementAnswered(Answer::Accepted), now, &clocks());
-        transfer.apply(Input::Listed(Listing::Active), now, &clocks());
+        transfer.happens(Input::SettlementBegun, now, &clocks());
+        transfer.happens(Input::SettlementAnswered(Answer::Accepted), now, &clocks());
+        transfer.happens(Input::Listed(Listing::Active), now, &clocks());
         assert_eq!(transfer.next_step(now, &clocks()), Step::Wait);
         now = now + clocks().settle_confirm_after;
         assert_eq!(transfer.next_step(now, &clocks()), Step::Confirm);
-        transfer.apply(Input::Listed(Listing::Active), now, &clocks());
+        transfer.happens(Input::Listed(Listing::Active), now, &clocks());
     }
     assert_eq!(verdict(&transfer).status, Status::Success);
 }
 
 #[test]
 fn a_refused_form_is_given_up_at_once() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
-    transfer.apply(
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
+    transfer.happens(Input::SettlementBegun, at(1), &clocks());
+    transfer.happens(
         Input::SettlementAnswered(Answer::FormRefused),
         at(1),
         &clocks(),
@@ -56,21 +56,21 @@ fn a_refused_form_is_given_up_at_once() {
 
 #[test]
 fn a_403_is_believed_only_when_the_platform_lists_the_transfer_no_more() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
-    transfer.apply(
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
+    transfer.happens(Input::SettlementBegun, at(1), &clocks());
+    transfer.happens(
         Input::SettlementAnswered(Answer::SuspectGone),
         at(1),
         &clocks(),
     );
     assert_eq!(transfer.next_step(at(1), &clocks()), Step::Confirm);
     let mut listed = transfer.clone();
-    listed.apply(Input::Listed(Listing::Active), at(1), &clocks());
+    listed.happens(Input::Listed(Listing::Active), at(1), &clocks());
     assert_eq!(listed.phase.as_str(), "SETTLING");
     let mut full = transfer.clone();
-    full.apply(Input::Listed(Listing::Full), at(1), &clocks());
+    full.happens(Input::Listed(Listing::Full), at(1), &clocks());
     assert_eq!(full.phase.as_str(), "SETTLING");
-    transfer.apply(Input::Listed(Listing::Absent), at(1), &clocks());
+    transfer.happens(Input::Listed(Listing::Absent), at(1), &clocks());
     let Phase::Settled(settled) = &transfer.phase else {
         panic!("still settling")
     };
@@ -79,20 +79,20 @@ fn a_403_is_believed_only_when_the_platform_lists_the_transfer_no_more() {
 
 #[test]
 fn a_403_after_an_attempt_with_an_unknown_outcome_means_that_ours_arrived() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
-    transfer.apply(
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
+    transfer.happens(Input::SettlementBegun, at(1), &clocks());
+    transfer.happens(
         Input::SettlementAnswered(Answer::Unknown { retry_after: None }),
         at(1),
         &clocks(),
     );
-    transfer.apply(Input::SettlementBegun, at(2), &clocks());
-    transfer.apply(
+    transfer.happens(Input::SettlementBegun, at(2), &clocks());
+    transfer.happens(
         Input::SettlementAnswered(Answer::SuspectGone),
         at(2),
         &clocks(),
     );
-    transfer.apply(Input::Listed(Listing::Absent), at(2), &clocks());
+    transfer.happens(Input::Listed(Listing::Absent), at(2), &clocks());
     let Phase::Settled(settled) = &transfer.phase else {
         panic!("still settling")
     };
@@ -104,9 +104,9 @@ fn a_403_after_an_attempt_with_an_unknown_outcome_means_that_ours_arrived() {
 
 #[test]
 fn a_sender_that_died_is_followed_by_another_with_the_same_verdict() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
     let first = verdict(&transfer).clone();
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
+    transfer.happens(Input::SettlementBegun, at(1), &clocks());
     assert_eq!(transfer.next_step(at(1), &clocks()), Step::Wait);
     assert_eq!(transfer.next_step(at(2), &clocks()), Step::Settle);
     assert_eq!(*verdict(&transfer), first);
@@ -114,11 +114,11 @@ fn a_sender_that_died_is_followed_by_another_with_the_same_verdict() {
 
 #[test]
 fn retries_of_a_settlement_pause_longer_and_longer_and_obey_the_platform() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
     let mut longest = Duration::ZERO;
     for _ in 0..20 {
-        transfer.apply(Input::SettlementBegun, at(1), &clocks());
-        transfer.apply(
+        transfer.happens(Input::SettlementBegun, at(1), &clocks());
+        transfer.happens(
             Input::SettlementAnswered(Answer::NotTaken { retry_after: None }),
             at(1),
             &clocks(),
@@ -129,7 +129,7 @@ fn retries_of_a_settlement_pause_longer_and_longer_and_obey_the_platform() {
     }
     assert!(longest >= clocks().settle_retry_max / 2);
     let asked = Duration::from_hours(1);
-    transfer.apply(
+    transfer.happens(
         Input::SettlementAnswered(Answer::NotTaken {
             retry_after: Some(asked),
         }),
@@ -142,38 +142,38 @@ fn retries_of_a_settlement_pause_longer_and_longer_and_obey_the_platform() {
 #[test]
 fn a_400_that_may_be_about_the_form_or_the_time_limit_is_settled_by_the_list() {
     let settling = given([
-        (0, Input::FileSeen),
+        (0, seen()),
         (1, imported(10, 0)),
         (1, complete()),
         (1, Input::SettlementBegun),
     ]);
     let mut still_active = settling.clone();
-    still_active.apply(
+    still_active.happens(
         Input::SettlementAnswered(Answer::SuspectExpired),
         at(1),
         &clocks(),
     );
-    still_active.apply(Input::Listed(Listing::Active), at(1), &clocks());
+    still_active.happens(Input::Listed(Listing::Active), at(1), &clocks());
     let Phase::Settling(settlement) = &still_active.phase else {
         panic!("settled too early")
     };
     assert_eq!(settlement.form, Form::Omitted);
     let mut over = settling;
-    over.apply(
+    over.happens(
         Input::SettlementAnswered(Answer::SuspectExpired),
         at(1),
         &clocks(),
     );
-    over.apply(Input::Listed(Listing::Absent), at(1), &clocks());
+    over.happens(Input::Listed(Listing::Absent), at(1), &clocks());
     assert!(over.is_settled());
 }
 
 #[test]
 fn when_every_form_is_refused_the_list_is_asked_whether_anything_is_left_to_settle() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
     for _ in 0..3 {
-        transfer.apply(Input::SettlementBegun, at(1), &clocks());
-        transfer.apply(
+        transfer.happens(Input::SettlementBegun, at(1), &clocks());
+        transfer.happens(
             Input::SettlementAnswered(Answer::FormRefused),
             at(1),
             &clocks(),
@@ -186,12 +186,12 @@ fn when_every_form_is_refused_the_list_is_asked_whether_anything_is_left_to_sett
 #[test]
 fn a_200_that_nothing_confirms_is_not_believed_while_the_platform_still_waits() {
     let mut transfer = given([
-        (0, Input::FileSeen),
+        (0, seen()),
         (1, imported(10, 0)),
         (1, complete()),
         (1, Input::SettlementBegun),
     ]);
-    transfer.apply(
+    transfer.happens(
         Input::SettlementAnswered(Answer::Accepted),
         at(1),
         &clocks(),
@@ -201,11 +201,11 @@ fn a_200_that_nothing_confirms_is_not_believed_while_the_platform_still_waits() 
         Input::Listed(Listing::Full),
     ] {
         let mut unconfirmed = transfer.clone();
-        unconfirmed.apply(nothing_said.clone(), START + platform::LIFE, &clocks());
+        unconfirmed.happens(nothing_said.clone(), START + platform::LIFE, &clocks());
         assert!(!unconfirmed.is_settled());
         assert!(unconfirmed.due_at(&clocks()).is_some());
         let given_up = START + platform::LIFE + Duration::from_millis(1);
-        unconfirmed.apply(nothing_said, given_up, &clocks());
+        unconfirmed.happens(nothing_said, given_up, &clocks());
         assert!(unconfirmed.is_settled());
     }
 }
@@ -213,19 +213,19 @@ fn a_200_that_nothing_confirms_is_not_believed_while_the_platform_still_waits() 
 #[test]
 fn the_platforms_own_word_for_the_outcome_replaces_what_was_inferred() {
     let mut transfer = given([
-        (0, Input::FileSeen),
+        (0, seen()),
         (1, imported(10, 0)),
         (1, complete()),
         (1, Input::SettlementBegun),
     ]);
     let accepted = Input::SettlementAnswered(Answer::Accepted);
-    transfer.apply(accepted, at(1), &clocks());
-    transfer.apply(Input::Listed(Listing::Absent), at(1), &clocks());
+    transfer.happens(accepted, at(1), &clocks());
+    transfer.happens(Input::Listed(Listing::Absent), at(1), &clocks());
     let told = |status: &str| Input::PlatformSettled {
         status: Some(status.to_owned()),
     };
-    assert!(!transfer.apply(told("SUCCESS"), at(2), &clocks()));
-    assert!(transfer.apply(told("FAILED"), at(2), &clocks()));
+    assert!(!transfer.happens(told("SUCCESS"), at(2), &clocks()));
+    assert!(transfer.happens(told("FAILED"), at(2), &clocks()));
     let Phase::Settled(settled) = &transfer.phase else {
         panic!("not settled")
     };
@@ -247,7 +247,7 @@ fn a_settled_transfer_takes_nothing_in_any_more() {
     ]);
     let over = transfer.clone();
     for late in [
-        Input::FileSeen,
+        seen(),
         imported(1, 0),
         Input::CancelRequested,
         complete(),
@@ -256,16 +256,16 @@ fn a_settled_transfer_takes_nothing_in_any_more() {
         Input::Reporting { percent: 50 },
         Input::Stop(StopReason::Deadline),
     ] {
-        assert!(!transfer.apply(late, at(9), &clocks()));
+        assert!(!transfer.happens(late, at(9), &clocks()));
     }
     assert_eq!(transfer, over);
 }
 
 #[test]
 fn a_transfer_that_is_listed_no_more_is_given_up_after_two_looks() {
-    let mut transfer = given([(0, Input::FileSeen), (5, Input::Listed(Listing::Absent))]);
+    let mut transfer = given([(0, seen()), (5, Input::Listed(Listing::Absent))]);
     assert!(transfer.is_open());
-    transfer.apply(Input::Listed(Listing::Absent), at(10), &clocks());
+    transfer.happens(Input::Listed(Listing::Absent), at(10), &clocks());
     assert_eq!(transfer.phase.as_str(), "STOPPING");
 }
 
@@ -288,15 +288,15 @@ fn settled(transfer: &Transfer) -> &Settled {
 
 #[test]
 fn the_platforms_word_for_the_outcome_says_whose_verdict_it_took() {
-    let decided = || given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    let decided = || given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
     let sent = || {
         let mut transfer = decided();
-        transfer.apply(Input::SettlementBegun, at(1), &clocks());
+        transfer.happens(Input::SettlementBegun, at(1), &clocks());
         transfer
     };
     let word = |mut transfer: Transfer, status: Option<&str>| {
         let status = status.map(str::to_owned);
-        transfer.apply(Input::PlatformSettled { status }, at(2), &clocks());
+        transfer.happens(Input::PlatformSettled { status }, at(2), &clocks());
         let Settled {
             by, status, form, ..
         } = settled(&transfer).clone();
@@ -319,7 +319,7 @@ fn the_platforms_word_for_the_outcome_says_whose_verdict_it_took() {
 fn a_transfer_that_was_only_just_made_may_not_be_listed_for_a_minute() {
     let absent = |after: Duration| {
         let mut transfer = given([]);
-        transfer.apply(Input::Listed(Listing::Absent), START + after, &clocks());
+        transfer.happens(Input::Listed(Listing::Absent), START + after, &clocks());
         transfer.absent_since
     };
     let minute = Duration::from_mins(1);
@@ -331,7 +331,7 @@ fn a_transfer_that_was_only_just_made_may_not_be_listed_for_a_minute() {
 fn two_looks_that_do_not_find_it_lie_two_minutes_apart() {
     let stopped = |clocks: &Clocks, after: Duration| {
         let mut transfer = given([(5, Input::Listed(Listing::Absent))]);
-        transfer.apply(Input::Listed(Listing::Absent), at(5) + after, clocks);
+        transfer.happens(Input::Listed(Listing::Absent), at(5) + after, clocks);
         transfer.phase.as_str() == "STOPPING"
     };
     assert!(!stopped(&clocks(), Duration::from_millis(119_999)));
@@ -357,7 +357,7 @@ fn being_listed_again_takes_absence_back() {
         (8, Input::Listed(Listing::Absent)),
     ]);
     assert_eq!(transfer.absent_since, Some(at(8)));
-    transfer.apply(Input::Listed(Listing::Full), at(12), &clocks());
+    transfer.happens(Input::Listed(Listing::Full), at(12), &clocks());
     assert_eq!(transfer.absent_since, Some(at(8)));
 }
 
@@ -374,11 +374,11 @@ fn an_outage_holds_questions_back_for_as_long_as_the_platform_asks_and_no_shorte
 
 #[test]
 fn a_transfer_past_its_life_is_settled_once_a_day() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
     let pause = |transfer: &mut Transfer, now| {
-        transfer.apply(Input::SettlementBegun, now, &clocks());
+        transfer.happens(Input::SettlementBegun, now, &clocks());
         let not_taken = Answer::NotTaken { retry_after: None };
-        transfer.apply(Input::SettlementAnswered(not_taken), now, &clocks());
+        transfer.happens(Input::SettlementAnswered(not_taken), now, &clocks());
         transfer.due_at(&clocks()).unwrap().since(now)
     };
     let life = START + platform::LIFE;
@@ -393,13 +393,13 @@ fn a_transfer_past_its_life_is_settled_once_a_day() {
 fn the_form_is_told_only_where_the_platform_said_that_it_took_it() {
     let form = |answer| {
         let mut transfer = given([
-            (0, Input::FileSeen),
+            (0, seen()),
             (1, imported(10, 0)),
             (1, complete()),
             (1, Input::SettlementBegun),
         ]);
-        transfer.apply(Input::SettlementAnswered(answer), at(1), &clocks());
-        transfer.apply(Input::Listed(Listing::Absent), at(2), &clocks());
+        transfer.happens(Input::SettlementAnswered(answer), at(1), &clocks());
+        transfer.happens(Input::Listed(Listing::Absent), at(2), &clocks());
         let settled = settled(&transfer);
         (settled.by.clone(), settled.form)
     };
@@ -415,10 +415,10 @@ fn the_form_is_told_only_where_the_platform_said_that_it_took_it() {
 
 /// A transfer whose verdict was sent once, and answered so.
 fn answered(clocks: &Clocks, answers: &[Answer]) -> Transfer {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
     for answer in answers {
-        transfer.apply(Input::SettlementBegun, at(1), clocks);
-        transfer.apply(Input::SettlementAnswered(*answer), at(1), clocks);
+        transfer.happens(Input::SettlementBegun, at(1), clocks);
+        transfer.happens(Input::SettlementAnswered(*answer), at(1), clocks);
     }
     transfer
 }
@@ -429,7 +429,7 @@ const NOT_TAKEN: Answer = Answer::NotTaken { retry_after: None };
 fn an_attempt_that_may_have_arrived_is_remembered_whatever_came_after_it() {
     let unknown = Answer::Unknown { retry_after: None };
     let mut transfer = answered(&clocks(), &[unknown, NOT_TAKEN, Answer::SuspectGone]);
-    transfer.apply(Input::Listed(Listing::Absent), at(2), &clocks());
+    transfer.happens(Input::Listed(Listing::Absent), at(2), &clocks());
     assert_eq!(settled(&transfer).by, SettledBy::App);
 }
 
@@ -469,7 +469,7 @@ fn pauses_of_a_millisecond_or_two_are_pauses_too() {
 fn a_settlement_that_is_still_listed_after_a_refusal_is_repeated_later() {
     for listing in [Listing::Active, Listing::Full] {
         let mut transfer = answered(&clocks(), &[Answer::SuspectGone]);
-        transfer.apply(Input::Listed(listing), at(2), &clocks());
+        transfer.happens(Input::Listed(listing), at(2), &clocks());
         let due = transfer.due_at(&clocks()).unwrap();
         assert!(
             due > at(2) && due <= at(2) + Duration::from_secs(1),
@@ -484,7 +484,7 @@ fn a_list_that_can_not_be_read_is_asked_again_when_the_platform_allows_it() {
     let asked_again = |retry_after: Option<u64>| {
         let mut transfer = answered(&clocks(), &[Answer::SuspectGone]);
         let retry_after = retry_after.map(Duration::from_secs);
-        transfer.apply(Input::PlatformUnavailable { retry_after }, at(2), &clocks());
+        transfer.happens(Input::PlatformUnavailable { retry_after }, at(2), &clocks());
         transfer.due_at(&clocks()).unwrap().since(at(2))
     };
     assert_eq!(asked_again(Some(3_600)), Duration::from_hours(1));
@@ -495,7 +495,7 @@ fn a_list_that_can_not_be_read_is_asked_again_when_the_platform_allows_it() {
 #[test]
 fn a_sender_that_is_at_it_is_left_alone_while_its_lease_lasts() {
     let mut transfer = given([
-        (0, Input::FileSeen),
+        (0, seen()),
         (1, imported(10, 0)),
         (1, complete()),
         (1, Input::SettlementBegun),
@@ -503,9 +503,9 @@ fn a_sender_that_is_at_it_is_left_alone_while_its_lease_lasts() {
     let lease_ends = at(1) + clocks().send_lease();
     let unavailable = Input::PlatformUnavailable { retry_after: None };
     let before = lease_ends - Duration::from_millis(1);
-    transfer.apply(unavailable.clone(), before, &clocks());
+    transfer.happens(unavailable.clone(), before, &clocks());
     assert_eq!(transfer.due_at(&clocks()), Some(lease_ends));
-    transfer.apply(unavailable, lease_ends, &clocks());
+    transfer.happens(unavailable, lease_ends, &clocks());
     let Phase::Settling(settlement) = &transfer.phase else {
         panic!("settled too early")
     };
@@ -524,10 +524,10 @@ fn told_to_wait_an_hour(
     while let Some(now) = transfer.due_at(&clocks())
         && !unless(transfer, now)
     {
-        transfer.apply(Input::SettlementBegun, now, &clocks());
+        transfer.happens(Input::SettlementBegun, now, &clocks());
         let retry_after = Some(Duration::from_hours(1));
         let answer = Answer::NotTaken { retry_after };
-        transfer.apply(Input::SettlementAnswered(answer), now, &clocks());
+        transfer.happens(Input::SettlementAnswered(answer), now, &clocks());
         attempts.push(now);
     }
     attempts
@@ -536,7 +536,7 @@ fn told_to_wait_an_hour(
 #[test]
 fn a_pause_of_an_hour_makes_no_cancelled_transfer_miss_its_hour() {
     let grace = platform::CANCELLATION_GRACE;
-    let cancelled = [(0, Input::FileSeen), (1, Input::CancelRequested)];
+    let cancelled = [(0, seen()), (1, Input::CancelRequested)];
     let mut transfer = given(
         cancelled
             .into_iter()
@@ -552,10 +552,10 @@ fn a_pause_of_an_hour_makes_no_cancelled_transfer_miss_its_hour() {
     }
     // Nothing is left to be missed, so the pause is kept again.
     let late = transfer.due_at(&clocks()).unwrap();
-    transfer.apply(Input::SettlementBegun, late, &clocks());
+    transfer.happens(Input::SettlementBegun, late, &clocks());
     let retry_after = Some(Duration::from_hours(1));
     let answer = Input::SettlementAnswered(Answer::NotTaken { retry_after });
-    transfer.apply(answer, late, &clocks());
+    transfer.happens(answer, late, &clocks());
     assert_eq!(
         transfer.due_at(&clocks()),
         Some(late + Duration::from_hours(1))
@@ -564,13 +564,13 @@ fn a_pause_of_an_hour_makes_no_cancelled_transfer_miss_its_hour() {
 
 #[test]
 fn a_verdict_that_waits_for_a_pause_when_the_admin_cancels_waits_no_longer_than_that_allows() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
-    transfer.apply(Input::SettlementBegun, at(1), &clocks());
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
+    transfer.happens(Input::SettlementBegun, at(1), &clocks());
     let retry_after = Some(Duration::from_hours(1));
     let answer = Input::SettlementAnswered(Answer::NotTaken { retry_after });
-    transfer.apply(answer, at(1), &clocks());
+    transfer.happens(answer, at(1), &clocks());
     assert_eq!(transfer.due_at(&clocks()), Some(at(61)));
-    transfer.apply(Input::CancelRequested, at(2), &clocks());
+    transfer.happens(Input::CancelRequested, at(2), &clocks());
     assert_eq!(transfer.due_at(&clocks()), Some(at(47)));
     assert_eq!(transfer.next_step(at(47), &clocks()), Step::Settle);
     assert!(transfer.is_pressing(at(47), &clocks()));
@@ -578,7 +578,7 @@ fn a_verdict_that_waits_for_a_pause_when_the_admin_cancels_waits_no_longer_than_
 
 #[test]
 fn a_look_for_a_cancelled_transfers_settlement_waits_no_longer_than_that_allows() {
-    let cancelled = [(0, Input::FileSeen), (1, Input::CancelRequested)];
+    let cancelled = [(0, seen()), (1, Input::CancelRequested)];
     let mut transfer = given(cancelled.into_iter().chain([
         (1, fenced(FileTotals::default())),
         (1, Input::SettlementBegun),
@@ -586,14 +586,14 @@ fn a_look_for_a_cancelled_transfers_settlement_waits_no_longer_than_that_allows(
     ]));
     let retry_after = Some(Duration::from_hours(1));
     let unavailable = Input::PlatformUnavailable { retry_after };
-    transfer.apply(unavailable, at(2), &clocks());
+    transfer.happens(unavailable, at(2), &clocks());
     assert_eq!(transfer.due_at(&clocks()), Some(at(46)));
     assert_eq!(transfer.next_step(at(46), &clocks()), Step::Confirm);
 }
 
 #[test]
 fn pauses_without_end_leave_the_admin_a_day_to_run_it_again() {
-    let mut transfer = given([(0, Input::FileSeen), (1, imported(10, 0)), (1, complete())]);
+    let mut transfer = given([(0, seen()), (1, imported(10, 0)), (1, complete())]);
     let left = START + platform::RERUN_WINDOW - Duration::from_hours(24);
     let before = told_to_wait_an_hour(&mut transfer, |transfer, now| {
         transfer.is_pressing(now, &clocks())

@@ -11,7 +11,7 @@ fn staged() -> Transfer {
 fn with_a_file(rejected: u64) -> Transfer {
     let mut transfer = staged();
     for input in [
-        Input::FileSeen,
+        seen(),
         Input::MessageArrived { at: at(0) },
         imported(10, rejected),
         Input::MessageDecided {
@@ -19,7 +19,7 @@ fn with_a_file(rejected: u64) -> Transfer {
         },
         Input::ExportPhaseCompleted,
     ] {
-        transfer.apply(input, at(0), &clocks());
+        transfer.happens(input, at(0), &clocks());
     }
     transfer
 }
@@ -38,7 +38,7 @@ fn answered(rejected: u64) -> Transfer {
         begun_at: at(1),
     };
     for input in [complete(), Input::AnswerBegun, taken] {
-        transfer.apply(input, at(1), &clocks());
+        transfer.happens(input, at(1), &clocks());
     }
     assert!(transfer.is_settled());
     transfer
@@ -64,7 +64,7 @@ fn a_staged_transfer_owes_its_second_phase_once_it_is_settled_whatever_it_was_se
         let step = transfer.next_step(at(1), &clocks());
         assert_eq!(step, Step::BeginSecondPhase);
         let before = transfer.clone();
-        assert!(transfer.apply(Input::SecondPhaseBegun, at(2), &clocks()));
+        assert!(transfer.happens(Input::SecondPhaseBegun, at(2), &clocks()));
         assert_eq!(transfer.due_at(&clocks()), None);
         assert_eq!(
             entries(Some(&before), &transfer, &Input::SecondPhaseBegun),
@@ -72,7 +72,7 @@ fn a_staged_transfer_owes_its_second_phase_once_it_is_settled_whatever_it_was_se
                 transfer: TransferId::new("t-1+2")
             }]
         );
-        assert!(!transfer.apply(Input::SecondPhaseBegun, at(3), &clocks()));
+        assert!(!transfer.happens(Input::SecondPhaseBegun, at(3), &clocks()));
     }
 }
 
@@ -90,44 +90,45 @@ fn success_of_a_staged_transfer_says_that_it_is_stored_and_not_that_it_arrived()
 #[test]
 fn what_was_cancelled_superseded_or_never_stored_has_no_second_phase() {
     let mut cancelled = with_a_file(0);
-    cancelled.apply(Input::CancelRequested, at(1), &clocks());
+    cancelled.happens(Input::CancelRequested, at(1), &clocks());
     let totals = FileTotals {
         known: 1,
         ended: 1,
         counts: counts(10, 0),
+        ..FileTotals::default()
     };
-    cancelled.apply(fenced(totals), at(1), &clocks());
+    cancelled.happens(fenced(totals.clone()), at(1), &clocks());
     let refused = Input::AnswersTaken {
         outcome: MessageOutcome::Failed,
         messages: 1,
         begun_at: at(1),
     };
-    cancelled.apply(refused, at(1), &clocks());
+    cancelled.happens(refused, at(1), &clocks());
 
     let mut superseded = with_a_file(0);
     let by = TransferId::new("t-2");
-    superseded.apply(Input::Superseded { by }, at(1), &clocks());
-    superseded.apply(fenced(totals), at(1), &clocks());
+    superseded.happens(Input::Superseded { by }, at(1), &clocks());
+    superseded.happens(fenced(totals.clone()), at(1), &clocks());
 
     let mut unreadable = staged();
-    unreadable.apply(Input::FileSeen, at(0), &clocks());
-    let ended = Input::FileEnded {
-        file: String::new(),
-        outcome: FileOutcome::Unreadable {
+    unreadable.happens(seen(), at(0), &clocks());
+    let ended = ended(
+        FileOutcome::Unreadable {
             reason: "no JSON".to_owned(),
         },
-        counts: counts(0, 0),
-        manifest: false,
-    };
-    unreadable.apply(ended, at(0), &clocks());
-    unreadable.apply(Input::ExportPhaseCompleted, at(0), &clocks());
-    unreadable.apply(Input::PlatformSettled { status: None }, at(1), &clocks());
-    unreadable.apply(fenced(totals), at(1), &clocks());
+        counts(0, 0),
+        false,
+    );
+    unreadable.happens(ended, at(0), &clocks());
+    unreadable.happens(Input::ExportPhaseCompleted, at(0), &clocks());
+    unreadable.happens(Input::PlatformSettled { status: None }, at(1), &clocks());
+    let of_it = totals_of(&unreadable);
+    unreadable.happens(fenced(of_it), at(1), &clocks());
 
     let mut told_late = with_a_file(0);
     let status = Some("CANCELLED".to_owned());
-    told_late.apply(Input::PlatformSettled { status }, at(1), &clocks());
-    told_late.apply(fenced(totals), at(1), &clocks());
+    told_late.happens(Input::PlatformSettled { status }, at(1), &clocks());
+    told_late.happens(fenced(totals.clone()), at(1), &clocks());
 
     for transfer in [cancelled, superseded, unreadable, told_late] {
         assert!(transfer.is_settled(), "{:?}", transfer.phase);
@@ -138,14 +139,14 @@ fn what_was_cancelled_superseded_or_never_stored_has_no_second_phase() {
 #[test]
 fn a_cancellation_that_comes_after_the_verdict_leaves_the_second_phase_to_it() {
     let mut transfer = with_a_file(0);
-    transfer.apply(complete(), at(1), &clocks());
-    transfer.apply(Input::CancelRequested, at(1), &clocks());
+    transfer.happens(complete(), at(1), &clocks());
+    transfer.happens(Input::CancelRequested, at(1), &clocks());
     let taken = Input::AnswersTaken {
         outcome: MessageOutcome::Success,
         messages: 1,
         begun_at: at(1),
     };
-    transfer.apply(taken, at(2), &clocks());
+    transfer.happens(taken, at(2), &clocks());
     assert_eq!(transfer.next_step(at(2), &clocks()), Step::BeginSecondPhase);
 }
 
@@ -154,7 +155,7 @@ fn a_transfer_that_is_not_staged_owes_nothing_once_it_is_settled() {
     let mut transfer = answered(0);
     transfer.staging = None;
     assert_eq!(transfer.due_at(&clocks()), None);
-    transfer.apply(Input::SecondPhaseBegun, at(2), &clocks());
+    transfer.happens(Input::SecondPhaseBegun, at(2), &clocks());
     assert_eq!(transfer.staging, None);
 }
 
@@ -166,8 +167,8 @@ fn a_later_phase_is_looked_at_at_once_and_over_with_its_verdict_and_tells_the_pl
         Step::CheckCompleteness
     );
     assert!(!transfer.may_report(at(60), &clocks()));
-    for input in [Input::FileSeen, imported(10, 0)] {
-        transfer.apply(input, at(1), &clocks());
+    for input in [seen(), imported(10, 0)] {
+        transfer.happens(input, at(1), &clocks());
     }
     assert_eq!(
         transfer.next_step(at(1), &clocks()),
@@ -178,7 +179,7 @@ fn a_later_phase_is_looked_at_at_once_and_over_with_its_verdict_and_tells_the_pl
         evidence: Evidence::Stored,
         missing: Vec::new(),
     };
-    transfer.apply(complete(), at(2), &clocks());
+    transfer.happens(complete(), at(2), &clocks());
     let Phase::Settled(settled) = &transfer.phase else {
         panic!("{:?}", transfer.phase)
     };
@@ -207,13 +208,14 @@ fn a_later_phase_is_looked_at_at_once_and_over_with_its_verdict_and_tells_the_pl
 #[test]
 fn a_later_phase_is_never_compared_with_the_platform_and_ends_by_its_own_clocks() {
     let mut transfer = later();
-    transfer.apply(Input::FileSeen, at(0), &clocks());
-    let due = transfer.due_at(&clocks()).unwrap();
-    assert_eq!(due, START + clocks().work_stale_after);
-    let step = transfer.next_step(due, &clocks());
+    transfer.happens(seen(), at(0), &clocks());
+    let due = START + clocks().work_stale_after;
+    let before = due - Duration::from_millis(1);
+    assert_eq!(owed(&transfer, before), Step::Wait);
+    let step = owed(&transfer, due);
     assert_eq!(step, Step::Stop(StopReason::WorkStale));
-    transfer.apply(Input::Stop(StopReason::WorkStale), due, &clocks());
-    transfer.apply(fenced(FileTotals::default()), due, &clocks());
+    transfer.happens(Input::Stop(StopReason::WorkStale), due, &clocks());
+    transfer.happens(fenced(FileTotals::default()), due, &clocks());
     let message = &verdict(&transfer).message;
     assert!(transfer.is_settled());
     assert!(

@@ -11,7 +11,7 @@ const VERSION_1: [(&str, &str); 4] = [
 #[test]
 fn a_stored_state_reads_back_as_it_was() {
     let transfer = given([
-        (0, Input::FileSeen),
+        (0, seen()),
         (1, imported(10, 1)),
         (1, complete()),
         (1, Input::SettlementBegun),
@@ -28,7 +28,8 @@ fn rows_of_version_1_are_still_read_and_still_owe_their_step() {
         assert_eq!(transfer.exporter.completed_at, None);
         let step = transfer.next_step(at(30 * 24 * 60), &clocks());
         let owed = match phase {
-            "OPEN" => Step::CheckCompleteness,
+            // Whoever wrote it has not counted its files as we do.
+            "OPEN" => Step::CountFiles,
             "STOPPING" => Step::FenceFiles,
             "SETTLING" => Step::Settle,
             _ => Step::Wait,
@@ -51,7 +52,10 @@ fn what_version_1_told_is_kept_when_its_rows_are_written_again() {
 fn assert_kept(before: &serde_json::Value, after: &serde_json::Value, at: &str) {
     match (before, after) {
         (serde_json::Value::Object(before), serde_json::Value::Object(after)) => {
-            for (name, value) in before {
+            // What there was nothing of is left out, so that a row stays below a kilobyte.
+            let there =
+                |value: &serde_json::Value| !value.is_null() && *value != serde_json::json!({});
+            for (name, value) in before.iter().filter(|(_, value)| there(value)) {
                 let kept = after.get(name).unwrap_or_else(|| panic!("{at}.{name}"));
                 assert_kept(value, kept, &format!("{at}.{name}"));
             }

@@ -1,5 +1,6 @@
 //! What may happen to a transfer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use landfall_transfer::{
@@ -19,17 +20,77 @@ pub(super) enum Alphabet {
     Owed,
 }
 
-pub(super) fn ended(outcome: FileOutcome, counts: Counts, manifest: bool) -> Input {
-    Input::FileEnded {
-        file: "a".to_owned(),
-        outcome,
-        counts,
-        manifest,
+/// What the files of a transfer add up to that was counted just now.
+fn totals(transfer: &Transfer) -> FileTotals {
+    let work = &transfer.work;
+    FileTotals {
+        known: work.files_known,
+        ended: work.files_ended,
+        failed: work.files_failed,
+        poisoned: work.files_poisoned,
+        counts: work.counts,
+        in_flight: work.in_flight.clone(),
+        first_problem: work.first_problem.clone(),
+        ..FileTotals::default()
+    }
+}
+
+/// The files are counted, after nothing has happened to them.
+pub(super) fn counted(transfer: &Transfer, now: Timestamp) -> Input {
+    Input::FilesCounted {
+        totals: totals(transfer),
+        at: now,
+    }
+}
+
+/// They are counted after one was taken up.
+pub(super) fn seen(transfer: &Transfer, now: Timestamp) -> Input {
+    let before = totals(transfer);
+    Input::FilesCounted {
+        totals: FileTotals {
+            known: before.known + 1,
+            last_received_at: Some(now),
+            last_moved_at: Some(now),
+            ..before
+        },
+        at: now,
+    }
+}
+
+/// They are counted after one has ended.
+pub(super) fn ended(
+    transfer: &Transfer,
+    now: Timestamp,
+    outcome: &FileOutcome,
+    counts: Counts,
+    manifest: bool,
+) -> Input {
+    let before = totals(transfer);
+    let poisoned = matches!(outcome, FileOutcome::Poisoned { .. });
+    let problem = match outcome {
+        FileOutcome::Imported | FileOutcome::Stopped => None,
+        FileOutcome::Unreadable { reason } | FileOutcome::Poisoned { reason } => {
+            Some(reason.clone())
+        }
+    };
+    Input::FilesCounted {
+        totals: FileTotals {
+            ended: before.ended + 1,
+            failed: before.failed + u64::from(problem.is_some()),
+            poisoned: before.poisoned + u64::from(poisoned),
+            counts: before.counts + counts,
+            first_problem: before.first_problem.or(problem),
+            in_flight: BTreeMap::new(),
+            manifest,
+            last_moved_at: Some(now),
+            ..before
+        },
+        at: now,
     }
 }
 
 /// What the outside and the workers may do to a transfer whenever they like.
-fn from_outside(transfer: &Transfer) -> Vec<Input> {
+fn from_outside(transfer: &Transfer, now: Timestamp) -> Vec<Input> {
     let one = Counts {
         read: 1,
         applied: 1,
@@ -62,17 +123,23 @@ fn from_outside(transfer: &Transfer) -> Vec<Input> {
         },
     ];
     if transfer.work.files_known < 2 {
-        inputs.push(Input::FileSeen);
+        inputs.push(seen(transfer, now));
     }
     if transfer.work.files_open() > 0 {
         let poisoned = FileOutcome::Poisoned {
             reason: "five".to_owned(),
         };
         inputs.extend([
-            ended(FileOutcome::Imported, one, false),
-            ended(FileOutcome::Imported, rejected, false),
-            ended(FileOutcome::Imported, Counts::default(), true),
-            ended(poisoned, Counts::default(), false),
+            ended(transfer, now, &FileOutcome::Imported, one, false),
+            ended(transfer, now, &FileOutcome::Imported, rejected, false),
+            ended(
+                transfer,
+                now,
+                &FileOutcome::Imported,
+                Counts::default(),
+                true,
+            ),
+            ended(transfer, now, &poisoned, Counts::default(), false),
             Input::WorkMoved {
                 file: "a".to_owned(),
                 counts: one,
@@ -123,17 +190,21 @@ fn lists() -> Vec<Input> {
 }
 
 fn fenced(transfer: &Transfer, now: Timestamp) -> Vec<Input> {
-    let totals = FileTotals {
-        known: transfer.work.files_known,
-        ended: transfer.work.files_ended,
-        counts: transfer.work.counts,
+    let before = totals(transfer);
+    let late = FileTotals {
+        late: 1,
+        ..before.clone()
     };
-    [None, Some(now + LEASE)]
-        .map(|leased_until| Input::FilesFenced {
-            totals,
-            leased_until,
-        })
-        .into()
+    let mut fenced = Vec::with_capacity(4);
+    for leased_until in [None, Some(now + LEASE)] {
+        for totals in [before.clone(), late.clone()] {
+            fenced.push(Input::FilesFenced {
+                totals,
+                leased_until,
+            });
+        }
+    }
+    fenced
 }
 
 fn answers() -> Vec<Input> {
@@ -157,11 +228,12 @@ pub(super) fn inputs(
     clocks: &Clocks,
     alphabet: Alphabet,
 ) -> Vec<Input> {
-    let mut inputs = from_outside(transfer);
+    let mut inputs = from_outside(transfer, now);
     if alphabet == Alphabet::Everything {
         inputs.extend(looks(transfer));
         inputs.extend(lists());
         inputs.extend(fenced(transfer, now));
+        inputs.push(counted(transfer, now));
         inputs.push(Input::SettlementBegun);
         // However late it comes: an answer is to something that was sent.
         if matches!(&transfer.phase, Phase::Settling(settlement) if settlement.attempts > 0) {
@@ -184,6 +256,7 @@ pub(super) fn inputs(
     }
     match transfer.next_step(now, clocks) {
         Step::Wait | Step::Report => {}
+        Step::CountFiles => inputs.push(counted(transfer, now)),
         Step::CheckCompleteness => inputs.extend(looks(transfer)),
         Step::Stop(reason) => inputs.push(Input::Stop(reason)),
         Step::FenceFiles => inputs.extend(fenced(transfer, now)),
