@@ -219,7 +219,9 @@ impl Transfer {
                 self.heard(now);
             }
             Input::FilesCounted { totals, at } => {
-                if self.is_open() && at >= self.work.counted_at {
+                // A file that has ended stays so: more of them are newer, whatever the clock says of the machine that counted.
+                let is_newer = at >= self.work.counted_at || totals.ended > self.work.files_ended;
+                if self.is_open() && is_newer {
                     self.files_counted(totals, at);
                 }
             }
@@ -357,7 +359,7 @@ impl Transfer {
         }
         let moved = totals.last_moved_at;
         work.last_moved_at = work.last_moved_at.max(moved.unwrap_or_default());
-        work.counted_at = at;
+        work.counted_at = work.counted_at.max(at);
         self.take_totals(totals);
     }
 

@@ -1,6 +1,8 @@
+use landfall_tracking::{Claim, Ending, NewFile};
+use landfall_transfer::{Clocks, Counts, FileOutcome, TransferId};
 use serde_json::json;
 
-use crate::world::{HOUR, MINUTE, World, records};
+use crate::world::{HOUR, MINUTE, World, records, tenant};
 
 #[tokio::test]
 async fn a_migration_with_a_manifest_is_imported_and_settled_without_waiting() {
@@ -217,4 +219,66 @@ async fn progress_is_reported_at_most_once_a_minute_and_never_falls() {
         .collect();
     assert!(!percents.is_empty() && percents.is_sorted(), "{percents:?}");
     assert!(percents.iter().all(|percent| (1..=99).contains(percent)));
+}
+
+/// A world in which the manifest is imported and the file that it names is not yet taken up.
+async fn with_a_manifest_first() -> World {
+    let world = World::start().await;
+    let manifest = r#"{"version":1,"files":[{"label":"a.ndjson","records":5}]}"#;
+    let content = records(0..5);
+    let files = [
+        ("k-m", "export-manifest", manifest),
+        ("k-a", "a.ndjson", &*content),
+    ];
+    world.begin("t", &files);
+    world.uploaded("t", "k-m", "export-manifest").await;
+    world.work().await;
+    assert!(world.transfer("t").await.is_open());
+    world.uploaded("t", "k-a", "a.ndjson").await;
+    world
+}
+
+#[tokio::test]
+async fn whoever_ends_the_last_file_settles_its_transfer_without_a_sweep() {
+    let world = with_a_manifest_first().await;
+    world.work().await;
+    assert_eq!(world.platform.verdict().status, "SUCCESS");
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_for_a_file_that_has_ended_settles_its_transfer_without_a_sweep()
+{
+    let world = with_a_manifest_first().await;
+    let last = world.visible();
+    // Its worker ends it, and dies before it has looked for others.
+    let (tenant, id) = (tenant(), TransferId::new("t"));
+    let file = NewFile {
+        tenant: tenant.clone(),
+        transfer: id.clone(),
+        s3_key: "k-a".to_owned(),
+        label: Some("a.ndjson".to_owned()),
+        event: None,
+        message_id: None,
+        received_at: world.clock.now(),
+    };
+    world.store.announce(&file, MINUTE).await.unwrap();
+    let now = world.clock.now();
+    let claim = world
+        .store
+        .claim(&tenant, &id, "k-a", "dead worker", MINUTE, now);
+    let Claim::Claimed(claimed) = claim.await.unwrap() else {
+        panic!("it is not claimed")
+    };
+    let counts = Counts {
+        read: 5,
+        applied: 5,
+        ..Counts::default()
+    };
+    let ending = Ending::new(FileOutcome::Imported, counts);
+    let clocks = Clocks::default();
+    let ended = world.store.end(&claimed.lease, &ending, now, &clocks);
+    assert!(ended.await.unwrap());
+    assert!(world.transfer("t").await.is_open());
+    assert_eq!(world.handle(last).await, 0);
+    assert_eq!(world.platform.verdict().status, "SUCCESS");
 }

@@ -66,7 +66,7 @@ pub enum Input {
     FilesCounted {
         /// What their rows add up to.
         totals: FileTotals,
-        /// When the look at the rows began. What happened later may be missing; of two counts the later one stays.
+        /// When the look at the rows began. What happened later may be missing; of two counts the later one stays, unless more files have ended by the other.
         at: Timestamp,
     },
     /// The import moved: a slice committed something.

@@ -15,7 +15,7 @@ const CANCELLED: &str = "CANCELLED";
 impl Transfer {
     /// What is owed now.
     pub fn next_step(&self, now: Timestamp, clocks: &Clocks) -> Step {
-        let owed = self.obligations(clocks).into_iter();
+        let owed = self.obligations(clocks);
         match owed.into_iter().find(|(due, _)| *due <= now) {
             None => Step::Wait,
             // Files may have come, moved or ended since: then it isn't owed yet.

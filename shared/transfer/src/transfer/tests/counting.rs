@@ -35,6 +35,21 @@ fn of_two_counts_the_one_that_began_later_stays() {
 }
 
 #[test]
+fn a_count_in_which_more_files_have_ended_stays_whatever_its_clock_says() {
+    let mut transfer = transfer();
+    let count = |ended, minutes| Input::FilesCounted {
+        totals: totals(2, ended),
+        at: at(minutes),
+    };
+    transfer.apply(count(1, 5), at(5), &clocks());
+    assert!(transfer.apply(count(2, 4), at(4), &clocks()));
+    assert_eq!(
+        (transfer.work.files_open(), transfer.work.counted_at),
+        (0, at(5))
+    );
+}
+
+#[test]
 fn a_count_tells_when_files_came_and_moved_and_never_earlier_than_is_known() {
     let mut transfer = given([(5, Input::ListenerTriggered)]);
     let count = |received, moved, minutes| Input::FilesCounted {
