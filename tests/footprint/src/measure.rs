@@ -12,6 +12,7 @@ use landfall_clock::Clock;
 use crate::function::{Beside, Function, Work};
 use crate::process::Memory;
 use crate::sandbox::{Sandbox, Stage};
+use crate::statistics::exact;
 use crate::tenant::{Sealed, Tenant};
 use crate::traffic::Traffic;
 
@@ -24,11 +25,11 @@ pub(crate) struct Effort {
     /// Starts of each function in a round; the last one's process goes on to warm invocations.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) starts: u64,
-    /// Invocations in a round that count as warm.
+    /// Warm invocations in a round, of a process that has become all that it will be.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) invocations: u64,
-    /// Invocations before them that don't.
-    #[arg(long, default_value_t = 200)]
+    /// Invocations between the first and these: warm as well, but some languages still make their programs meanwhile.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) warm_up: u64,
 }
 
@@ -109,6 +110,8 @@ pub(crate) struct Start {
 pub(crate) struct Warm {
     pub(crate) took: Vec<Duration>,
     pub(crate) cpu: Duration,
+    /// The CPU time of one of those between the first invocation and these.
+    pub(crate) cpu_before: Duration,
     pub(crate) traffic: Traffic,
     pub(crate) logged: u64,
     pub(crate) answered: u64,
@@ -205,10 +208,15 @@ impl Turn<'_> {
     }
 
     async fn warm(&mut self, sandbox: &mut Sandbox, work: Work) -> anyhow::Result<Warm> {
+        let cpu = sandbox.cpu().await?;
         for _ in 0..self.effort.warm_up {
             self.invoke(sandbox, work).await?;
         }
         let before = (sandbox.cpu().await?, sandbox.traffic(), sandbox.logged()?);
+        let cpu_before = before
+            .0
+            .saturating_sub(cpu)
+            .div_f64(exact(self.effort.warm_up));
         let begun = self.stage.clock.monotonic();
         let mut took = Vec::new();
         let mut answered = 0;
@@ -225,6 +233,7 @@ impl Turn<'_> {
         Ok(Warm {
             took,
             cpu,
+            cpu_before,
             traffic,
             logged: sandbox.logged()? - before.2,
             answered,

@@ -65,7 +65,7 @@ enum Source {
 /// A figure: its name in JSON, what a reader calls it, and how many digits of it mean something.
 struct Figure(&'static str, &'static str, usize, Source);
 
-const FIGURES: [Figure; 20] = [
+const FIGURES: [Figure; 21] = [
     Figure(
         "spawn_to_poll_ms",
         "spawn to first poll, ms",
@@ -138,6 +138,12 @@ const FIGURES: [Figure; 20] = [
         "CPU per 1,000 warm, ms",
         0,
         Source::Warm(|warm| per(warm, milliseconds(warm.cpu) * 1_000.0)),
+    ),
+    Figure(
+        "cpu_per_1000_before_ms",
+        "  of those before them, ms",
+        0,
+        Source::Warm(|warm| milliseconds(warm.cpu_before) * 1_000.0),
     ),
     Figure(
         "rss_mib",
