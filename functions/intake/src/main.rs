@@ -9,6 +9,11 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use landfall_aws::{Access, clients};
 use landfall_intake::{Intake, Request, patience};
 use landfall_runtime::{Clock, Configuration, telemetry};
+use mimalloc::MiMalloc;
+
+// A seventh of an event's CPU was malloc's (decision 34).
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 // No function is ever made of code that a mistake could be planted in.
 const _: () = assert!(!landfall_transfer::seeded_bugs::POSSIBLE);
