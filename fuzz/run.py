@@ -21,6 +21,8 @@ TIMEOUT = 20
 # How often a line is printed where there is no terminal, in seconds.
 QUIET = 60
 
+# What a fuzzer says that somebody else has stopped, by SIGINT or SIGTERM.
+INTERRUPTED = "libFuzzer: run interrupted"
 STATUS = re.compile(r"#(\d+)\s.*cov: (\d+) .*corp: (\d+)/\S+ .*exec/s: (\d+)")
 
 
@@ -93,6 +95,8 @@ def run(target: str, seconds: int) -> bool:
             progress.end()
             raise
     progress.end()
+    if child.returncode != 0 and any(INTERRUPTED in line for line in said):
+        raise KeyboardInterrupt
     if child.returncode != 0:
         print("".join(said[-40:]), file=sys.stderr)
         print(f"{target}: an input breaks the property; the lines above name its file below fuzz/artifacts/{target}. Once it is mended, keep the", file=sys.stderr)
