@@ -239,6 +239,24 @@ async fn with_a_manifest_first() -> World {
 }
 
 #[tokio::test]
+async fn a_manifest_that_comes_last_settles_its_transfer_without_a_sweep() {
+    let world = World::start().await;
+    let manifest = r#"{"version":1,"files":[{"label":"a.ndjson","records":5}]}"#;
+    let content = records(0..5);
+    let files = [
+        ("k-a", "a.ndjson", &*content),
+        ("k-m", "export-manifest", manifest),
+    ];
+    world.begin("t", &files);
+    world.uploaded("t", "k-a", "a.ndjson").await;
+    world.work().await;
+    assert!(world.transfer("t").await.is_open());
+    world.uploaded("t", "k-m", "export-manifest").await;
+    world.work().await;
+    assert_eq!(world.platform.verdict().status, "SUCCESS");
+}
+
+#[tokio::test]
 async fn whoever_ends_the_last_file_settles_its_transfer_without_a_sweep() {
     let world = with_a_manifest_first().await;
     world.work().await;

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -199,6 +200,43 @@ fn timeline(entries: impl IntoIterator<Item = (u64, What)>) -> Vec<Entry> {
 /// The health after so many minutes, as support reads it.
 fn told(entries: impl IntoIterator<Item = (u64, What)>, minutes: u64) -> String {
     health(&timeline(entries), at(minutes), &clocks()).to_string()
+}
+
+#[test]
+fn an_actor_is_read_back_by_its_name_and_one_of_another_release_is_unknown() {
+    for (actor, name) in [
+        (Actor::Intake, "intake"),
+        (Actor::Processor, "processor"),
+        (Actor::Sweeper, "sweeper"),
+    ] {
+        assert_eq!(actor.as_str(), name);
+        assert_eq!(Actor::named(name), actor);
+    }
+    assert_eq!(Actor::named("archivist"), Actor::Unknown);
+}
+
+#[test]
+fn why_a_transfer_stops_is_said_in_words_that_no_other_reason_has() {
+    let complete = StopReason::Complete {
+        evidence: Evidence::FileList,
+        missing: Vec::new(),
+    };
+    let words = |reason| What::Stopping { reason }.to_string();
+    assert_eq!(words(complete.clone()), "stopping: everything is there");
+    let all = [
+        complete,
+        StopReason::Cancelled,
+        StopReason::ListenerError,
+        StopReason::WorkStale,
+        StopReason::ExporterSilent,
+        StopReason::Deadline,
+        StopReason::Poison,
+        StopReason::Unanswered,
+        StopReason::NoToken,
+    ];
+    let count = all.len();
+    let different: BTreeSet<String> = all.into_iter().map(words).collect();
+    assert_eq!(different.len(), count, "{different:?}");
 }
 
 mod health;

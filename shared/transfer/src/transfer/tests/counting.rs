@@ -29,7 +29,15 @@ fn of_two_counts_the_one_that_began_later_stays() {
     };
     assert!(transfer.apply(count(2, 2), at(3), &clocks()));
     assert!(!transfer.apply(count(1, 1), at(3), &clocks()));
-    assert_eq!(transfer.work.files_ended, 2);
+    let as_many_ended = Input::FilesCounted {
+        totals: totals(5, 2),
+        at: at(1),
+    };
+    assert!(!transfer.apply(as_many_ended, at(3), &clocks()));
+    assert_eq!(
+        (transfer.work.files_known, transfer.work.files_ended),
+        (2, 2)
+    );
     assert!(transfer.apply(count(3, 2), at(3), &clocks()));
     assert_eq!(transfer.work.files_ended, 3);
 }
@@ -47,6 +55,25 @@ fn a_count_in_which_more_files_have_ended_stays_whatever_its_clock_says() {
         (transfer.work.files_open(), transfer.work.counted_at),
         (0, at(5))
     );
+}
+
+#[test]
+fn why_work_stands_still_is_forgotten_once_a_file_more_has_ended_and_no_sooner() {
+    let mut transfer = transfer();
+    let mut stalled_by_after = |ended, minutes| {
+        let reason = "the target doesn't answer".to_owned();
+        transfer.apply(Input::WorkStalled { reason }, at(minutes), &clocks());
+        let count = Input::FilesCounted {
+            totals: totals(2, ended),
+            at: at(minutes),
+        };
+        transfer.apply(count, at(minutes), &clocks());
+        transfer.work.stalled_by.is_some()
+    };
+    assert!(stalled_by_after(0, 1));
+    assert!(!stalled_by_after(1, 2));
+    assert!(stalled_by_after(1, 3));
+    assert!(!stalled_by_after(2, 4));
 }
 
 #[test]
@@ -134,7 +161,7 @@ fn open_files_are_counted_again_each_quiet_period_and_each_minute_once_nothing_e
 }
 
 #[test]
-fn an_exporter_that_is_done_or_broken_has_open_files_counted_at_once() {
+fn an_exporter_that_is_done_or_broken_has_open_files_counted_at_once_and_each_minute() {
     for done in [
         Input::ExportPhaseCompleted,
         Input::ListenerErrored { exception: None },
@@ -142,7 +169,9 @@ fn an_exporter_that_is_done_or_broken_has_open_files_counted_at_once() {
         let mut transfer = given([(0, seen()), (3, done)]);
         assert_eq!(transfer.next_step(at(3), &clocks()), Step::CountFiles);
         transfer.happens(counted(), at(3), &clocks());
-        assert_eq!(transfer.next_step(at(3), &clocks()), Step::Wait);
+        let due = at(3) + own::RECOUNT;
+        assert_eq!(transfer.next_step(due - MILLISECOND, &clocks()), Step::Wait);
+        assert_eq!(transfer.next_step(due, &clocks()), Step::CountFiles);
     }
 }
 
