@@ -96,7 +96,8 @@ async fn each_part_of_a_text_that_was_changed_keeps_it_closed() {
     let [_, key, text] = parts[..] else {
         panic!("{sealed}")
     };
-    let (half, changed) = (&text[..text.len() / 2], text.replacen(&text[..1], "/", 1));
+    let another = if text.starts_with('/') { "+" } else { "/" };
+    let (half, changed) = (&text[..text.len() / 2], format!("{another}{}", &text[1..]));
     let vault = world.vault();
     for text in [
         format!("v2.{}.{text}", others[1]),
