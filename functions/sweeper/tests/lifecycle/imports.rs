@@ -221,52 +221,40 @@ async fn progress_is_reported_at_most_once_a_minute_and_never_falls() {
     assert!(percents.iter().all(|percent| (1..=99).contains(percent)));
 }
 
-/// A world in which the manifest is imported and the file that it names is not yet taken up.
-async fn with_a_manifest_first() -> World {
+/// Keys and labels of two files: the manifest, and all that it names.
+const MANIFEST: (&str, &str) = ("k-m", "export-manifest");
+const NAMED: (&str, &str) = ("k-a", "a.ndjson");
+
+/// A world in which the first of them is imported and the last not yet taken up.
+async fn with_one_imported(first: (&str, &str), last: (&str, &str)) -> World {
     let world = World::start().await;
     let manifest = r#"{"version":1,"files":[{"label":"a.ndjson","records":5}]}"#;
     let content = records(0..5);
     let files = [
-        ("k-m", "export-manifest", manifest),
-        ("k-a", "a.ndjson", &*content),
+        (MANIFEST.0, MANIFEST.1, manifest),
+        (NAMED.0, NAMED.1, &*content),
     ];
     world.begin("t", &files);
-    world.uploaded("t", "k-m", "export-manifest").await;
+    world.uploaded("t", first.0, first.1).await;
     world.work().await;
     assert!(world.transfer("t").await.is_open());
-    world.uploaded("t", "k-a", "a.ndjson").await;
+    world.uploaded("t", last.0, last.1).await;
     world
 }
 
 #[tokio::test]
-async fn a_manifest_that_comes_last_settles_its_transfer_without_a_sweep() {
-    let world = World::start().await;
-    let manifest = r#"{"version":1,"files":[{"label":"a.ndjson","records":5}]}"#;
-    let content = records(0..5);
-    let files = [
-        ("k-a", "a.ndjson", &*content),
-        ("k-m", "export-manifest", manifest),
-    ];
-    world.begin("t", &files);
-    world.uploaded("t", "k-a", "a.ndjson").await;
-    world.work().await;
-    assert!(world.transfer("t").await.is_open());
-    world.uploaded("t", "k-m", "export-manifest").await;
-    world.work().await;
-    assert_eq!(world.platform.verdict().status, "SUCCESS");
-}
-
-#[tokio::test]
 async fn whoever_ends_the_last_file_settles_its_transfer_without_a_sweep() {
-    let world = with_a_manifest_first().await;
-    world.work().await;
-    assert_eq!(world.platform.verdict().status, "SUCCESS");
+    for (first, last) in [(MANIFEST, NAMED), (NAMED, MANIFEST)] {
+        let world = with_one_imported(first, last).await;
+        world.work().await;
+        assert_eq!(world.platform.verdict().status, "SUCCESS", "{last:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_message_that_comes_again_for_a_file_that_has_ended_settles_its_transfer_without_a_sweep()
 {
-    let world = with_a_manifest_first().await;
+    let world = with_one_imported(MANIFEST, NAMED).await;
     let last = world.visible();
     // Its worker ends it, and dies before it has looked for others.
     let (tenant, id) = (tenant(), TransferId::new("t"));
