@@ -95,6 +95,15 @@ def test_every_function_has_a_role_and_a_log_group_of_its_own():
         assert "Policies" not in function, "SAM would add managed policies that grant every resource"
 
 
+def test_lambda_adds_nothing_to_the_log_of_an_invocation_that_works_and_drops_none_of_our_lines():
+    assert default("SystemLogLevel") == "WARN"
+    for function in resources("AWS::Serverless::Function").values():
+        logging = function["LoggingConfig"]
+        # Of text Lambda's own lines can't be chosen; and a level of its own for our lines would be a second RUST_LOG.
+        assert (logging["LogFormat"], logging["ApplicationLogLevel"]) == ("JSON", "TRACE")
+        assert logging["SystemLogLevel"] == {"Ref": "SystemLogLevel"}
+
+
 def statements(role: str):
     for policy in resources("AWS::IAM::Role")[role]["Policies"]:
         yield from policy["PolicyDocument"]["Statement"]
