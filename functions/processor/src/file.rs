@@ -6,7 +6,7 @@ use landfall_import::{
     Checkpoint, Import, Imports, Interruption, Ports, SliceOutcome, Target, import_slice,
 };
 use landfall_lifecycle::{Error, Site, manifest};
-use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking, File};
+use landfall_tracking::{Claim, Claimed, Ending, Error as Tracking, Found};
 use landfall_transfer::clocks::own::INVOCATION_MARGIN;
 use landfall_transfer::timeline::What;
 use landfall_transfer::{
@@ -21,13 +21,13 @@ use crate::sink::{FileSink, Outside, StageBucket};
 const MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
 impl<K: Sink, B: StageBucket> Processor<K, B> {
-    /// Imports one slice of a file, whose row may have been `found` just now, and sees to what follows.
+    /// Imports one slice of a file, whose row and transfer may have been `found` just now, and sees to what follows.
     pub(crate) async fn file(
         &self,
         tenant: &TenantId,
         transfer: &TransferId,
         s3_key: &str,
-        found: Option<&File>,
+        found: Option<&Found>,
         owner: &str,
         deadline: Timestamp,
     ) -> Result<(), Error> {
@@ -36,7 +36,7 @@ impl<K: Sink, B: StageBucket> Processor<K, B> {
         let lease = configuration.work.lease;
         let store = self.lifecycle.store();
         let claim = match found {
-            Some(file) => store.claim_found(file, owner, lease, now).await?,
+            Some(found) => store.claim_found(found, owner, lease, now).await?,
             None => {
                 store
                     .claim(tenant, transfer, s3_key, owner, lease, now)

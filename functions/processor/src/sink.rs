@@ -123,6 +123,15 @@ impl<K: Sink, B: StageBucket> Sink for FileSink<'_, K, B> {
         }
     }
 
+    fn hears_the_end(&self) -> bool {
+        match self {
+            Self::Http(sink) => sink.hears_the_end(),
+            Self::S3(sink) => sink.hears_the_end(),
+            Self::Jira(sink) => sink.hears_the_end(),
+            Self::Custom(sink) => sink.hears_the_end(),
+        }
+    }
+
     async fn finish(&self, finished: &Finished<'_>) -> Result<(), SinkError> {
         match self {
             Self::Http(sink) => sink.finish(finished).await,

@@ -367,6 +367,11 @@ pub trait Sink: Sync {
         }
     }
 
+    /// Whether [`Sink::finish`] does anything. Where it doesn't, nobody looks before it whether the file is still this worker's.
+    fn hears_the_end(&self) -> bool {
+        true
+    }
+
     /// Says that nothing follows of a file, just before that is committed. After a crash it is said again.
     fn finish(
         &self,

@@ -390,6 +390,9 @@ impl<S: Source, L: Ledger, M: Mappings, K: Sink> Job<'_, S, L, M, K> {
         let Target::Sink(sink) = &self.ports.target else {
             return Ok(());
         };
+        if !sink.hears_the_end() {
+            return Ok(());
+        }
         self.ports.ledger.check_fence().await?;
         let id = self.file.id();
         let finished = Finished {

@@ -121,9 +121,26 @@ impl Lifecycle {
         id: &TransferId,
         inputs: &[Input],
     ) -> Result<Option<Stored>, Error> {
-        let mut first_read = None;
+        match self.store.transfer(tenant, id).await? {
+            Some(stored) => self.apply_from(stored, inputs).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same from a state on that was just read, which is read again only if it has changed since.
+    pub(crate) async fn apply_from(
+        &self,
+        stored: Stored,
+        inputs: &[Input],
+    ) -> Result<Option<Stored>, Error> {
+        let (tenant, id) = &(stored.transfer.tenant.clone(), stored.transfer.id.clone());
+        let (mut first_read, mut read) = (None, Some(stored));
         for _ in 0..RACES_MAX {
-            let Some(mut stored) = self.store.transfer(tenant, id).await? else {
+            let read = match read.take() {
+                None => self.store.transfer(tenant, id).await?,
+                read => read,
+            };
+            let Some(mut stored) = read else {
                 return Ok(None);
             };
             if is_planted(SeededBug::StateFromBeforeTheRace) {
@@ -185,7 +202,7 @@ impl Lifecycle {
     }
 
     /// The same from a state on that was just read, or written.
-    async fn drive_on(&self, mut stored: Stored) -> Result<Option<Transfer>, Error> {
+    pub(crate) async fn drive_on(&self, mut stored: Stored) -> Result<Option<Transfer>, Error> {
         let (tenant, id) = &(stored.transfer.tenant.clone(), stored.transfer.id.clone());
         for _ in 0..STEPS_MAX {
             let step = stored

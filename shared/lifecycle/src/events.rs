@@ -3,7 +3,7 @@ use std::time::Duration;
 use landfall_platform::event::{DecodeError, Event, Kind};
 use landfall_platform::{connect, forge};
 use landfall_tracking::{
-    Attempt, Error as Tracking, EventRow, File, Message, NewFile, Stored, Task, Told,
+    Attempt, Error as Tracking, EventRow, File, Found, Message, NewFile, Stored, Task, Told,
 };
 use landfall_transfer::seeded_bugs::{SeededBug, is_planted};
 use landfall_transfer::timeline::What;
@@ -25,8 +25,8 @@ pub enum Taken {
         transfer: TransferId,
         /// The file's key.
         s3_key: String,
-        /// Its row, where it was read just now.
-        found: Option<Box<File>>,
+        /// Its row and its transfer's, where they were read just now.
+        found: Option<Box<Found>>,
     },
 }
 
@@ -55,17 +55,25 @@ impl Lifecycle {
             self.store.event_handled(&row, self.now()).await?;
             return Ok(Taken::Done);
         };
-        let original = event.original_transfer_id.as_ref().map(TransferId::new);
-        let created = event.created_at_ms.map(Timestamp::from_millis);
-        let stored = self.observe(tenant, &id, original, created, false).await?;
         if let Kind::AppDataUploaded { s3_key, label } = &event.kind {
-            return self
-                .take_upload(&stored, &event, body, s3_key, label.as_deref(), received_at)
-                .await;
+            let file = NewFile {
+                tenant: tenant.clone(),
+                transfer: id,
+                s3_key: s3_key.clone(),
+                label: label.clone(),
+                event: Some(body.to_owned()),
+                message_id: Some(event.message_id.clone()),
+                received_at,
+            };
+            return Box::pin(self.take_upload(&event, file)).await;
         }
+        let stored = self.observe_event(tenant, &id, &event).await?;
         let input = self.input(&stored, &event).await?;
-        self.apply(tenant, &id, &input).await?;
-        if let Err(error) = self.drive(tenant, &id).await {
+        let Some(stored) = self.apply_from(stored, &[input]).await? else {
+            // No row of a transfer is ever taken away.
+            return Err(Error::Raced);
+        };
+        if let Err(error) = self.drive_on(stored).await {
             // The event is taken in; what the transfer is owed stays due in its own row.
             tracing::warn!(transfer.id = %id, error = %error, "What an event made due could not be done; the sweeper does it.");
         }
@@ -82,56 +90,46 @@ impl Lifecycle {
         }
     }
 
-    async fn take_upload(
-        &self,
-        stored: &Stored,
-        event: &Event,
-        body: &str,
-        s3_key: &str,
-        label: Option<&str>,
-        received_at: Timestamp,
-    ) -> Result<Taken, Error> {
-        let transfer = &stored.transfer;
-        let file = NewFile {
-            tenant: transfer.tenant.clone(),
-            transfer: transfer.id.clone(),
-            s3_key: s3_key.to_owned(),
-            label: label.map(str::to_owned),
-            event: Some(body.to_owned()),
-            message_id: Some(event.message_id.clone()),
-            received_at,
-        };
-        // The row is there unless only the message survived.
+    async fn take_upload(&self, event: &Event, file: NewFile) -> Result<Taken, Error> {
+        // The row is there unless only the message survived. It is looked for before the transfer is read, so that the file can be taken up on that read.
         let found = self
             .store
             .find_or_announce(&file, self.configuration.work.file_grace())
             .await?;
+        let NewFile {
+            tenant,
+            transfer: id,
+            s3_key,
+            received_at,
+            ..
+        } = file;
+        let transfer = self.observe_event(&tenant, &id, event).await?.transfer;
         let registered = self
-            .register_message(transfer, event, s3_key, received_at)
+            .register_message(&transfer, event, &s3_key, received_at)
             .await?;
-        let transfer = registered.as_ref().unwrap_or(transfer);
+        // Where its message was counted, its row has changed.
+        let found = found.filter(|_| registered.is_none());
+        let is_counted_now = registered.is_some();
+        let transfer = registered.unwrap_or(transfer);
         if !transfer.is_open() {
             // Late data of a transfer that is over: acknowledged, kept, and left alone (OPEN-QUESTIONS.md A14). Until its message is answered its row stays due.
             if let (Phase::Settled(settled), Some(_)) = (&transfer.phase, &transfer.messages)
                 && !is_planted(SeededBug::LateMessageForgotten)
             {
-                self.answer_late(transfer, settled, event, s3_key, received_at)
+                self.answer_late(&transfer, settled, event, &s3_key, received_at)
                     .await?;
             }
-            self.store
-                .drop_file(&transfer.tenant, &transfer.id, s3_key)
-                .await?;
-            if registered.is_some() {
+            self.store.drop_file(&tenant, &id, &s3_key).await?;
+            if is_counted_now {
                 // Its message is answered with the others.
-                self.drive(&transfer.tenant, &transfer.id).await?;
+                self.drive(&tenant, &id).await?;
             }
             return Ok(Taken::Done);
         }
         Ok(Taken::Import {
-            transfer: transfer.id.clone(),
-            s3_key: s3_key.to_owned(),
-            // Where its message was counted, its row has changed.
-            found: found.filter(|_| registered.is_none()).map(Box::new),
+            transfer: id,
+            s3_key,
+            found: found.map(|file| Box::new(Found { file, transfer })),
         })
     }
 
@@ -141,10 +139,8 @@ impl Lifecycle {
             return Ok(());
         };
         let event = decode(&file.tenant, body)?;
-        let original = event.original_transfer_id.as_ref().map(TransferId::new);
-        let created = event.created_at_ms.map(Timestamp::from_millis);
         let stored = self
-            .observe(&file.tenant, &file.transfer, original, created, false)
+            .observe_event(&file.tenant, &file.transfer, &event)
             .await?;
         self.register_message(&stored.transfer, &event, &file.s3_key, file.received_at)
             .await?;
@@ -202,6 +198,18 @@ impl Lifecycle {
                 Input::ListenerTriggered
             }
         })
+    }
+
+    /// The transfer of an event, made when it is seen for the first time.
+    async fn observe_event(
+        &self,
+        tenant: &TenantId,
+        id: &TransferId,
+        event: &Event,
+    ) -> Result<Stored, Error> {
+        let original = event.original_transfer_id.as_ref().map(TransferId::new);
+        let created = event.created_at_ms.map(Timestamp::from_millis);
+        self.observe(tenant, id, original, created, false).await
     }
 
     /// The transfer of that id, made when it is seen for the first time; `adopted` says that only the platform's list shows it. A newer attempt of a chain takes over from those before it.

@@ -208,6 +208,15 @@ pub enum Claim {
     Unknown,
 }
 
+/// A file's row, and its transfer's, which was read when the first was known to be there.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The file's.
+    pub file: File,
+    /// Its transfer's.
+    pub transfer: Transfer,
+}
+
 /// A file that was taken up.
 #[derive(Debug)]
 pub struct Claimed {
@@ -450,7 +459,10 @@ impl Store {
             let Some(file) = self.file(tenant, id, s3_key).await? else {
                 return Ok(Claim::Unknown);
             };
-            match self.claim_once(&file, owner, lease, now).await {
+            let Some(Stored { transfer, .. }) = self.transfer(tenant, id).await? else {
+                return Ok(Claim::Unknown);
+            };
+            match self.claim_once(&file, transfer, owner, lease, now).await {
                 Err(Error::Conflict | Error::Contended) => self.pause(race).await,
                 outcome => return outcome,
             }
@@ -458,15 +470,20 @@ impl Store {
         Err(Error::Contended)
     }
 
-    /// Takes a file up as [`Store::claim`] does whose row was read just now: it is read again only if it has changed since.
+    /// Takes a file up as [`Store::claim`] does whose row was read just now, and its transfer after it: they are read again only if
+    /// the file's row has changed since.
     pub async fn claim_found(
         &self,
-        file: &File,
+        found: &Found,
         owner: &str,
         lease: Duration,
         now: Timestamp,
     ) -> Result<Claim, Error> {
-        match self.claim_once(file, owner, lease, now).await {
+        let Found { file, transfer } = found;
+        match self
+            .claim_once(file, transfer.clone(), owner, lease, now)
+            .await
+        {
             Err(Error::Conflict | Error::Contended) => self.pause(0).await,
             outcome => return outcome,
         }
@@ -484,14 +501,11 @@ impl Store {
     async fn claim_once(
         &self,
         file: &File,
+        transfer: Transfer,
         owner: &str,
         lease: Duration,
         now: Timestamp,
     ) -> Result<Claim, Error> {
-        let Some(Stored { transfer, .. }) = self.transfer(&file.tenant, &file.transfer).await?
-        else {
-            return Ok(Claim::Unknown);
-        };
         if !transfer.is_open() && !is_planted(SeededBug::StoppedTransferTakenUp) {
             return Ok(Claim::Over);
         }

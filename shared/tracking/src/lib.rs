@@ -35,8 +35,8 @@ pub use error::Error;
 pub use events::{EventRow, Recorded};
 pub use exceptions::{Exception, ExceptionOutcome, ExceptionPage, ExceptionRow};
 pub use files::{
-    Claim, Claimed, Commit, Ending, File, FileState, Lease, NewFile, PACKED_MANIFEST_MAX, Pass,
-    RestartPoint, pack_manifest, totals,
+    Claim, Claimed, Commit, Ending, File, FileState, Found, Lease, NewFile, PACKED_MANIFEST_MAX,
+    Pass, RestartPoint, pack_manifest, totals,
 };
 pub use item::{Item, Name, Value};
 pub use mappings::KeptMappings;

@@ -56,6 +56,8 @@ class Model:
         self.counts = counts
         self.prices = prices
         self.memory = {name: memory_megabytes(template, resource) for name, resource in FUNCTIONS.items()}
+        # Of INFO and of DEBUG, Lambda adds lines of its own to each invocation.
+        self.lambda_adds_lines = default_of(template, "SystemLogLevel") != "WARN"
         self.alarms = len(re.findall(r"^    Type: AWS::CloudWatch::Alarm$", template, re.MULTILINE))
 
     @classmethod
@@ -78,7 +80,7 @@ class Model:
             *self._tables(counted),
             *self._queues(counted),
             *self._bucket(counted),
-            Line("logs", self._log_bytes(counted) / GIGABYTE * self.prices["logs"]["gigabyte"], ASSUMED),
+            Line("logs", self._log_bytes(counted) / GIGABYTE * self.prices["logs"]["gigabyte"], ASSUMED if self.lambda_adds_lines else COUNTED),
             *self._history(counted),
         ]
         merged: dict[str, Line] = {}
@@ -111,23 +113,25 @@ class Model:
 
     def seconds(self, function: str, work: dict, counted: dict) -> tuple[float, float]:
         """How long the invocations of a function take, waiting for the tables and the queues, and for everything else: one call after the other, but for the
-        two of intake that are made at once."""
+        two of intake that are made at once, and the messages of a batch, which wait side by side."""
         waits = self.prices["assumed"]["milliseconds"]
         calls = dict(work["calls"])
-        inside, outside = work["invocations"] * waits["invocation"], 0.0
+        inside, outside = 0.0, 0.0
         if function == "intake":
             sends = sum(calls.pop(name) for name in list(calls) if name.endswith(".send"))
             writes = calls.pop("table.write", 0)
             inside += max(sends * waits["send"], writes * waits["write"])
         for name, times in calls.items():
             milliseconds = times * waits[_wait(name)]
-            if name.startswith(("platform.", "bucket.", "sink.")):
+            # The pace is asked for calls to the platform.
+            if name.startswith(("platform.", "pace.", "bucket.", "sink.")):
                 outside += milliseconds
             else:
                 inside += milliseconds
         if function == "imports" and "imported" in counted:
             outside += counted["imported"]["bytes"] / 1e6 / self.assumed["megabytes_per_second"] * 1000
-        return inside / 1000, outside / 1000
+        at_once = work.get("messages", work["invocations"]) / work["invocations"]
+        return (work["invocations"] * waits["invocation"] + inside / at_once) / 1000, outside / at_once / 1000
 
     def _tables(self, counted: dict) -> Iterator[Line]:
         prices, rows = self.prices["dynamodb"], counted["rows"]
@@ -142,7 +146,9 @@ class Model:
         yield Line("DynamoDB: writes of the ledger", units("write_units", ["segment"]) * write, purpose=WORK)
         yield Line("DynamoDB: writes of records", units("write_units", ["record"]) * write, purpose=WORK)
         yield Line("DynamoDB: writes of the site's pace", units("write_units", ["pace"]) * write, purpose=WORK)
-        yield Line("DynamoDB: reads", units("half_read_units", rows) / 2 * prices["million_read_units"] / MILLION)
+        read = prices["million_read_units"] / MILLION / 2
+        yield Line("DynamoDB: reads", units("half_read_units", [kind for kind in rows if kind != "pace"]) * read)
+        yield Line("DynamoDB: reads of the site's pace", units("half_read_units", ["pace"]) * read, purpose=WORK)
 
     def _queues(self, counted: dict) -> Iterator[Line]:
         prices, queues = self.prices["sqs"], counted["queues"].values()
@@ -161,8 +167,11 @@ class Model:
         yield Line("S3: objects read", reads * prices["million_reads"] / MILLION, purpose=WORK)
 
     def _log_bytes(self, counted: dict) -> float:
-        each = self.assumed["log_bytes_of_lambda"] + self.assumed["log_bytes_of_ours"]
-        return each * sum(work["invocations"] for work in counted["functions"].values())
+        lines, ours, added = self.prices["logs"]["bytes_of_a_line"], 0.0, 0.0
+        for work in counted["functions"].values():
+            ours += work["logged"]["bytes"] + work["logged"]["lines"] * lines
+            added += work["invocations"] * self.assumed["log_bytes_of_lambda"]
+        return ours + added * self.lambda_adds_lines
 
     def _history(self, counted: dict) -> Iterator[Line]:
         """Rows that expire, for as long as they are kept."""
@@ -189,6 +198,11 @@ class Model:
     def control_events(self, *, http_api: bool = False) -> list[Line]:
         """A million events that announce no file: the one that the platform sends with each settlement."""
         return self.bill(self.counts["events"]["transfer-settled"], MILLION, http_api=http_api)
+
+    def control_events_in_a_burst(self) -> list[Line]:
+        """The same, behind a function URL, where so many come that the event source hands over whole batches."""
+        burst = self.counts["burst"]
+        return self.bill(burst, MILLION / burst["functions"]["events"]["messages"])
 
     def transfer(self, files: int, *, http_api: bool = False) -> list[Line]:
         """One transfer of so many small files, to an HTTP sink, from its first event to its last."""
@@ -262,6 +276,15 @@ def memory_megabytes(template: str, resource: str) -> int:
     return int(memory.group(1))
 
 
+def default_of(template: str, parameter: str) -> str:
+    """What the template's parameter is unless somebody says otherwise."""
+    body = re.search(rf"^  {parameter}:\n((?:    .*\n|\s*\n)+)", template, re.MULTILINE)
+    default = body and re.search(r"^    Default: (\S+)$", body.group(1), re.MULTILINE)
+    if not default:
+        raise ValueError(f"{TEMPLATE.name} has no default for {parameter}")
+    return default.group(1)
+
+
 def _difference(lines: list[Line], less: list[Line]) -> list[Line]:
     """What is left of a bill without another."""
     fixed = {line.item: line.dollars for line in less}
@@ -311,7 +334,11 @@ def report(model: Model) -> str:
         ),
         *_table(
             "A million control events (transfer-settled, of a transfer that Landfall has settled)",
-            {name: model.control_events(http_api=http) for name, http in doors.items()},
+            {
+                "function URL": model.control_events(),
+                "ten at a time": model.control_events_in_a_burst(),
+                "HTTP API": model.control_events(http_api=True),
+            },
             3,
             by_purpose=True,
         ),

@@ -10,6 +10,15 @@ from landfall_local import cost
 from landfall_local.settings import TEMPLATE
 
 TEMPLATE_TEXT = """
+Parameters:
+  SystemLogLevel:
+    Type: String
+    # Why it is so little.
+    Default: WARN
+    AllowedValues: [DEBUG, INFO, WARN]
+  Silent:
+    Type: String
+
 Resources:
   IntakeFunction:
     Type: AWS::Serverless::Function
@@ -41,10 +50,10 @@ def round_prices() -> cost.Model:
     prices["dynamodb"].update(million_write_units=1.0, million_read_units=1.0, gigabyte_month=1.0, gigabyte_month_recoverable=1.0)
     prices["sqs"].update(million_requests=1.0, million_fair_requests=10.0)
     prices["lambda"].update(million_requests=1.0, gigabyte_second=1.0)
-    prices["logs"]["gigabyte"] = 1.0
+    prices["logs"].update(gigabyte=1.0, bytes_of_a_line=10)
     prices["front_door"].update(million_function_url_calls=0.0, million_http_api_calls=7.0)
     prices["assumed"]["milliseconds"].update(invocation=0.0, write=20.0, send=10.0, get=5.0, transact=25.0)
-    prices["assumed"]["other"].update(log_bytes_of_lambda=500, log_bytes_of_ours=500, bytes_of_a_row=100)
+    prices["assumed"]["other"].update(log_bytes_of_lambda=500, bytes_of_a_row=100)
     return cost.Model({}, prices, TEMPLATE_TEXT)
 
 
@@ -55,6 +64,12 @@ def counted(**parts) -> dict:
 def row(**parts) -> dict:
     names = ("writes", "checks", "write_units", "index_write_units", "reads", "half_read_units", "stored", "stored_bytes", "kept_days")
     return dict.fromkeys(names, 0) | parts
+
+
+def work(invocations: int, lines: int = 0, line: int = 0, messages: int | None = None, **calls) -> dict:
+    logged = {"lines": lines, "bytes": lines * line}
+    made = {name.replace("_", "."): times for name, times in calls.items()}
+    return {"invocations": invocations, "messages": messages or invocations, "logged": logged, "calls": made}
 
 
 def bill(model: cost.Model, parts: dict, times: float = cost.MILLION, **options) -> dict[str, float]:
@@ -75,7 +90,8 @@ def test_units_of_rows_are_told_apart_by_what_they_are_for(round_prices):
         "DynamoDB: writes of the ledger": 2,
         "DynamoDB: writes of records": 20,
         "DynamoDB: writes of the site's pace": 1,
-        "DynamoDB: reads": 2.5,
+        "DynamoDB: reads": 1.5,
+        "DynamoDB: reads of the site's pace": 1,
     }
 
 
@@ -85,33 +101,48 @@ def test_a_message_is_sent_received_and_deleted_and_its_group_costs_once(round_p
 
 
 def test_intake_waits_for_the_longer_of_its_two_writes_and_others_for_one_call_after_the_other(round_prices):
-    calls = {"table.write": 1, "imports.send": 1, "table.get": 1}
+    calls = {"table_write": 1, "imports_send": 1, "table_get": 1}
     for function, seconds in (("intake", 0.025), ("events", 0.035)):
-        work = {"invocations": 1, "calls": calls}
-        assert round_prices.seconds(function, work, counted()) == pytest.approx((seconds, 0))
+        assert round_prices.seconds(function, work(1, **calls), counted()) == pytest.approx((seconds, 0))
 
 
-def test_an_import_waits_for_its_calls_and_for_its_bytes(round_prices):
-    work = {"invocations": 1, "calls": {"table.transact": 2}}
+def test_an_import_waits_for_its_calls_and_for_its_bytes_and_for_its_sites_pace(round_prices):
     parts = counted(imported={"files": 1, "records": 10, "bytes": 100_000_000})
-    assert round_prices.seconds("imports", work, parts) == pytest.approx((0.05, 2))
+    assert round_prices.seconds("imports", work(1, table_transact=2), parts) == pytest.approx((0.05, 2))
+    assert round_prices.seconds("imports", work(1, table_transact=2, pace_get=2), parts) == pytest.approx((0.05, 2.01))
+
+
+def test_the_messages_of_a_batch_wait_side_by_side(round_prices):
+    assert round_prices.seconds("events", work(1, messages=10, table_get=20), counted()) == pytest.approx((0.01, 0))
 
 
 def test_compute_is_billed_by_the_memory_that_the_template_gives(round_prices):
-    functions = {"intake": {"invocations": 1, "calls": {"table.write": 1}}, "imports": {"invocations": 1, "calls": {"table.write": 1}}}
+    functions = {"intake": work(1, table_write=1), "imports": work(1, table_write=1)}
     found = bill(round_prices, counted(functions=functions), 1)
     assert found["intake: 512 MB, tables and queues"] == 0.02 * 0.5
     assert found["processor: 1024 MB, tables and queues"] == 0.02
-    assert found["logs"] == 2 * 1000 / 1e9
+
+
+@pytest.mark.parametrize(("level", "added"), [("WARN", 0), ("INFO", 500), ("DEBUG", 500)])
+def test_each_line_costs_a_bit_more_than_its_bytes_and_what_lambda_adds_what_the_template_lets_it(round_prices, level, added):
+    model = cost.Model({}, round_prices.prices, TEMPLATE_TEXT.replace("Default: WARN", f"Default: {level}"))
+    functions = {"intake": work(1, lines=2, line=300), "imports": work(1)}
+    assert bill(model, counted(functions=functions), 1)["logs"] == (2 * 310 + 2 * added) / 1e9
+
+
+def test_a_parameters_default_is_its_own_and_not_that_of_the_next_one():
+    assert cost.default_of(TEMPLATE_TEXT, "SystemLogLevel") == "WARN"
+    with pytest.raises(ValueError, match="Silent"):
+        cost.default_of(TEMPLATE_TEXT, "Silent")
 
 
 def test_the_processors_two_queues_are_one_item(round_prices):
-    functions = {"events": {"invocations": 2, "calls": {}}, "imports": {"invocations": 3, "calls": {}}}
+    functions = {"events": work(2), "imports": work(3)}
     assert bill(round_prices, counted(functions=functions))["processor: requests"] == 5
 
 
 def test_only_the_http_api_asks_for_money_at_the_door(round_prices):
-    functions = {"intake": {"invocations": 1, "calls": {}}}
+    functions = {"intake": work(1)}
     assert "function URL" not in bill(round_prices, counted(functions=functions))
     assert bill(round_prices, counted(functions=functions), http_api=True)["HTTP API"] == 7
 
@@ -163,6 +194,11 @@ def test_a_gigabyte_costs_what_its_length_adds(model):
     # One row for each record is what makes the records table the dearest sink.
     totals = {sink: cost.total(model.gigabyte(sink)) for sink in ("http", "dynamodb", "s3")}
     assert max(totals, key=totals.get) == "dynamodb"
+
+
+def test_control_events_that_come_ten_at_a_time_stay_below_four_dollars_a_million(model):
+    path = sum(line.dollars for line in model.control_events_in_a_burst() if line.purpose == cost.PATH)
+    assert path < 4
 
 
 def test_the_report_has_every_question_and_says_of_when_its_prices_are(model):

@@ -100,6 +100,10 @@ impl TargetModel {
 }
 
 impl Sink for TargetModel {
+    fn hears_the_end(&self) -> bool {
+        false
+    }
+
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
         let call = Call {
             operation: "deliver",

@@ -141,6 +141,10 @@ impl HttpSink {
 }
 
 impl Sink for HttpSink {
+    fn hears_the_end(&self) -> bool {
+        false
+    }
+
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
         let body = body(delivery)?;
         let request = self

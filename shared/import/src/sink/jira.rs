@@ -113,6 +113,10 @@ impl<'a, O: Operations> JiraSink<'a, O> {
 }
 
 impl<O: Operations> Sink for JiraSink<'_, O> {
+    fn hears_the_end(&self) -> bool {
+        false
+    }
+
     async fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<SinkOutcome>, SinkError> {
         let mut values = Vec::with_capacity(delivery.records.len());
         let mut reasons = Vec::with_capacity(delivery.records.len());

@@ -337,7 +337,7 @@ impl<'a, S: Source, L: Ledger, K: Sink, C: Fn() -> bool + Sync> RawSlice<'a, S, 
         complete: bool,
         content_hash: Option<ContentHash>,
     ) -> Result<(), Stop> {
-        let Some(sink) = self.sink else {
+        let Some(sink) = self.sink.filter(|sink| sink.hears_the_end()) else {
             return Ok(());
         };
         self.ledger.check_fence().await?;

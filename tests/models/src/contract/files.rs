@@ -3,9 +3,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{join, join_all};
 use landfall_tracking::{
-    Claim, Claimed, Commit, Ending, Error, Exception, ExceptionOutcome, FileState, Item, Key,
-    Landed, Lease, NewFile, Pass, RecordKey, Recorded, RestartPoint, Returning, Store, Told, Value,
-    Write, totals,
+    Claim, Claimed, Commit, Ending, Error, Exception, ExceptionOutcome, FileState, Found, Item,
+    Key, Landed, Lease, NewFile, Pass, RecordKey, Recorded, RestartPoint, Returning, Store, Told,
+    Value, Write, totals,
 };
 use landfall_transfer::timeline::{Taken, What};
 use landfall_transfer::{
@@ -68,6 +68,14 @@ impl Subject {
 
     async fn ends(&self, lease: &Lease, counts: Counts) -> bool {
         end(&self.store, lease, counts).await
+    }
+
+    /// A file's row and then its transfer's.
+    async fn found(&self, s3_key: &str) -> Found {
+        let file = self.file(s3_key).await;
+        let stored = self.store.transfer(&tenant(), &id()).await.unwrap();
+        let transfer = stored.unwrap().transfer;
+        Found { file, transfer }
     }
 
     async fn fence(&self, now: Timestamp) -> (FileTotals, Option<Timestamp>) {
@@ -237,7 +245,7 @@ pub(super) async fn a_file_that_was_found_announced_is_taken_up_as_it_stands_by_
 ) {
     subject.prepare().await;
     let store = &subject.store;
-    let found = subject.file("k").await;
+    let found = subject.found("k").await;
     let take = async |store: &Store| {
         let claim = store.claim_found(&found, "a", LEASE, NOW);
         claim.await.unwrap()
@@ -251,6 +259,18 @@ pub(super) async fn a_file_that_was_found_announced_is_taken_up_as_it_stands_by_
     assert!(matches!(take(store).await, Claim::Ended(_)));
     subject.stop().await;
     assert!(matches!(take(store).await, Claim::Over));
+}
+
+pub(super) async fn a_file_that_was_found_is_not_taken_up_once_its_transfer_has_been_stopped_and_its_files_fenced_off(
+    subject: &Subject,
+) {
+    subject.prepare().await;
+    let found = subject.found("k").await;
+    subject.stop().await;
+    subject.fence(NOW).await;
+    let claim = subject.store.claim_found(&found, "a", LEASE, NOW).await;
+    assert!(matches!(claim.unwrap(), Claim::Over));
+    assert_eq!(subject.file("k").await.state, FileState::Dropped);
 }
 
 pub(super) async fn an_upload_that_is_announced_again_after_it_was_taken_up_changes_nothing(

@@ -57,6 +57,7 @@ checks! {
     an_upload_whose_row_is_there_is_found_and_not_put,
     an_upload_of_which_only_the_message_survived_makes_its_row_once,
     a_file_that_was_found_announced_is_taken_up_as_it_stands_by_now,
+    a_file_that_was_found_is_not_taken_up_once_its_transfer_has_been_stopped_and_its_files_fenced_off,
     an_upload_that_is_announced_again_after_it_was_taken_up_changes_nothing,
     of_two_workers_one_takes_the_file_and_it_is_counted_once,
     a_file_that_is_taken_up_is_held_and_due_when_its_lease_runs_out,

@@ -38,8 +38,10 @@ pub(crate) struct Step {
     pub(crate) lines: Vec<Line>,
     /// What it sent to each of [`QUEUES`].
     pub(crate) sent: [Sent; 2],
-    /// The queue whose batch it was about.
-    pub(crate) batch_of: Option<&'static str>,
+    /// The queue whose batch it was about, and how many messages that had.
+    pub(crate) batch_of: Option<(&'static str, u64)>,
+    /// What it logged.
+    pub(crate) logged: Logged,
 }
 
 impl Step {
@@ -72,13 +74,35 @@ pub(crate) struct Rows {
     pub(crate) kept_days: u64,
 }
 
+/// What was logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Logged {
+    /// Lines.
+    pub(crate) lines: u64,
+    /// Their bytes, the ends of lines not among them.
+    pub(crate) bytes: u64,
+}
+
 /// What one function did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Work {
     /// Invocations.
     pub(crate) invocations: u64,
+    /// Messages that they were handed, all of an invocation's at once.
+    #[serde(skip_serializing_if = "is_none_of_them")]
+    pub(crate) messages: u64,
+    /// What they logged.
+    pub(crate) logged: Logged,
     /// Calls by their operation.
     pub(crate) calls: BTreeMap<String, u64>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a field on so"
+)]
+const fn is_none_of_them(messages: &u64) -> bool {
+    *messages == 0
 }
 
 /// What one queue took, in requests as they are billed.
@@ -146,6 +170,9 @@ impl Counts {
     fn add(&mut self, step: &Step) {
         let work = self.functions.entry(step.function).or_default();
         work.invocations += 1;
+        work.messages += step.batch_of.map_or(0, |(_, messages)| messages);
+        work.logged.lines += step.logged.lines;
+        work.logged.bytes += step.logged.bytes;
         for (call, times) in &step.calls {
             *work.calls.entry(call.clone()).or_default() += times;
         }
@@ -156,7 +183,7 @@ impl Counts {
                 queue.bytes += sent.bytes;
             }
         }
-        if let Some(name) = step.batch_of {
+        if let Some((name, _)) = step.batch_of {
             // The event source receives a batch with one request, and deletes it with one.
             let queue = self.queues.entry(name).or_default();
             queue.receives += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,7 @@ use futures_util::future::BoxFuture;
 use landfall_clock::Clock;
 use landfall_intake::Intake;
 use landfall_models::{Call, Delivery, Effect, Fate, Line, Sent, Weather};
-use landfall_runtime::{Configuration, Environment};
+use landfall_runtime::{Configuration, Environment, telemetry};
 use landfall_simulation::cloud::{
     APP_KEY, Cloud, PROCESSOR_TIMEOUT, Processor, SWEEP_INTERVAL, SWEEPER_TIMEOUT, VISIBILITY,
 };
@@ -25,9 +26,11 @@ use landfall_tracking::{Installed, Key, Value as LandfallValue, Which};
 use landfall_transfer::{Clocks, TenantId, Timestamp};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use tracing::Dispatch;
+use tracing_subscriber::EnvFilter;
 
 use crate::HAPPY;
-use crate::counts::{Counts, Function, Imported, QUEUES, Step};
+use crate::counts::{Counts, Function, Imported, Logged, QUEUES, Step};
 
 const START: Timestamp = Timestamp::from_millis(1_763_769_600_000);
 
@@ -36,6 +39,9 @@ pub(crate) const TENANT: &str = "6f2a1c9e-53b7-3d0c-9f14-2b8e7a60c1d5";
 
 /// A transfer's id, as long as the real ones.
 pub(crate) const TRANSFER: &str = "b4c8f7d2-1e6a-4f3b-8d90-7a5c2e91f046";
+
+/// The event that the platform sends when a transfer is settled.
+pub(crate) const SETTLED: &str = "transfer-settled";
 
 /// Messages of one batch of control events (infra/template.yaml).
 const EVENTS_BATCH: usize = 10;
@@ -90,6 +96,33 @@ pub(crate) struct Migration {
     pub(crate) target: Target,
 }
 
+/// The sort key of the row of a site's pace.
+const PACE: &str = "PACE";
+
+/// Counts the lines that are logged, and their bytes.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Logged>>);
+
+impl Log {
+    fn take(&self) -> Logged {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let line = bytes.strip_suffix(b"\n").unwrap();
+        let mut logged = self.0.lock().unwrap();
+        logged.lines += 1;
+        logged.bytes += line.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Counts what one function calls outside of the tables and queues, and everything else by its operation.
 #[derive(Debug, Default)]
 struct Tally(Mutex<BTreeMap<String, u64>>);
@@ -103,6 +136,8 @@ impl Tally {
 impl Weather for Tally {
     fn before<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Fate> {
         let name = match call.operation {
+            // A site's pace is read and written for calls to it, and not for an event.
+            "get" | "write" if call.subject == PACE => format!("pace.{}", call.operation),
             "get" | "get_many" | "query" | "due" | "write" | "transact" => {
                 format!("table.{}", call.operation)
             }
@@ -132,6 +167,8 @@ pub(crate) struct Deployment {
     processor: (Arc<Processor>, Arc<Tally>),
     sweeper: (Arc<Sweeper>, Arc<Tally>),
     next_sweep: Timestamp,
+    log: Log,
+    lines: Dispatch,
     sent: [Sent; 2],
     steps: Vec<Step>,
 }
@@ -243,7 +280,13 @@ impl Deployment {
         let install = store.install(&installed, Duration::from_mins(10), START);
         wait_for(&time, install).unwrap();
         cloud.table.keep_account();
+        let log = Log::default();
+        let writer = log.clone();
+        // As much as the template's default of LogLevel makes a function say.
+        let lines = telemetry::lines(EnvFilter::new("info"), move || writer.clone());
         Self {
+            log,
+            lines: Dispatch::new(lines),
             intake: (cloud.intake(&weather(&intake), &clock), intake),
             processor: (cloud.processor(&weather(&processor), &clock), processor),
             sweeper: (cloud.sweeper(&weather(&sweeper), &clock), sweeper),
@@ -258,6 +301,12 @@ impl Deployment {
 
     /// The whole migration, from its first event to the platform's word that it is settled.
     pub(crate) fn migrate(mut self, migration: Migration) -> Migrated {
+        let bytes = self.run(migration);
+        self.over(migration, bytes)
+    }
+
+    /// The same; its bytes come back.
+    fn run(&mut self, migration: Migration) -> usize {
         self.cloud.platform.begin(TENANT, TRANSFER, None);
         self.tell("listener-triggered", &json!({}));
         self.work();
@@ -280,12 +329,34 @@ impl Deployment {
             self.work();
         }
         self.check_settled();
+        bytes
+    }
+
+    fn over(self, migration: Migration, bytes: usize) -> Migrated {
         Migrated {
             migration,
             bytes,
             cloud: self.cloud,
             steps: self.steps,
         }
+    }
+
+    /// A migration that is over, and as many control events of it as one batch has, which are there at the same time. What comes back is
+    /// the work that they make.
+    pub(crate) fn burst() -> Counts {
+        let mut over = Self::start(&HAPPY);
+        over.run(HAPPY);
+        let begins = over.steps.len();
+        for number in 0..EVENTS_BATCH {
+            let more = json!({"status": "SUCCESS"});
+            let mut event = webhook::event(SETTLED, TENANT, TRANSFER, None, START, &more);
+            event["messageId"] = json!(format!("{number:03}{}", webhook::message_id(&event)));
+            over.send(&event, SETTLED);
+        }
+        over.work();
+        let over = over.over(HAPPY, 0);
+        assert_eq!(over.steps.len(), begins + EVENTS_BATCH + 1);
+        over.counts_of(&over.steps[begins..])
     }
 
     /// A transfer whose files are all announced, and none of which is taken up.
@@ -323,19 +394,14 @@ impl Deployment {
     /// The first sweep after the installation, which compares the site with the platform's lists, and the next one, for which nothing is due.
     pub(crate) fn sweep_twice(mut self) -> Migrated {
         self.wait(SWEEP_INTERVAL * 2);
-        Migrated {
-            migration: HAPPY,
-            bytes: 0,
-            cloud: self.cloud,
-            steps: self.steps,
-        }
+        self.over(HAPPY, 0)
     }
 
     fn is_told_settled(&mut self) -> bool {
         let Some((_, _, status)) = self.cloud.platform.next_settled() else {
             return false;
         };
-        self.tell("transfer-settled", &json!({ "status": status }));
+        self.tell(SETTLED, &json!({ "status": status }));
         self.work();
         true
     }
@@ -362,9 +428,12 @@ impl Deployment {
     }
 
     fn tell_of(&mut self, id: &str, kind: &str, more: &Value) {
-        let event = webhook::event(kind, TENANT, id, None, START, more);
-        let request = webhook::request(TENANT, &event, self.clock.now(), TOKEN_LIFE);
-        let answer = wait_for(&self.time, self.intake.0.answer(&request));
+        self.send(&webhook::event(kind, TENANT, id, None, START, more), kind);
+    }
+
+    fn send(&mut self, event: &Value, kind: &str) {
+        let request = webhook::request(TENANT, event, self.clock.now(), TOKEN_LIFE);
+        let answer = self.invoke(self.intake.0.answer(&request));
         assert_eq!(answer.status, 200, "{kind}");
         let calls = self.intake.1.take();
         self.note(Function::Intake, kind, calls, None);
@@ -392,7 +461,7 @@ impl Deployment {
             .processor
             .0
             .handle(batch_of(batch), "invocation", deadline);
-        let answer = wait_for(&self.time, handled);
+        let answer = self.invoke(handled);
         assert!(answer.batch_item_failures.is_empty());
         let (queue, function) = if name == "events" {
             (&self.cloud.events, Function::Events)
@@ -403,7 +472,13 @@ impl Deployment {
             queue.acknowledge(&delivery.id);
         }
         let calls = self.processor.1.take();
-        self.note(function, "", calls, Some(name));
+        let batch = (name, batch.len() as u64);
+        self.note(function, "", calls, Some(batch));
+    }
+
+    /// Polls an invocation's work to its end; what it logs is counted.
+    fn invoke<T>(&self, work: impl Future<Output = T>) -> T {
+        tracing::dispatcher::with_default(&self.lines, || wait_for(&self.time, work))
     }
 
     /// Time passes, and the sweeper runs every minute of it.
@@ -413,7 +488,7 @@ impl Deployment {
             self.time.advance_to(self.next_sweep.as_millis());
             self.next_sweep = self.next_sweep + SWEEP_INTERVAL;
             let deadline = self.clock.now() + SWEEPER_TIMEOUT;
-            let swept = wait_for(&self.time, self.sweeper.0.sweep(deadline));
+            let swept = self.invoke(self.sweeper.0.sweep(deadline));
             assert_eq!((swept.failed, swept.cut_short), (0, false), "{swept:?}");
             let calls = self.sweeper.1.take();
             self.note(Function::Sweeper, "", calls, None);
@@ -426,7 +501,7 @@ impl Deployment {
         function: Function,
         about: &str,
         calls: BTreeMap<String, u64>,
-        batch_of: Option<&'static str>,
+        batch_of: Option<(&'static str, u64)>,
     ) {
         let sent = [self.cloud.events.sent(), self.cloud.imports.sent()];
         let before = std::mem::replace(&mut self.sent, sent);
@@ -437,6 +512,7 @@ impl Deployment {
             lines: self.cloud.table.take_account(),
             sent: [sent[0].since(before[0]), sent[1].since(before[1])],
             batch_of,
+            logged: self.log.take(),
         });
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use counts::{Counts, Function};
-use happy::{Deployment, Migrated, Migration, Target};
+use happy::{Deployment, Migrated, Migration, SETTLED, Target};
 use landfall_budgets::budget;
 use serde::Serialize;
 
@@ -56,7 +56,7 @@ fn warm_event(about: &str) -> Counts {
 
 #[test]
 fn an_event_of_a_site_that_is_known_is_one_put_and_one_message_and_nothing_else() {
-    for event in ["app-data-uploaded", "transfer-settled"] {
+    for event in ["app-data-uploaded", SETTLED] {
         let counts = warm_event(event);
         let queues: u64 = counts.queues.values().map(|queue| queue.sends).sum();
         let all: u64 = counts
@@ -158,6 +158,8 @@ fn sweeps() -> [Counts; 2] {
 struct All {
     /// What intake does for an event whose site it knows, and what the processor does then.
     events: BTreeMap<&'static str, Counts>,
+    /// As many of the last kind as a batch has, in a burst.
+    burst: Counts,
     /// A file of a transfer of ten, by where its records go.
     files: BTreeMap<&'static str, Counts>,
     /// The only file of a transfer, so long that what it costs is its records.
@@ -182,7 +184,7 @@ fn count_all() -> All {
         targets.map(count).into()
     };
     let whole = |files| (files, migrate(Migration { files, ..HAPPY }).counts());
-    let events = ["listener-triggered", "transfer-settled"].map(|event| {
+    let events = ["listener-triggered", SETTLED].map(|event| {
         let migrated = migrate(HAPPY);
         let begins = migrated.steps.iter().position(|step| step.about == event);
         let steps = &migrated.steps[begins.unwrap()..][..2];
@@ -190,6 +192,7 @@ fn count_all() -> All {
     });
     All {
         events: events.into(),
+        burst: Deployment::burst(),
         files: of_each(10, HAPPY.records, TYPICAL),
         long_files: of_each(1, 20_000, 0),
         transfers: [1, 10, 100].map(whole).into(),
