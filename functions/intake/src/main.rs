@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lambda_events::lambda_function_urls::{
     LambdaFunctionUrlRequest, LambdaFunctionUrlResponse,
 };
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
 use landfall_aws::{Access, clients};
 use landfall_intake::{Intake, Request, patience};
 use landfall_runtime::{Clock, Configuration, telemetry};
@@ -39,7 +39,9 @@ async fn main() -> anyhow::Result<()> {
             Ok::<LambdaFunctionUrlResponse, Error>(answer.into())
         }
     });
-    lambda_runtime::run(answer)
+    // Without the layer that `run` adds: it makes a span for each invocation, which no line of ours names.
+    Runtime::new(answer)
+        .run()
         .await
         .map_err(|error| anyhow::anyhow!(error))
 }
