@@ -16,6 +16,9 @@ use crate::statistics::exact;
 use crate::tenant::{Sealed, Tenant};
 use crate::traffic::Traffic;
 
+/// Warm invocations in a round that come after a pause.
+const RESTED: u64 = 20;
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Effort {
@@ -109,6 +112,8 @@ pub(crate) struct Start {
 #[derive(Clone, Debug)]
 pub(crate) struct Warm {
     pub(crate) took: Vec<Duration>,
+    /// How long others took of the same process, each of which came after the pause that the first one comes after.
+    pub(crate) rested: Vec<Duration>,
     pub(crate) cpu: Duration,
     /// The CPU time of one of those between the first invocation and these.
     pub(crate) cpu_before: Duration,
@@ -230,14 +235,21 @@ impl Turn<'_> {
         let traffic = now.since(&before.1);
         let elapsed = self.stage.clock.monotonic().saturating_sub(begun);
         work.check_calls(self.effort.invocations, elapsed, &traffic.counts())?;
+        let (logged, memory) = (sandbox.logged()? - before.2, sandbox.memory()?);
+        let mut rested = Vec::new();
+        for _ in 0..RESTED {
+            sandbox.cpu().await?;
+            rested.push(self.invoke(sandbox, work).await?.0);
+        }
         Ok(Warm {
             took,
+            rested,
             cpu,
             cpu_before,
             traffic,
-            logged: sandbox.logged()? - before.2,
+            logged,
             answered,
-            memory: sandbox.memory()?,
+            memory,
             connections: now.connections,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -58,14 +59,14 @@ enum Source {
     Start(fn(&Start) -> f64),
     /// Each round's warm invocations have one.
     Warm(fn(&Warm) -> f64),
-    /// The median first invocation over the median warm one.
-    FirstToWarm,
+    /// The median first invocation over a median of each round's.
+    FirstTo(fn(&Warm) -> f64),
 }
 
 /// A figure: its name in JSON, what a reader calls it, and how many digits of it mean something.
 struct Figure(&'static str, &'static str, usize, Source);
 
-const FIGURES: [Figure; 21] = [
+const FIGURES: [Figure; 23] = [
     Figure(
         "spawn_to_poll_ms",
         "spawn to first poll, ms",
@@ -124,15 +125,32 @@ const FIGURES: [Figure; 21] = [
         "warm_p50_ms",
         "warm invocation, p50, ms",
         3,
-        Source::Warm(|warm| took(warm, |summary| summary.median)),
+        Source::Warm(|warm| median(&warm.took)),
     ),
     Figure(
         "warm_p99_ms",
         "  p99, ms",
         3,
-        Source::Warm(|warm| took(warm, |summary| summary.p99)),
+        Source::Warm(|warm| took(&warm.took, |summary| summary.p99)),
     ),
-    Figure("first_to_warm", "  first / warm", 1, Source::FirstToWarm),
+    Figure(
+        "warm_rested_ms",
+        "  after a pause like the first's, ms",
+        3,
+        Source::Warm(|warm| median(&warm.rested)),
+    ),
+    Figure(
+        "first_to_warm",
+        "  first / warm",
+        1,
+        Source::FirstTo(|warm| median(&warm.took)),
+    ),
+    Figure(
+        "first_to_rested",
+        "  first / warm after a pause",
+        1,
+        Source::FirstTo(|warm| median(&warm.rested)),
+    ),
     Figure(
         "cpu_per_1000_ms",
         "CPU per 1,000 warm, ms",
@@ -291,13 +309,9 @@ impl Figures {
         let summary = |source: &Source| match source {
             Source::Start(figure) => Summary::of(starts.iter().map(figure)),
             Source::Warm(figure) => Summary::of(rounds.iter().map(figure)),
-            Source::FirstToWarm => {
+            Source::FirstTo(figure) => {
                 let first = Summary::of(starts.iter().map(|start| milliseconds(start.first)))?;
-                let warm = Summary::of(
-                    rounds
-                        .iter()
-                        .map(|warm| took(warm, |summary| summary.median)),
-                )?;
+                let warm = Summary::of(rounds.iter().map(figure))?;
                 Summary::of([first.median / warm.median])
             }
         };
@@ -321,10 +335,14 @@ impl Figures {
     }
 }
 
-/// Something about how long a round's invocations took, in milliseconds.
-fn took(warm: &Warm, what: fn(Summary) -> f64) -> f64 {
-    let took = warm.took.iter().copied().map(milliseconds);
+/// Something about how long invocations took, in milliseconds.
+fn took(invocations: &[Duration], what: fn(Summary) -> f64) -> f64 {
+    let took = invocations.iter().copied().map(milliseconds);
     Summary::of(took).map_or(0.0, what)
+}
+
+fn median(invocations: &[Duration]) -> f64 {
+    took(invocations, |summary| summary.median)
 }
 
 fn per(warm: &Warm, sum: f64) -> f64 {

@@ -132,7 +132,7 @@ impl Sandbox {
 
     /// The CPU time that it has used. It is waited for what it still does after it has asked for an event.
     pub(crate) async fn cpu(&self) -> anyhow::Result<Duration> {
-        self.process.clock.sleep(Duration::from_millis(20)).await;
+        self.process.clock.sleep(REST).await;
         process::cpu(self.process.child.id())
     }
 
@@ -149,6 +149,9 @@ impl Sandbox {
         Ok(std::fs::metadata(&self.process.log)?.len())
     }
 }
+
+/// How long a process is left in peace before its CPU time is read, and so before its first event, too.
+const REST: Duration = Duration::from_millis(20);
 
 /// What Lambda, the template and a test's AWS set.
 fn environment(
