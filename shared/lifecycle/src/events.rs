@@ -107,8 +107,8 @@ impl Lifecycle {
         let registered = self
             .register_message(&transfer, event, &s3_key, received_at)
             .await?;
-        // Where its message was counted, its row has changed.
-        let found = found.filter(|_| registered.is_none());
+        // On Forge its row changes when its message is counted, and one that isn't counted is not fenced: there both rows are read again.
+        let found = found.filter(|_| transfer.messages.is_none());
         let is_counted_now = registered.is_some();
         let transfer = registered.unwrap_or(transfer);
         if !transfer.is_open() {

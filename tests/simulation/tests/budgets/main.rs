@@ -16,6 +16,7 @@ use std::time::Duration;
 use counts::{Counts, Function};
 use happy::{Deployment, Migrated, Migration, SETTLED, Target};
 use landfall_budgets::budget;
+use landfall_models::Effect;
 use serde::Serialize;
 
 /// A file of a batch, and nothing to look up.
@@ -99,6 +100,32 @@ fn a_file_costs_no_more_writes_than_its_budgets_say() {
         .values()
         .map(|queue| queue.sends + queue.receives + queue.deletes);
     budget("transfer.file.queue_requests").holds(requests.sum::<u64>());
+}
+
+#[test]
+fn a_file_is_taken_up_on_a_read_of_its_transfer_that_comes_after_the_read_of_its_own_row() {
+    let migrated = migrate(HAPPY);
+    let file = |step: &&counts::Step| step.function == Function::Imports;
+    let step = migrated.steps.iter().find(file).unwrap();
+    let rows = step.lines.iter().map(|line| {
+        let sort = line.key.sort.as_str();
+        (
+            line.effect,
+            if sort.starts_with("FILE#") {
+                "file"
+            } else {
+                sort
+            },
+        )
+    });
+    let until_taken_up: Vec<_> = rows.take(3).collect();
+    // Whoever stops the transfer after the second of these finds the file that the first has found, and moves its token on.
+    let order = [
+        (Effect::Read, "file"),
+        (Effect::Read, "STATE"),
+        (Effect::Written, "file"),
+    ];
+    assert_eq!(until_taken_up, order);
 }
 
 #[test]
