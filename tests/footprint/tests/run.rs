@@ -40,9 +40,15 @@ fn the_empty_function_starts_answers_and_calls_nobody() {
         assert!((figure(name, "count") - count).abs() < 1e-9, "{name}");
         assert!(figure(name, "min") > 0.0, "{name}");
     }
-    for name in ["cpu_per_1000_before_ms", "cpu_per_1000_ms"] {
+    for name in [
+        "cpu_per_1000_before_ms",
+        "cpu_per_1000_ms",
+        "warm_rested_ms",
+    ] {
         assert!(figure(name, "median") > 0.0, "{name}");
     }
+    let to_rested = figure("first_ms", "median") / figure("warm_rested_ms", "median");
+    assert!((figure("first_to_rested", "median") - to_rested).abs() < 1e-9);
     assert!(figure("connections", "max") < 1e-9);
     assert_eq!(function["calls"], serde_json::json!({}));
 }

@@ -130,7 +130,7 @@ class Model:
                 inside += milliseconds
         if function == "imports" and "imported" in counted:
             outside += counted["imported"]["bytes"] / 1e6 / self.assumed["megabytes_per_second"] * 1000
-        at_once = work.get("messages", work["invocations"]) / work["invocations"]
+        at_once = work["handed"] / work["invocations"]
         return (work["invocations"] * waits["invocation"] + inside / at_once) / 1000, outside / at_once / 1000
 
     def _tables(self, counted: dict) -> Iterator[Line]:
@@ -202,7 +202,7 @@ class Model:
     def control_events_in_a_burst(self) -> list[Line]:
         """The same, behind a function URL, where so many come that the event source hands over whole batches."""
         burst = self.counts["burst"]
-        return self.bill(burst, MILLION / burst["functions"]["events"]["messages"])
+        return self.bill(burst, MILLION / burst["functions"]["events"]["handed"])
 
     def transfer(self, files: int, *, http_api: bool = False) -> list[Line]:
         """One transfer of so many small files, to an HTTP sink, from its first event to its last."""
@@ -269,20 +269,21 @@ def _wait(call: str) -> str:
 
 def memory_megabytes(template: str, resource: str) -> int:
     """How much memory the template gives a function."""
-    body = re.search(rf"^  {resource}:\n((?:    .*\n|\s*\n)+)", template, re.MULTILINE)
-    memory = body and re.search(r"^      MemorySize: (\d+)$", body.group(1), re.MULTILINE)
-    if not memory:
-        raise ValueError(f"{TEMPLATE.name} gives {resource} no MemorySize")
-    return int(memory.group(1))
+    return int(_said(template, resource, "      MemorySize", r"\d+"))
 
 
 def default_of(template: str, parameter: str) -> str:
     """What the template's parameter is unless somebody says otherwise."""
-    body = re.search(rf"^  {parameter}:\n((?:    .*\n|\s*\n)+)", template, re.MULTILINE)
-    default = body and re.search(r"^    Default: (\S+)$", body.group(1), re.MULTILINE)
-    if not default:
-        raise ValueError(f"{TEMPLATE.name} has no default for {parameter}")
-    return default.group(1)
+    return _said(template, parameter, "    Default", r"\S+")
+
+
+def _said(template: str, name: str, key: str, value: str) -> str:
+    """What the template says under a name, with the key's indentation."""
+    body = re.search(rf"^  {name}:\n((?:    .*\n|\s*\n)+)", template, re.MULTILINE)
+    found = body and re.search(rf"^{key}: ({value})$", body.group(1), re.MULTILINE)
+    if not found:
+        raise ValueError(f"{TEMPLATE.name} gives {name} no {key.strip()}")
+    return found.group(1)
 
 
 def _difference(lines: list[Line], less: list[Line]) -> list[Line]:

@@ -66,10 +66,10 @@ def row(**parts) -> dict:
     return dict.fromkeys(names, 0) | parts
 
 
-def work(invocations: int, lines: int = 0, line: int = 0, messages: int | None = None, **calls) -> dict:
+def work(invocations: int, lines: int = 0, line: int = 0, handed: int | None = None, **calls) -> dict:
     logged = {"lines": lines, "bytes": lines * line}
     made = {name.replace("_", "."): times for name, times in calls.items()}
-    return {"invocations": invocations, "messages": messages or invocations, "logged": logged, "calls": made}
+    return {"invocations": invocations, "handed": handed or invocations, "logged": logged, "calls": made}
 
 
 def bill(model: cost.Model, parts: dict, times: float = cost.MILLION, **options) -> dict[str, float]:
@@ -113,7 +113,7 @@ def test_an_import_waits_for_its_calls_and_for_its_bytes_and_for_its_sites_pace(
 
 
 def test_the_messages_of_a_batch_wait_side_by_side(round_prices):
-    assert round_prices.seconds("events", work(1, messages=10, table_get=20), counted()) == pytest.approx((0.01, 0))
+    assert round_prices.seconds("events", work(1, handed=10, table_get=20), counted()) == pytest.approx((0.01, 0))
 
 
 def test_compute_is_billed_by_the_memory_that_the_template_gives(round_prices):

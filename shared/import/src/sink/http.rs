@@ -568,6 +568,17 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_said_when_a_file_ends_so_nobody_looks_at_its_token_first() {
+        let declared = Declared {
+            url: Some("https://a.example/".to_owned()),
+            ..Declared::default()
+        };
+        let secret = SecretString::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let sink = HttpSink::new(&declared, &secret, Clock::system()).unwrap();
+        assert!(!sink.hears_the_end());
+    }
+
+    #[test]
     fn a_secret_of_another_form_is_refused_without_being_shown() {
         let declared = Declared {
             url: Some("https://a.example/".to_owned()),

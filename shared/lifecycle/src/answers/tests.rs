@@ -758,6 +758,25 @@ fn an_upload_is_taken_in_without_a_put_of_the_row_that_intake_has_stored() {
 }
 
 #[test]
+fn a_file_is_never_taken_up_on_what_was_read_before_its_message_was_counted_or_could_not_be() {
+    // With an id that can be answered, and with one that can't; the second time the file's row is found.
+    for id in [message("stored"), String::new()] {
+        let run = Run::new(Death::default());
+        let more = json!({"key": "stored", "label": "stored", "messageId": id});
+        let Act::Event(body) = event("uploaded:app_data", &more) else {
+            unreachable!()
+        };
+        for _ in 0..2 {
+            let tenant = tenant();
+            let taken = run.lifecycle.take_event(&tenant, &body, run.clock.now());
+            let taken = at_once(taken).unwrap().unwrap();
+            let is_read_again = matches!(taken, crate::Taken::Import { found: None, .. });
+            assert!(is_read_again, "{id:?}: {taken:?}");
+        }
+    }
+}
+
+#[test]
 fn a_message_that_the_platform_refuses_keeps_no_other_from_its_answer() {
     let mut run = Run::new(Death::default());
     run.platform.seen.lock().unwrap().unknown = vec![message("two")];

@@ -88,21 +88,12 @@ pub(crate) struct Logged {
 pub(crate) struct Work {
     /// Invocations.
     pub(crate) invocations: u64,
-    /// Messages that they were handed, all of an invocation's at once.
-    #[serde(skip_serializing_if = "is_none_of_them")]
-    pub(crate) messages: u64,
+    /// What they were handed, all of an invocation's at once: a batch's messages, or one request.
+    pub(crate) handed: u64,
     /// What they logged.
     pub(crate) logged: Logged,
     /// Calls by their operation.
     pub(crate) calls: BTreeMap<String, u64>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a field on so"
-)]
-const fn is_none_of_them(messages: &u64) -> bool {
-    *messages == 0
 }
 
 /// What one queue took, in requests as they are billed.
@@ -170,7 +161,7 @@ impl Counts {
     fn add(&mut self, step: &Step) {
         let work = self.functions.entry(step.function).or_default();
         work.invocations += 1;
-        work.messages += step.batch_of.map_or(0, |(_, messages)| messages);
+        work.handed += step.batch_of.map_or(1, |(_, messages)| messages);
         work.logged.lines += step.logged.lines;
         work.logged.bytes += step.logged.bytes;
         for (call, times) in &step.calls {
